@@ -1,0 +1,26 @@
+//! What can be built: shapes, layers, operators, networks, search spaces, and their ONNX form.
+//!
+//! This crate is pure: it knows neither ONNX Runtime nor libtorch nor a device. Everything else interprets what is
+//! defined here. [`Operator`] defines a block as a small graph of [`Layer`]s; [`Network`] joins operators and does the
+//! one shape walk; [`SearchSpace`] says which operators may stand where; [`Architecture`] is one choice per decision.
+
+mod architecture;
+mod key;
+mod layer;
+mod network;
+mod onnx;
+mod operator;
+mod search_space;
+mod shape;
+mod space_file;
+mod weights;
+
+pub use architecture::{Architecture, ArchitectureParseError, MAX_CANDIDATES};
+pub use key::{KeyParseError, OperatorKey};
+pub use layer::{BATCH_NORM_MOMENTUM, Init, Layer, ParameterSpec, ShapeError};
+pub use network::{Network, NetworkError, Node, Source, Unit};
+pub use onnx::{OnnxError, write_onnx};
+pub use operator::{Operator, OperatorParseError, Part};
+pub use search_space::{Candidate, CandidateParseError, Decision, SearchSpace, SpaceError, preset_names};
+pub use shape::{Precision, PrecisionParseError, Shape, ShapeParseError};
+pub use weights::{Tensor, Weights, WeightsError};

@@ -1,0 +1,209 @@
+//! Networks: graphs of layers, partitioned into measurable units, and the one shape walk over them.
+
+use crate::key::OperatorKey;
+use crate::layer::{Layer, ShapeError};
+use crate::operator::Operator;
+use crate::shape::{Precision, Shape};
+
+/// Where a node takes an input from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The graph's own input.
+    Input,
+    /// The output of the node with this index, which lies before the taker.
+    Node(usize),
+}
+
+/// A layer in a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Unique in the network, such as `stage2.0.depthwise.bn`; the prefix of its parameters' names.
+    pub name: String,
+    /// What it computes.
+    pub layer: Layer,
+    /// From where, in the layer's order.
+    pub inputs: Vec<Source>,
+    /// Index of the unit that it belongs to.
+    pub unit: usize,
+}
+
+/// A block whose cost can be measured on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// The unit's place in the network, such as `stem` or `stage2.0`.
+    pub name: String,
+    /// What it is and what it is applied to.
+    pub key: OperatorKey,
+}
+
+/// A topologically ordered graph of layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    input: Shape,
+    precision: Precision,
+    bn_eps: f32,
+    nodes: Vec<Node>,
+    shapes: Vec<Shape>,
+    units: Vec<Unit>,
+    output: Source,
+}
+
+/// An operator that can't stand where it was put.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("unit '{unit}' ({operator}) can't be applied to {input}: {source}")]
+pub struct NetworkError {
+    /// The unit's name.
+    pub unit: String,
+    /// The operator.
+    pub operator: Operator,
+    /// The shape it was given.
+    pub input: Shape,
+    /// Why.
+    pub source: ShapeError,
+}
+
+impl Network {
+    /// A network without layers: its output is its input.
+    pub fn empty(input: Shape, precision: Precision, bn_eps: f32) -> Self {
+        Self {
+            input,
+            precision,
+            bn_eps,
+            nodes: Vec::new(),
+            shapes: Vec::new(),
+            units: Vec::new(),
+            output: Source::Input,
+        }
+    }
+
+    /// The network that is just this unit, as the profiler measures it.
+    pub fn of_unit(key: &OperatorKey, bn_eps: f32) -> Result<Self, NetworkError> {
+        let mut network = Self::empty(key.input, key.precision, bn_eps);
+        network.push("unit", key.operator)?;
+        Ok(network)
+    }
+
+    /// Appends a unit behind the present output. An operator without layers (Zero) is a unit without nodes.
+    pub fn push(&mut self, name: &str, operator: Operator) -> Result<(), NetworkError> {
+        let input = self.out_shape();
+        let unit_input = self.output;
+        let unit = self.units.len();
+        let first = self.nodes.len();
+        for part in operator.layers() {
+            let inputs: Vec<Source> = part
+                .inputs
+                .iter()
+                .map(|source| match *source {
+                    Source::Input => unit_input,
+                    Source::Node(index) => Source::Node(first + index),
+                })
+                .collect();
+            let shapes: Vec<Shape> = inputs.iter().map(|&source| self.shape(source)).collect();
+            let shape = match part.layer.out_shape(&shapes) {
+                Ok(shape) => shape,
+                Err(source) => {
+                    self.nodes.truncate(first);
+                    self.shapes.truncate(first);
+                    self.output = unit_input;
+                    return Err(NetworkError { unit: name.to_owned(), operator, input, source });
+                }
+            };
+            self.output = Source::Node(self.nodes.len());
+            self.nodes.push(Node { name: format!("{name}.{}", part.name), layer: part.layer, inputs, unit });
+            self.shapes.push(shape);
+        }
+        let key = OperatorKey { operator, input, precision: self.precision };
+        self.units.push(Unit { name: name.to_owned(), key });
+        Ok(())
+    }
+
+    /// The input's shape.
+    pub fn input(&self) -> Shape {
+        self.input
+    }
+
+    /// The precision of all its units.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Epsilon of its batch normalisations.
+    pub fn bn_eps(&self) -> f32 {
+        self.bn_eps
+    }
+
+    /// The layers in topological order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The units in order.
+    pub fn units(&self) -> &[Unit] {
+        &self.units
+    }
+
+    /// Where the output comes from.
+    pub fn output(&self) -> Source {
+        self.output
+    }
+
+    /// The shape of a source's activation.
+    pub fn shape(&self, source: Source) -> Shape {
+        match source {
+            Source::Input => self.input,
+            Source::Node(index) => self.shapes[index],
+        }
+    }
+
+    /// The output's shape.
+    pub fn out_shape(&self) -> Shape {
+        self.shape(self.output)
+    }
+
+    /// Nodes with their output shapes.
+    pub fn walk(&self) -> impl Iterator<Item = (&Node, Shape)> {
+        self.nodes.iter().zip(self.shapes.iter().copied())
+    }
+
+    /// Multiply-accumulate operations of convolutions and linear layers.
+    pub fn macs(&self) -> u64 {
+        self.walk().map(|(node, out)| node.layer.macs(out)).sum()
+    }
+
+    /// Trainable parameters, BN's included.
+    pub fn params(&self) -> u64 {
+        self.nodes.iter().map(|node| node.layer.params()).sum()
+    }
+
+    /// Bytes of the weights that stay after BN is folded: every convolution has one bias per output channel.
+    pub fn weight_bytes(&self) -> u64 {
+        let elements: u64 = self
+            .nodes
+            .iter()
+            .map(|node| match node.layer {
+                Layer::BatchNorm { channels } => channels as u64,
+                layer => layer.params(),
+            })
+            .sum();
+        elements * self.precision.bytes() as u64
+    }
+
+    /// Bytes of all activations that are written, layers that fuse into their predecessor (BN, ReLU6, Add) left out.
+    pub fn activation_bytes(&self) -> u64 {
+        let written =
+            self.walk().filter(|(node, _)| !matches!(node.layer, Layer::BatchNorm { .. } | Layer::Relu6 | Layer::Add));
+        written.map(|(_, out)| (out.elements() * self.precision.bytes()) as u64).sum()
+    }
+
+    /// Number of consumers of every node's output, the network's own output counted as one.
+    pub fn consumers(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.nodes.len()];
+        let takers = self.nodes.iter().flat_map(|node| &node.inputs).chain(std::iter::once(&self.output));
+        for source in takers {
+            if let Source::Node(index) = *source {
+                counts[index] += 1;
+            }
+        }
+        counts
+    }
+}

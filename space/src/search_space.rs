@@ -1,0 +1,437 @@
+//! Search spaces: what may be chosen, and the network that a choice makes.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use rand::{Rng, RngExt};
+
+use crate::architecture::{Architecture, ArchitectureParseError};
+use crate::key::OperatorKey;
+use crate::network::{Network, NetworkError, Unit};
+use crate::operator::Operator;
+use crate::shape::{Precision, Shape};
+use crate::space_file::{Definition, NamedArchitecture};
+
+/// The presets that ship, by name.
+const PRESETS: [(&str, &str); 3] = [
+    ("proxyless-224", include_str!("../presets/proxyless-224.toml")),
+    ("cifar-32", include_str!("../presets/cifar-32.toml")),
+    ("fashion-28", include_str!("../presets/fashion-28.toml")),
+];
+
+/// What a decision can be set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Candidate {
+    /// An inverted bottleneck with this kernel and expansion ratio.
+    MbConv {
+        /// Kernel size.
+        kernel: usize,
+        /// Expansion ratio.
+        expansion: usize,
+    },
+    /// No block at all: the identity.
+    Zero,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MbConv { kernel, expansion } => f.pad(&format!("k{kernel}e{expansion}")),
+            Self::Zero => f.pad("zero"),
+        }
+    }
+}
+
+/// A text that is no candidate.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("unknown operator '{0}': wanted 'zero' or a kernel size (odd) and an expansion ratio such as 'k3e6'")]
+pub struct CandidateParseError(pub String);
+
+impl FromStr for Candidate {
+    type Err = CandidateParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "zero" {
+            return Ok(Self::Zero);
+        }
+        let number = |text: &str| text.parse::<usize>().ok().filter(|n| (1..=64).contains(n));
+        let parsed = text.strip_prefix('k').and_then(|rest| rest.split_once('e'));
+        let numbers = parsed.and_then(|(k, e)| Some((number(k)?, number(e)?)));
+        match numbers {
+            Some((kernel, expansion)) if kernel % 2 == 1 => Ok(Self::MbConv { kernel, expansion }),
+            _ => Err(CandidateParseError(text.to_owned())),
+        }
+    }
+}
+
+/// A place in the network where one of several candidates stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The unit's name, such as `stage2.0`.
+    pub name: String,
+    /// Index of its stage.
+    pub stage: usize,
+    /// Shape of its input, batch 1.
+    pub input: Shape,
+    /// Output channels.
+    pub c_out: usize,
+    /// Stride.
+    pub stride: usize,
+    /// What can be chosen; Zero only where stride 1 and equal channels permit the identity.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Decision {
+    /// The operator that a candidate stands for here. Blocks that could be the identity have a shortcut.
+    pub fn operator(&self, candidate: Candidate) -> Operator {
+        match candidate {
+            Candidate::MbConv { kernel, expansion } => Operator::MbConv {
+                kernel,
+                expansion,
+                stride: self.stride,
+                c_in: self.input.c,
+                c_out: self.c_out,
+                groups: 1,
+                shortcut: self.has_shortcut(),
+            },
+            Candidate::Zero => Operator::Zero,
+        }
+    }
+
+    /// Whether the input can be added to the output.
+    pub fn has_shortcut(&self) -> bool {
+        self.stride == 1 && self.input.c == self.c_out
+    }
+
+    /// The measurable unit of a candidate at batch 1.
+    pub fn key(&self, candidate: Candidate, precision: Precision) -> OperatorKey {
+        OperatorKey { operator: self.operator(candidate), input: self.input, precision }
+    }
+}
+
+/// A search space: fixed units in front and behind, and decisions between them.
+#[derive(Clone, Debug)]
+pub struct SearchSpace {
+    name: String,
+    definition: Definition,
+    input: Shape,
+    front: Vec<Unit>,
+    decisions: Vec<Decision>,
+    back: Vec<Unit>,
+}
+
+/// A space that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpaceError {
+    /// The name is neither a preset nor a file.
+    #[error("no search space '{0}': it is neither a preset ({presets}) nor a file", presets = preset_names().collect::<Vec<_>>().join(", "))]
+    Unknown(String),
+    /// The file can't be read.
+    #[error("search space {path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text isn't what a space file looks like.
+    #[error("search space {origin}: {source}")]
+    Toml {
+        /// File or preset.
+        origin: String,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// The parts don't make a network.
+    #[error("search space {origin}: {what}")]
+    Impossible {
+        /// File or preset.
+        origin: String,
+        /// What doesn't fit.
+        what: String,
+    },
+    /// The text is no architecture of this space.
+    #[error("{0}; named architectures of the space: {1}")]
+    Architecture(ArchitectureParseError, String),
+    /// The number of digits is wrong.
+    #[error("architecture '{architecture}' has {got} choices, but space '{space}' has {want} decisions")]
+    Length {
+        /// The architecture.
+        architecture: String,
+        /// Its digits.
+        got: usize,
+        /// The space.
+        space: String,
+        /// The space's decisions.
+        want: usize,
+    },
+    /// A digit names no candidate.
+    #[error("architecture '{architecture}': choice '{digit}' at position {position} is out of range, decision {decision} has {candidates} candidates (0 to {last})", last = candidates - 1)]
+    Choice {
+        /// The architecture.
+        architecture: String,
+        /// The choice.
+        digit: char,
+        /// Where, counted from 1.
+        position: usize,
+        /// The decision's name.
+        decision: String,
+        /// How many candidates it has.
+        candidates: usize,
+    },
+    /// A network that can't be built.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+}
+
+/// Names of the presets.
+pub fn preset_names() -> impl Iterator<Item = &'static str> {
+    PRESETS.iter().map(|(name, _)| *name)
+}
+
+impl SearchSpace {
+    /// A preset by name, or a TOML file by path.
+    pub fn load(name_or_path: &str) -> Result<Self, SpaceError> {
+        if let Some((name, text)) = PRESETS.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::from_toml(text, name);
+        }
+        let path = Path::new(name_or_path);
+        if !path.exists() {
+            return Err(SpaceError::Unknown(name_or_path.to_owned()));
+        }
+        let text =
+            std::fs::read_to_string(path).map_err(|source| SpaceError::Io { path: name_or_path.to_owned(), source })?;
+        Self::from_toml(&text, name_or_path)
+    }
+
+    /// The text of a preset, to be copied and edited.
+    pub fn preset_text(name: &str) -> Option<&'static str> {
+        PRESETS.iter().find(|(preset, _)| *preset == name).map(|(_, text)| *text)
+    }
+
+    /// From the text of a space file; `origin` is named in errors.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, SpaceError> {
+        let definition: Definition = toml::from_str(text)
+            .map_err(|source| SpaceError::Toml { origin: origin.to_owned(), source: Box::new(source) })?;
+        let impossible = |what: String| SpaceError::Impossible { origin: origin.to_owned(), what };
+        let space = Self::from_definition(definition).map_err(impossible)?;
+        for name in space.definition.architectures.keys() {
+            let network = space.resolve(name).and_then(|(space, architecture)| space.network(&architecture));
+            network.map_err(|error| impossible(format!("named architecture '{name}': {error}")))?;
+        }
+        Ok(space)
+    }
+
+    fn from_definition(definition: Definition) -> Result<Self, String> {
+        definition.check()?;
+        let input = definition.input_shape();
+        let unit = |name: &str, operator: Operator, input: Shape| Unit {
+            name: name.to_owned(),
+            key: OperatorKey { operator, input, precision: Precision::Fp32 },
+        };
+        let out = |unit: &Unit| {
+            let network = Network::of_unit(&unit.key, definition.bn_eps).map_err(|error| error.to_string())?;
+            Ok::<Shape, String>(network.out_shape())
+        };
+        let mut front = vec![unit("stem", definition.stem_operator(), input)];
+        let mut shape = out(&front[0])?;
+        if let Some(operator) = definition.first_block_operator(shape.c) {
+            front.push(unit("first", operator, shape));
+            shape = out(&front[1])?;
+        }
+        let mut decisions = Vec::new();
+        for (stage, spec) in definition.stages.iter().enumerate() {
+            for block in 0..spec.depth {
+                let mut decision = Decision {
+                    name: format!("stage{}.{block}", stage + 1),
+                    stage,
+                    input: shape,
+                    c_out: definition.width(spec.channels),
+                    stride: if block == 0 { spec.stride } else { 1 },
+                    candidates: Vec::new(),
+                };
+                let offered = spec.candidates.as_ref().unwrap_or(&definition.candidates).iter();
+                let zero_fits = decision.has_shortcut();
+                decision.candidates = offered.map(|c| c.0).filter(|&c| zero_fits || c != Candidate::Zero).collect();
+                let Some(&candidate) = decision.candidates.iter().find(|&&c| c != Candidate::Zero) else {
+                    return Err(format!("decision {} has no candidate but zero: nothing to choose", decision.name));
+                };
+                let candidate = decision.operator(candidate);
+                shape = out(&unit(&decision.name, candidate, shape))?;
+                decisions.push(decision);
+            }
+        }
+        let back = vec![unit("head", definition.head_operator(shape.c), shape)];
+        out(&back[0])?;
+        Ok(Self { name: definition.name.clone(), definition, input, front, decisions, back })
+    }
+
+    /// The space's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Shape of the input images, batch 1.
+    pub fn input(&self) -> Shape {
+        self.input
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.definition.classes
+    }
+
+    /// Epsilon of batch normalisation.
+    pub fn bn_eps(&self) -> f32 {
+        self.definition.bn_eps
+    }
+
+    /// The fixed units in front of the decisions, batch 1.
+    pub fn front(&self) -> &[Unit] {
+        &self.front
+    }
+
+    /// The decisions in order.
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+
+    /// The fixed units behind the decisions, batch 1.
+    pub fn back(&self) -> &[Unit] {
+        &self.back
+    }
+
+    /// Names of the architectures that the space's file gives a name to.
+    pub fn architecture_names(&self) -> impl Iterator<Item = &str> {
+        self.definition.architectures.keys().map(String::as_str)
+    }
+
+    /// The architecture that a name or a text of digits stands for, checked against the decisions. A named
+    /// architecture may have widths of its own: then the space returned is this one with those widths.
+    pub fn resolve(&self, text: &str) -> Result<(Self, Architecture), SpaceError> {
+        let Some(named) = self.definition.architectures.get(text) else {
+            return Ok((self.clone(), self.parse_architecture(text)?));
+        };
+        let impossible = |what| SpaceError::Impossible { origin: self.name.clone(), what };
+        let space = match named {
+            NamedArchitecture::Choices(_) => self.clone(),
+            NamedArchitecture::Widths(widths) => {
+                let definition = self.definition.with_widths(widths).map_err(impossible)?;
+                Self::from_definition(definition).map_err(impossible)?
+            }
+        };
+        let architecture = space.parse_architecture(named.choices())?;
+        Ok((space, architecture))
+    }
+
+    /// Digits, checked against the decisions.
+    pub fn parse_architecture(&self, text: &str) -> Result<Architecture, SpaceError> {
+        let names = || {
+            let names: Vec<&str> = self.architecture_names().collect();
+            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        };
+        let architecture: Architecture = text.parse().map_err(|error| SpaceError::Architecture(error, names()))?;
+        self.check(&architecture)?;
+        Ok(architecture)
+    }
+
+    /// Whether an architecture is one of this space.
+    pub fn check(&self, architecture: &Architecture) -> Result<(), SpaceError> {
+        if architecture.len() != self.decisions.len() {
+            return Err(SpaceError::Length {
+                architecture: architecture.to_string(),
+                got: architecture.len(),
+                space: self.name.clone(),
+                want: self.decisions.len(),
+            });
+        }
+        for (index, (choice, decision)) in architecture.choices().zip(&self.decisions).enumerate() {
+            if choice >= decision.candidates.len() {
+                return Err(SpaceError::Choice {
+                    architecture: architecture.to_string(),
+                    digit: char::from_digit(choice as u32, 36).unwrap_or('?'),
+                    position: index + 1,
+                    decision: decision.name.clone(),
+                    candidates: decision.candidates.len(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The candidates that an architecture chooses.
+    pub fn choose<'a>(
+        &'a self,
+        architecture: &'a Architecture,
+    ) -> impl Iterator<Item = (&'a Decision, Candidate)> + 'a {
+        let pairs = self.decisions.iter().zip(architecture.choices());
+        pairs.map(|(decision, choice)| (decision, decision.candidates[choice]))
+    }
+
+    /// The network of an architecture at batch 1 in fp32.
+    pub fn network(&self, architecture: &Architecture) -> Result<Network, SpaceError> {
+        self.network_at(architecture, 1, Precision::Fp32)
+    }
+
+    /// The network of an architecture.
+    pub fn network_at(
+        &self,
+        architecture: &Architecture,
+        batch: usize,
+        precision: Precision,
+    ) -> Result<Network, SpaceError> {
+        self.check(architecture)?;
+        let mut network = Network::empty(self.input.with_batch(batch), precision, self.bn_eps());
+        for unit in &self.front {
+            network.push(&unit.name, unit.key.operator)?;
+        }
+        for (decision, candidate) in self.choose(architecture) {
+            network.push(&decision.name, decision.operator(candidate))?;
+        }
+        for unit in &self.back {
+            network.push(&unit.name, unit.key.operator)?;
+        }
+        Ok(network)
+    }
+
+    /// Every distinct unit of the space except Zero, in the order of first appearance.
+    pub fn distinct_units(&self, batch: usize, precision: Precision) -> Vec<OperatorKey> {
+        let candidates = self.decisions.iter().flat_map(|decision| {
+            let blocks = decision.candidates.iter().filter(|&&candidate| candidate != Candidate::Zero);
+            blocks.map(|&candidate| decision.key(candidate, precision))
+        });
+        let front = self.front.iter().map(|unit| unit.key);
+        let back = self.back.iter().map(|unit| unit.key);
+        let mut seen = HashSet::new();
+        front
+            .chain(candidates)
+            .chain(back)
+            .map(|key| OperatorKey { input: key.input.with_batch(batch), precision, ..key })
+            .filter(|key| seen.insert(*key))
+            .collect()
+    }
+
+    /// An architecture drawn uniformly: every decision's candidates are equally probable.
+    pub fn random(&self, rng: &mut impl Rng) -> Architecture {
+        let choices = self.decisions.iter().map(|decision| rng.random_range(0..decision.candidates.len()));
+        Architecture::new(choices.collect()).unwrap_or_else(|| unreachable!("the space has at most 36 candidates"))
+    }
+
+    /// The architecture with one candidate everywhere, where every decision offers it.
+    pub fn uniform(&self, candidate: Candidate) -> Option<Architecture> {
+        let position = |decision: &Decision| decision.candidates.iter().position(|&c| c == candidate);
+        self.decisions.iter().map(position).collect::<Option<Vec<_>>>().and_then(Architecture::new)
+    }
+
+    /// Number of architectures (as a float: spaces pass 10^17).
+    pub fn size(&self) -> f64 {
+        self.decisions.iter().map(|decision| decision.candidates.len() as f64).product()
+    }
+
+    /// The named architectures with their choices.
+    pub fn named_architectures(&self) -> BTreeMap<&str, &str> {
+        self.definition.architectures.iter().map(|(name, named)| (name.as_str(), named.choices())).collect()
+    }
+}

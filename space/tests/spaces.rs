@@ -1,0 +1,182 @@
+//! The presets are what the literature says, and the notations read back what they write.
+
+use fleetfoot_space::{
+    Architecture, Candidate, Operator, OperatorKey, Precision, SearchSpace, Shape, SpaceError, preset_names,
+};
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+fn macs_and_params(space: &SearchSpace, text: &str) -> (u64, u64) {
+    let (space, architecture) = space.resolve(text).unwrap();
+    let network = space.network(&architecture).unwrap();
+    (network.macs(), network.params())
+}
+
+#[test]
+fn proxyless_224_has_the_published_macs() {
+    let space = SearchSpace::load("proxyless-224").unwrap();
+    let thousands = |text: &str| (macs_and_params(&space, text).0 + 500) / 1000;
+    assert_eq!(thousands("k3e3"), 257_422);
+    assert_eq!(thousands("k5e6"), 526_209);
+    assert_eq!(thousands("k7e6"), 606_591);
+    // The choices of the published mobile network, here with the space's own widths; and a neighbour of theirs.
+    assert_eq!(thousands("206640225222322255445"), 304_227);
+    assert_eq!(thousands("206640225322222255445"), 303_474);
+    assert_eq!(space.decisions().len(), 21);
+    assert_eq!(space.size(), 6f64.powi(6) * 7f64.powi(15));
+}
+
+#[test]
+fn the_published_networks_have_their_macs_and_parameters() {
+    let space = SearchSpace::load("proxyless-224").unwrap();
+    assert_eq!(macs_and_params(&space, "proxyless-cpu"), (439_243_864, 4_361_648));
+    assert_eq!(macs_and_params(&space, "proxyless-gpu"), (465_260_160, 7_119_848));
+    assert_eq!(macs_and_params(&space, "proxyless-mobile"), (320_427_584, 4_080_512));
+    assert_eq!(macs_and_params(&space, "proxyless-mobile-14"), (580_883_408, 6_857_568));
+}
+
+#[test]
+fn fashion_28_has_ten_decisions_and_the_stated_macs() {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    assert_eq!(space.decisions().len(), 10);
+    assert_eq!(macs_and_params(&space, "k3e3").0, 3_873_528);
+    assert_eq!(macs_and_params(&space, "k3e6").0, 7_375_728);
+    assert_eq!(macs_and_params(&space, "k7e6").0, 11_256_048);
+    assert_eq!(macs_and_params(&space, "shallowest").0, 1_232_376);
+    let zeros: Vec<bool> =
+        space.decisions().iter().map(|decision| decision.candidates.contains(&Candidate::Zero)).collect();
+    assert_eq!(zeros, [true, true, false, true, true, false, true, true, false, true]);
+    let maps: Vec<usize> = space.decisions().iter().map(|decision| decision.input.h).collect();
+    assert_eq!(maps, [14, 14, 14, 7, 7, 7, 7, 7, 7, 4]);
+}
+
+#[test]
+fn every_preset_yields_logits_for_random_architectures() {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    for name in preset_names() {
+        let space = SearchSpace::load(name).unwrap();
+        for _ in 0..20 {
+            let network = space.network(&space.random(&mut rng)).unwrap();
+            assert_eq!(network.out_shape(), Shape::new(1, space.classes(), 1, 1));
+            let expected = space.decisions().len() + space.front().len() + space.back().len();
+            assert_eq!(network.units().len(), expected);
+        }
+    }
+}
+
+#[test]
+fn equal_units_of_a_space_are_listed_once() {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    // stem, first, head; stage 1 has one kind of block, stages 2 to 4 two, with six operators each.
+    assert_eq!(space.distinct_units(1, Precision::Fp32).len(), 3 + 6 + 3 * 12);
+}
+
+fn edited(from: &str, to: &str) -> Result<SearchSpace, SpaceError> {
+    let text = SearchSpace::preset_text("fashion-28").unwrap();
+    assert!(text.contains(from), "the preset has no '{from}'");
+    SearchSpace::from_toml(&text.replacen(from, to, 1), "mine.toml")
+}
+
+#[test]
+fn impossible_spaces_are_refused_with_the_reason() {
+    for (from, to, why) in [
+        ("depth = 2", "depth = 0", "stages[0].depth = 0"),
+        ("channels = 24", "channels = 0", "stages[1].channels = 0"),
+        ("kernel = 3\nstride = 2", "kernel = 4\nstride = 2", "stem.kernel = 4"),
+        ("\"k3e3\", ", "\"k3e3\", \"k3e3\", ", "k3e3 stands there twice"),
+        ("\"k3e3\", ", "\"k4e3\", ", "unknown operator 'k4e3'"),
+        ("\"k3e3\", ", "\"swish\", ", "unknown operator 'swish'"),
+        ("classes = 10", "classes = -1", "classes"),
+        ("classes = 10", "clases = 10", "clases"),
+        ("k3e3 = \"0000000000\"", "k3e3 = \"000000000\"", "named architecture 'k3e3'"),
+        (
+            "[\"k3e3\", \"k3e6\", \"k5e3\", \"k5e6\", \"k7e3\", \"k7e6\", \"zero\"]",
+            "[\"zero\"]",
+            "no candidate but zero",
+        ),
+    ] {
+        let error = edited(from, to).unwrap_err().to_string();
+        assert!(error.contains("mine.toml") && error.contains(why), "{to}: {error}");
+    }
+    assert!(SearchSpace::load("fashion-29").unwrap_err().to_string().contains("fashion-28"));
+}
+
+#[test]
+fn a_mistake_in_a_file_is_named_with_its_line() {
+    let error = edited("classes = 10", "classes = ten").unwrap_err().to_string();
+    assert!(error.contains("line 4"), "{error}");
+}
+
+#[test]
+fn architectures_of_another_space_are_refused() {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    for (text, why) in [
+        ("11111", "has 5 choices"),
+        ("1161111111", "at position 3"),
+        ("111111111!", "'!' at position 10"),
+        ("", "0 choices"),
+    ] {
+        let error = space.resolve(text).unwrap_err().to_string();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_width_multiplier_widens_every_stage() {
+    let wide = edited("classes = 10", "classes = 10\nwidth_multiplier = 2.0").unwrap();
+    assert_eq!(wide.decisions().last().unwrap().c_out, 128);
+}
+
+fn operator() -> impl Strategy<Value = Operator> {
+    let number = 1usize..600;
+    let kernel = (0usize..5).prop_map(|k| 2 * k + 1);
+    prop_oneof![
+        (kernel.clone(), 1usize..4, number.clone(), number.clone(), 1usize..4)
+            .prop_map(|(kernel, stride, c_in, c_out, groups)| Operator::Conv { kernel, stride, c_in, c_out, groups }),
+        (kernel, 1usize..9, 1usize..4, number.clone(), number.clone(), 1usize..4, any::<bool>()).prop_map(
+            |(kernel, expansion, stride, c_in, c_out, groups, shortcut)| Operator::MbConv {
+                kernel,
+                expansion,
+                stride,
+                c_in,
+                c_out,
+                groups,
+                shortcut
+            }
+        ),
+        (number.clone(), number.clone(), number).prop_map(|(c_in, c_hidden, classes)| Operator::Head {
+            c_in,
+            c_hidden,
+            classes
+        }),
+        Just(Operator::Zero),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn keys_read_back_what_they_write(
+        operator in operator(),
+        extents in (1usize..9, 1usize..600, 1usize..300, 1usize..300),
+        precision in prop_oneof![Just(Precision::Fp32), Just(Precision::Fp16), Just(Precision::Int8)],
+    ) {
+        let input = Shape::new(extents.0, extents.1, extents.2, extents.3);
+        let key = OperatorKey { operator, input, precision };
+        prop_assert_eq!(key.to_string().parse::<OperatorKey>().unwrap(), key);
+    }
+
+    #[test]
+    fn architectures_read_back_what_they_write(choices in prop::collection::vec(0usize..36, 0..40)) {
+        let architecture = Architecture::new(choices).unwrap();
+        prop_assert_eq!(architecture.to_string().parse::<Architecture>().unwrap(), architecture);
+    }
+
+    #[test]
+    fn no_text_makes_the_readers_panic(text in "\\PC{0,60}") {
+        let _ = text.parse::<OperatorKey>();
+        let _ = text.parse::<Architecture>();
+        let _ = text.parse::<Candidate>();
+        let _ = SearchSpace::from_toml(&text, "text");
+    }
+}

@@ -1,0 +1,49 @@
+# The project's commands; `make help` lists them. Everything is built in the release profile, tests and lints too,
+# so that libtorch's C++ bindings (minutes) are compiled once.
+
+CARGO ?= cargo
+# For example --locked, as CI has it.
+CARGO_FLAGS ?=
+
+.DEFAULT_GOAL := help
+# Set-up comes first, and cargo runs in parallel by itself.
+.NOTPARALLEL:
+.PHONY: help setup native build test lint demo demo-full bench clean distclean
+
+help: ## Show these lines
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+setup: ## Get what is missing: system packages, libtorch, ONNX Runtime, Fashion-MNIST
+	@scripts/setup.sh
+
+native: # What compiling needs, without the packages that only tests and the demo want
+	@scripts/setup.sh build
+
+build: native ## Build the three programs: fleetfoot, fleetfoot-agent, fleetfoot-search
+	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot
+# A command of its own: cargo unifies features, and the agent must keep to the oldest ONNX Runtime API.
+	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot-agent
+	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot-search
+
+test: setup build ## Run all tests
+	$(CARGO) test --release $(CARGO_FLAGS) --workspace
+
+lint: native ## Check formatting, clippy and the documentation's links
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release $(CARGO_FLAGS) --workspace --no-deps
+
+demo: setup build ## Profile, fit, search and train on a small scale, on this machine
+	scripts/demo.sh
+
+demo-full: setup build ## The same at full size
+	scripts/demo-full.sh
+
+bench: build ## Measure what the README claims about speed
+	$(CARGO) bench $(CARGO_FLAGS)
+
+clean: ## Remove what was built
+	$(CARGO) clean
+
+distclean: clean ## Remove the links to the native libraries, too (their download cache stays)
+	rm -rf native

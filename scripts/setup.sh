@@ -1,0 +1,243 @@
+#!/usr/bin/env bash
+# Sets up what fleetfoot needs and what is missing:
+#     scripts/setup.sh         everything, with what tests and the demo need (make setup)
+#     scripts/setup.sh build   what compiling needs (make build does this itself)
+#
+# libtorch and ONNX Runtime come as pinned wheels through pip and are unpacked into a cache that all checkouts
+# share; native/ holds links into it. They aren't fetched when LIBTORCH and ORT_DYLIB_PATH name the user's own.
+# Nothing is installed into Python. Interrupted, it goes on where it was when it is run again.
+set -euo pipefail
+shopt -s inherit_errexit
+cd "$(dirname "$0")/.."
+
+scope=${1:-all}
+arch=$(uname -m)
+cache=${XDG_CACHE_HOME:-${HOME:?is not set: name a folder for downloads in XDG_CACHE_HOME}/.cache}/fleetfoot
+fashion_mnist_of_debian=/usr/share/datasets/fashion-mnist
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() {
+    printf 'setup: error: %s\n' "$1" >&2
+    shift
+    [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null; }
+
+# --- Libraries: is there one already? ---
+
+version_of_wheel() { sed -n "s/^$1==\([0-9.]*\) .*/\1/p" scripts/wheels.txt; }
+torch_version=$(version_of_wheel torch)
+onnxruntime_version=$(version_of_wheel onnxruntime)
+libtorch_home=$cache/native/libtorch-$torch_version
+onnxruntime_home=$cache/native/onnxruntime-$onnxruntime_version
+
+libtorch_ready() { [ -n "${LIBTORCH:-}" ] || grep -qs "^$torch_version" native/libtorch/build-version; }
+onnxruntime_ready() {
+    [ -n "${ORT_DYLIB_PATH:-}" ] || [ -f "native/onnxruntime/lib/libonnxruntime.so.$onnxruntime_version" ]
+}
+
+# The version of the libtorch or PyTorch in a folder; nothing where there is none.
+libtorch_version() {
+    if [ -f "$1/build-version" ]; then
+        head -n 1 "$1/build-version"
+    else
+        cat "$1"/include/torch/{headeronly,csrc/api/include/torch}/version.h 2>/dev/null |
+            sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\) //p' | paste -sd .
+    fi
+}
+
+check_libtorch_of_user() {
+    [ -n "${LIBTORCH:-}" ] || return 0
+    local wanted=${torch_version%.*} remedy found
+    remedy="Point LIBTORCH at libtorch or PyTorch $wanted, or unset it: then libtorch $torch_version is fetched."
+    # Build scripts run in folders of their own, where a relative path means something else.
+    [ "${LIBTORCH#/}" != "$LIBTORCH" ] || fail "LIBTORCH=$LIBTORCH is not an absolute path." "$remedy"
+    found=$(libtorch_version "$LIBTORCH") || true
+    case $found in
+        "$wanted" | "$wanted".*) ;;
+        "") fail "LIBTORCH=$LIBTORCH holds no libtorch (no build-version, no include/torch/…/version.h)." "$remedy" ;;
+        *) fail "LIBTORCH=$LIBTORCH is libtorch $found; $wanted is needed." "$remedy" ;;
+    esac
+    [ -f "$LIBTORCH/lib/libtorch_cpu.so" ] || fail "LIBTORCH=$LIBTORCH has no lib/libtorch_cpu.so." "$remedy"
+}
+
+check_onnxruntime_of_user() {
+    [ -n "${ORT_DYLIB_PATH:-}" ] || return 0
+    local wanted=1.17 remedy found
+    remedy="Point ORT_DYLIB_PATH at ONNX Runtime $wanted or newer, or unset it: then $onnxruntime_version is fetched."
+    [ -f "$ORT_DYLIB_PATH" ] || fail "ORT_DYLIB_PATH=$ORT_DYLIB_PATH is not a file." "$remedy"
+    have python3 || fail "python3 is missing, which asks the library at ORT_DYLIB_PATH for its version." "$remedy"
+    found=$(python3 scripts/native.py onnxruntime-version "$ORT_DYLIB_PATH") ||
+        fail "ORT_DYLIB_PATH=$ORT_DYLIB_PATH can't be loaded as ONNX Runtime." "$remedy"
+    printf '%s\n' "$wanted" "$found" | sort --check --version-sort 2>/dev/null ||
+        fail "ORT_DYLIB_PATH=$ORT_DYLIB_PATH is ONNX Runtime $found; $wanted or newer is needed." "$remedy"
+}
+
+# --- System packages ---
+
+# A Python with pip: the first in PATH may be one without, while Debian's has it.
+python_with_pip() {
+    local python
+    for python in python3 /usr/bin/python3; do
+        if "$python" -c 'import pip' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+has_fashion_mnist() {
+    local name
+    for name in {train,t10k}-{images-idx3,labels-idx1}-ubyte; do
+        [ -f "$1/$name.gz" ] || [ -f "$1/$name" ] || return 1
+    done
+}
+
+has_browser() { have chromium || have chromium-browser || have google-chrome; }
+
+# Debian's names of the packages that are missing, as words.
+missing_packages() {
+    local cc=${CC:-cc} cxx=${CXX:-c++} # "ccache g++" is possible: the first word is the program
+    if ! have "${cc%% *}" || ! have "${cxx%% *}"; then echo g++; fi
+    have make || echo make
+    if ! { libtorch_ready && onnxruntime_ready; } && ! python_with_pip >/dev/null; then echo python3-pip; fi
+    [ "$scope" = all ] || return 0
+    [ -n "${FASHION_MNIST:-}" ] || has_fashion_mnist "$fashion_mnist_of_debian" || echo dataset-fashion-mnist
+    has_browser || echo chromium
+}
+
+install_packages() {
+    local as_root=() hints=()
+    local install=(apt-get install -y --no-install-recommends "$@")
+    if [[ " $* " == *" dataset-fashion-mnist "* ]]; then
+        hints=("Without root, Fashion-MNIST can lie anywhere: put its four files ({train,t10k}-{images-idx3,labels-idx1}-ubyte.gz)"
+            "into a folder and name it in FASHION_MNIST (or with --data). On Debian, for example:"
+            "  apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb fashion-mnist"
+            "  export FASHION_MNIST=\$PWD/fashion-mnist$fashion_mnist_of_debian")
+    fi
+    if [[ " $* " =~ " dataset-fashion-mnist "|" chromium " ]]; then
+        hints+=("The data set and chromium are for tests and the demo: make build works without them.")
+    fi
+    have apt-get || fail "missing, by Debian's names: $*. There is no apt-get here: install them your system's way and run this again." "${hints[@]}"
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! have sudo || ! sudo -n true 2>/dev/null; then
+            fail "missing packages: $*. Have them installed, then run this again:" \
+                "  sudo apt-get update && sudo ${install[*]}" "${hints[@]}"
+        fi
+        as_root=(sudo -n)
+    fi
+    say "installing $*"
+    as_root+=(env DEBIAN_FRONTEND=noninteractive)
+    # One broken third-party list needn't stop us; a list we do need shows in the install.
+    "${as_root[@]}" apt-get update -qq </dev/null >&2 || say "apt-get update failed; going on with the lists there are"
+    "${as_root[@]}" "${install[@]}" -qq -o DPkg::Lock::Timeout=600 </dev/null >&2 ||
+        fail "apt-get could not install: $* (its messages are above). Mend that, or install them by hand, and run this again." "${hints[@]}"
+}
+
+# --- Libraries: fetch and unpack ---
+
+# Path of a wheel in the cache whose hash is right; a damaged one is thrown away.
+cached_wheel() {
+    local requirement=$1 name=$2 version=$3 file sum
+    for file in "$cache/wheels/${name//-/_}-$version"-*"_$arch.whl"; do
+        [ -f "$file" ] || continue
+        sum=$(sha256sum "$file")
+        if [[ $requirement == *"sha256:${sum%% *}"* ]]; then
+            echo "$file"
+            return
+        fi
+        say "$file is damaged; fetching it again"
+        rm -f "$file"
+    done
+    return 1
+}
+
+# Prints the path of the verified wheel of a package in wheels.txt; asks pip only if it isn't in the cache.
+fetch_wheel() {
+    local name=$1 version requirement python try options=() platform
+    version=$(version_of_wheel "$name")
+    requirement=$(grep "^$name==" scripts/wheels.txt)
+    cached_wheel "$requirement" "$name" "$version" && return
+
+    python=$(python_with_pip)
+    # The wheel's Python, not the one that runs pip: only the native libraries matter.
+    options=(--only-binary=:all: --python-version 3.11 --implementation cp --abi cp311)
+    for platform in manylinux_2_28 manylinux_2_25 manylinux_2_17 manylinux2014; do
+        options+=(--platform "${platform}_$arch")
+    done
+    if "$python" -m pip download --help | grep -q -e --resume-retries; then options+=(--resume-retries 20); fi
+    mkdir -p "$tmp/$name" "$cache/wheels"
+    echo "$requirement" >"$tmp/$name.txt"
+    for try in 1 2 3; do
+        say "fetching $name $version (attempt $try of 3)"
+        # TMPDIR: /tmp may be too small a memory disk for half a gigabyte.
+        if TMPDIR=$tmp PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$python" -m pip download --no-deps \
+            --no-input --no-cache-dir --require-hashes "${options[@]}" -r "$tmp/$name.txt" -d "$tmp/$name" </dev/null >&2; then
+            mv "$tmp/$name"/*.whl "$cache/wheels/"
+            cached_wheel "$requirement" "$name" "$version" && return
+        fi
+    done
+    fail "pip could not fetch $name $version (its messages are above). Check the network and run this again; what is fetched is kept."
+}
+
+# Unpacks wheels into a folder of the cache, in one step as others see it, and links it into native/.
+unpack_and_link() {
+    local library=$1 home=$2 proof=$3 name wheels=()
+    shift 3
+    if [ ! -f "$home/$proof" ]; then
+        for name in "$@"; do wheels+=("$(fetch_wheel "$name")"); done
+        say "unpacking $library into $home"
+        mkdir -p "$tmp/$library" "$cache/native"
+        "$(python_with_pip)" scripts/native.py "$library" "$tmp/$library" "${wheels[@]}" ||
+            fail "$library could not be unpacked (the reason is above). Mend that and run this again."
+        rm -rf "$home"
+        mv -T "$tmp/$library" "$home"
+    fi
+    mkdir -p native
+    [ -L "native/$library" ] || [ ! -e "native/$library" ] ||
+        fail "native/$library is not a link that this script made. Move it away and run this again."
+    ln -sfn "$home" "native/$library"
+}
+
+# --- All of it ---
+
+[ "$(uname -s)" = Linux ] || fail "fleetfoot builds on Linux only; this is $(uname -s)."
+have cargo || fail "cargo is missing. Install Rust (https://rustup.rs) and run this again."
+check_libtorch_of_user
+check_onnxruntime_of_user
+if [ "$scope" = all ] && [ -n "${FASHION_MNIST:-}" ]; then
+    has_fashion_mnist "$FASHION_MNIST" || fail "FASHION_MNIST=$FASHION_MNIST lacks some of {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz." \
+        "Put the four files there, or unset it: then Debian's package dataset-fashion-mnist is used."
+fi
+packages=$(missing_packages)
+if [ -z "$packages" ] && libtorch_ready && onnxruntime_ready; then exit 0; fi
+
+case $arch in
+    x86_64 | aarch64) ;;
+    *)
+        if ! { libtorch_ready && onnxruntime_ready; }; then
+            fail "there are no wheels for $arch. Build libtorch and ONNX Runtime yourself and name them in LIBTORCH and ORT_DYLIB_PATH."
+        fi
+        ;;
+esac
+mkdir -p "$cache" 2>/dev/null || true
+[ -w "$cache" ] || fail "$cache can't be written. Name another folder in XDG_CACHE_HOME."
+tmp=$cache/tmp
+exec 9>"$cache/lock"
+flock -n 9 || { say "waiting for another set-up to end" && flock 9; }
+rm -rf "$tmp" # what a killed set-up left
+mkdir "$tmp"
+trap 'rm -rf "$tmp"' EXIT
+
+packages=$(missing_packages) # the other set-up may have installed some
+if [ -n "$packages" ]; then
+    # shellcheck disable=SC2086 # words
+    install_packages $packages
+    packages=$(missing_packages)
+    [ -z "$packages" ] || fail "installed, but still not in PATH: programs of ${packages//$'\n'/ }. Look at PATH (and CC, CXX where set) and run this again."
+fi
+libtorch_ready || unpack_and_link libtorch "$libtorch_home" build-version torch nvidia-cuda-runtime nvidia-cuda-cupti
+onnxruntime_ready || unpack_and_link onnxruntime "$onnxruntime_home" "lib/libonnxruntime.so.$onnxruntime_version" onnxruntime
+say "ready"

@@ -1,0 +1,20 @@
+//! What a network would cost on a device: table look-up, regression for what was never measured, cost models for the
+//! search, and their evaluation against measurements.
+//!
+//! A network's latency is the empty graph's (one call of the runtime) plus the sum of its units' costs. A unit's cost
+//! is its row in a [`LatencyTable`](fleetfoot_profiler::LatencyTable); where it has none, a [`Regression`] on the
+//! unit's features may stand in, marked as what it is.
+
+mod cost;
+mod evaluation;
+mod features;
+mod predictor;
+mod regression;
+
+pub use cost::{CostError, CostMatrix};
+pub use evaluation::{Evaluation, EvaluationError};
+pub use features::{FEATURES, features};
+pub use predictor::{
+    CostModelError, Estimate, PredictError, Prediction, Predictor, Source, TablePredictor, UnitCost, cost_matrix,
+};
+pub use regression::{Regression, RegressionError, Validation};

@@ -1,0 +1,207 @@
+//! What `fleetfoot` and `fleetfoot-agent` say to each other, over any byte stream.
+//!
+//! A message is one line of JSON; models and tensors follow their line as raw bytes whose number the line states.
+//! The host asks, the agent answers each request with one reply, in order. Everything received is treated as hostile:
+//! lines and payloads are bounded, and nothing panics on bad bytes.
+
+mod frame;
+mod serve;
+
+pub use frame::{FrameError, MAX_LINE, MAX_PAYLOAD, read_message, write_message};
+pub use serve::{Engine, EngineError, serve};
+
+use serde::{Deserialize, Serialize};
+
+/// First word of both greetings.
+pub const MAGIC: &str = "fleetfoot-agent";
+/// Version of the messages. Host and agent must agree.
+pub const PROTOCOL: u32 = 1;
+
+/// How much a runtime may rewrite a model before it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimisation {
+    /// Not at all.
+    Disable,
+    /// Fusions that hold on every provider; no blocked layout (NCHWc) on the CPU.
+    Basic,
+    /// Fusions of the CPU provider too.
+    Extended,
+    /// Everything, the blocked layout included.
+    #[default]
+    All,
+}
+
+/// What the agent's process is set up for; it holds until its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// The runtime's library; where absent, the agent looks for one.
+    pub library: Option<String>,
+    /// Execution provider, such as `cpu`.
+    pub provider: String,
+    /// Graph optimisation level.
+    pub optimisation: Optimisation,
+    /// Threads of one operator.
+    pub threads: usize,
+    /// Cores that the process is pinned to; empty: chosen by the agent, as many as threads.
+    pub cores: Vec<usize>,
+}
+
+/// How to take samples of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Untimed runs in front.
+    pub warmup: u32,
+    /// Number of samples.
+    pub samples: u32,
+    /// Runs that one sample sums.
+    pub batch: u32,
+    /// Bytes touched before every run, so that caches are as cold as they are in a network.
+    /// At 0 the runs of a sample are timed back to back.
+    pub evict_bytes: u64,
+}
+
+/// One timed stretch: `batch` runs of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Start, in nanoseconds since the agent started.
+    pub at_ns: u64,
+    /// Wall time of all its runs, in nanoseconds, evictions not counted.
+    pub wall_ns: u64,
+    /// CPU time of the calling thread in the same stretches, in nanoseconds; 0 where the system doesn't tell.
+    pub cpu_ns: u64,
+}
+
+/// What the host asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Request {
+    /// The greeting; the answer is [`Reply::Hello`].
+    Hello {
+        /// [`MAGIC`].
+        magic: String,
+        /// [`PROTOCOL`].
+        protocol: u32,
+    },
+    /// Pin, load the runtime: [`Reply::Opened`].
+    Open(Setup),
+    /// Make a session of the ONNX model that follows: [`Reply::Loaded`].
+    Load {
+        /// The host's number for it.
+        model: u32,
+        /// Bytes that follow.
+        payload: u64,
+    },
+    /// Drop a session: [`Reply::Done`].
+    Unload {
+        /// Which.
+        model: u32,
+    },
+    /// Time a model on an input of random values: [`Reply::Timed`].
+    Time {
+        /// Which.
+        model: u32,
+        /// How.
+        timing: Timing,
+    },
+    /// Run a model on the fp32 input that follows: [`Reply::Output`].
+    Run {
+        /// Which.
+        model: u32,
+        /// Extents of the input.
+        dims: Vec<usize>,
+        /// Bytes that follow.
+        payload: u64,
+    },
+    /// The end: [`Reply::Done`], then the agent exits.
+    Quit,
+}
+
+/// What an agent says of its machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Operating system and its version.
+    pub os: String,
+    /// Instruction set, such as `x86_64`.
+    pub arch: String,
+    /// Cores that the process may run on.
+    pub cores: usize,
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// The greeting.
+    Hello {
+        /// [`MAGIC`].
+        magic: String,
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// The agent's own version.
+        tool: String,
+    },
+    /// The runtime is loaded.
+    Opened {
+        /// Name and version, such as `ONNX Runtime 1.31.1`.
+        runtime: String,
+        /// The library's path on the device.
+        library: String,
+        /// The cores that the process is pinned to.
+        pinned: Vec<usize>,
+        /// The machine.
+        machine: Machine,
+    },
+    /// The session is made.
+    Loaded {
+        /// Extents of the model's input.
+        input: Vec<usize>,
+        /// Extents of the model's output.
+        output: Vec<usize>,
+    },
+    /// The samples, in order.
+    Timed {
+        /// As many as were asked for.
+        samples: Vec<Sample>,
+    },
+    /// The fp32 output follows.
+    Output {
+        /// Its extents.
+        dims: Vec<usize>,
+        /// Bytes that follow.
+        payload: u64,
+    },
+    /// Done, with nothing to tell.
+    Done,
+    /// The request failed; the agent goes on.
+    Failed {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// Messages that are followed by raw bytes say how many.
+pub trait Payload {
+    /// Bytes that follow the line.
+    fn payload(&self) -> u64;
+}
+
+impl Payload for Request {
+    fn payload(&self) -> u64 {
+        match self {
+            Self::Load { payload, .. } | Self::Run { payload, .. } => *payload,
+            _ => 0,
+        }
+    }
+}
+
+impl Payload for Reply {
+    fn payload(&self) -> u64 {
+        match self {
+            Self::Output { payload, .. } => *payload,
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A campaign: subjects visited in interleaved rounds until every one is known well enough.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fleetfoot_protocol::{Sample, Timing};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::agent::{Agent, AgentError, ModelId};
+use crate::journal::{Journal, JournalError, Visit};
+use crate::statistics::{Measurement, Statistic};
+use crate::subject::Subject;
+
+/// How long a campaign goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Rounds that every subject gets at least.
+    pub min_rounds: u32,
+    /// Rounds that a subject gets at most.
+    pub max_rounds: u32,
+    /// A subject is done when half its 95 % interval is below this share of its latency.
+    pub half_width: f64,
+    /// Time that the timed runs of one visit should take.
+    pub visit: Duration,
+    /// What a latency is of a round's samples.
+    pub statistic: Statistic,
+    /// Seed of the order within each round.
+    pub seed: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            min_rounds: 25,
+            max_rounds: 80,
+            half_width: 0.01,
+            visit: Duration::from_millis(4),
+            statistic: Statistic::default(),
+            seed: 0,
+        }
+    }
+}
+
+/// Samples of the warm-up visit, from which the others are sized.
+const WARMUP_SAMPLES: u32 = 10;
+/// A sample sums so many runs that it takes at least this long: far above the clock's resolution.
+const SAMPLE_NS: u64 = 50_000;
+/// The most runs that one sample sums.
+const MAX_BATCH: u64 = 16;
+/// Samples of a visit, at least and at most.
+const VISIT_SAMPLES: (u64, u64) = (3, 40);
+
+/// How far a campaign is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Visits made, earlier runs' included.
+    pub visits: u64,
+    /// Visits that are still to come at most.
+    pub remaining: u64,
+    /// The round.
+    pub round: u32,
+    /// Subjects whose interval is narrow enough.
+    pub done: usize,
+}
+
+/// A campaign that stopped before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CampaignError {
+    /// The agent failed; the subject is named where one was at work.
+    #[error("{subject}: {source}")]
+    Agent {
+        /// The subject.
+        subject: String,
+        /// Why.
+        source: AgentError,
+    },
+    /// The journal can't be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The user asked for it.
+    #[error("interrupted; everything measured so far is kept")]
+    Interrupted,
+    /// A subject without any sample.
+    #[error("{0} has no samples")]
+    NoSamples(String),
+}
+
+/// A run over subjects on one agent.
+pub struct Campaign<'a> {
+    plan: Plan,
+    subjects: &'a [Subject],
+    states: Vec<State>,
+    detect: bool,
+}
+
+impl std::fmt::Debug for Campaign<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Campaign")
+            .field("plan", &self.plan)
+            .field("subjects", &self.subjects.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of one subject.
+#[derive(Clone, Debug, Default)]
+struct State {
+    model: Option<ModelId>,
+    warmup: Option<Vec<Sample>>,
+    rounds: Vec<Vec<Sample>>,
+    /// Rounds visited; the next visit is in the round behind.
+    visited: u32,
+    batch: u32,
+    samples: u32,
+}
+
+impl<'a> Campaign<'a> {
+    /// A campaign that goes on from the visits of a journal. `threads` is the number of threads that run an operator:
+    /// interruptions can be told from work only on one.
+    pub fn new(plan: Plan, subjects: &'a [Subject], earlier: Vec<Visit>, threads: usize) -> Self {
+        let mut states = vec![State::default(); subjects.len()];
+        for visit in earlier {
+            if let Some(state) = states.get_mut(visit.subject as usize) {
+                state.record(&plan, visit);
+            }
+        }
+        Self { plan, subjects, states, detect: threads == 1 }
+    }
+
+    /// Measures until every subject is done. `watch` is told of every visit; `stop` ends the campaign between two.
+    pub fn run(
+        &mut self,
+        agent: &mut Agent,
+        mut journal: Option<&mut Journal>,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<Measurement>, CampaignError> {
+        for round in 0..=self.plan.max_rounds {
+            let mut due: Vec<usize> = (0..self.subjects.len()).filter(|&index| self.is_due(index, round)).collect();
+            due.shuffle(&mut ChaCha8Rng::seed_from_u64(self.plan.seed ^ (u64::from(round) << 32)));
+            for &index in &due {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(CampaignError::Interrupted);
+                }
+                let visit = self.visit(agent, index, round)?;
+                if let Some(journal) = journal.as_deref_mut() {
+                    journal.append(&visit)?;
+                }
+                self.states[index].record(&self.plan, visit);
+                watch(self.progress(round));
+            }
+            if let Some(journal) = journal.as_deref_mut() {
+                journal.sync()?;
+            }
+            if round > 0 && due.is_empty() && (0..self.subjects.len()).all(|index| self.is_done(index)) {
+                break;
+            }
+        }
+        self.release(agent)?;
+        let measured = self.states.iter().zip(self.subjects);
+        measured
+            .map(|(state, subject)| {
+                state.measurement(&self.plan, self.detect).ok_or_else(|| CampaignError::NoSamples(subject.name.clone()))
+            })
+            .collect()
+    }
+
+    fn is_due(&self, index: usize, round: u32) -> bool {
+        let state = &self.states[index];
+        match state.warmup {
+            None => round == 0,
+            Some(_) => round > state.visited && !self.is_done(index),
+        }
+    }
+
+    fn is_done(&self, index: usize) -> bool {
+        let state = &self.states[index];
+        state.visited >= self.plan.max_rounds
+            || (state.visited >= self.plan.min_rounds
+                && state
+                    .measurement(&self.plan, self.detect)
+                    .is_some_and(|measurement| measurement.half_width() <= self.plan.half_width))
+    }
+
+    fn visit(&mut self, agent: &mut Agent, index: usize, round: u32) -> Result<Visit, CampaignError> {
+        let subject = &self.subjects[index];
+        let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
+        let state = &mut self.states[index];
+        let model = match state.model {
+            Some(model) => model,
+            None => *state.model.insert(agent.load(&subject.onnx).map_err(failed)?),
+        };
+        let (batch, samples) = if round == 0 { (1, WARMUP_SAMPLES) } else { (state.batch, state.samples) };
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        // The first run of a visit finds its code and weights in no cache at all; it isn't timed.
+        let timing = Timing { warmup: 1, samples, batch, evict_bytes: subject.evict_bytes };
+        let samples = agent.time(model, timing).map_err(failed)?;
+        Ok(Visit { round, subject: index as u32, batch, unix_ms, samples })
+    }
+
+    fn progress(&self, round: u32) -> Progress {
+        let visits = self.states.iter().map(|state| u64::from(state.visited) + u64::from(state.warmup.is_some())).sum();
+        let done = (0..self.states.len()).filter(|&index| self.is_done(index)).count();
+        let open = (self.states.len() - done) as u64;
+        let to_come = if round < self.plan.min_rounds { self.plan.min_rounds - round } else { 1 };
+        Progress { visits, remaining: open * u64::from(to_come), round, done }
+    }
+
+    fn release(&mut self, agent: &mut Agent) -> Result<(), CampaignError> {
+        for (state, subject) in self.states.iter_mut().zip(self.subjects) {
+            if let Some(model) = state.model.take() {
+                let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
+                agent.unload(model).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Measurements at hand, for subjects that have any.
+    pub fn measurements(&self) -> Vec<Option<Measurement>> {
+        self.states.iter().map(|state| state.measurement(&self.plan, self.detect)).collect()
+    }
+
+    /// About how long the plan takes for subjects of these sizes, from a rate of 2 G multiply-accumulates a second and
+    /// the bytes that are evicted: known before anything is measured, right within a factor of about 3.
+    pub fn estimate(plan: &Plan, sizes: &[(u64, u64)]) -> Duration {
+        let rounds = f64::from(plan.min_rounds + plan.max_rounds) / 2.0;
+        let visits = sizes.iter().map(|&(macs, evicted)| {
+            let run = 10e-6 + macs as f64 / 2e9;
+            let runs = (plan.visit.as_secs_f64() / run).clamp(3.0, 640.0);
+            runs * (run + evicted as f64 / 20e9)
+        });
+        Duration::from_secs_f64(rounds * visits.sum::<f64>())
+    }
+}
+
+impl State {
+    fn record(&mut self, plan: &Plan, visit: Visit) {
+        if visit.round == 0 {
+            let mut runs: Vec<u64> = visit.samples.iter().map(|sample| sample.wall_ns.max(1)).collect();
+            runs.sort_unstable();
+            let run = runs.get(runs.len() / 2).copied().unwrap_or(SAMPLE_NS);
+            let batch = SAMPLE_NS.div_ceil(run).clamp(1, MAX_BATCH);
+            let visit_ns = plan.visit.as_nanos() as u64;
+            self.batch = batch as u32;
+            self.samples = (visit_ns / (run * batch)).clamp(VISIT_SAMPLES.0, VISIT_SAMPLES.1) as u32;
+            self.warmup = Some(visit.samples);
+        } else if visit.round > self.visited {
+            self.visited = visit.round;
+            self.rounds.push(visit.samples);
+        }
+    }
+
+    fn measurement(&self, plan: &Plan, detect: bool) -> Option<Measurement> {
+        Measurement::from_rounds(&self.rounds, self.batch, plan.statistic, detect)
+    }
+}

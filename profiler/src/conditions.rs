@@ -1,0 +1,172 @@
+//! What a measurement depends on besides the operator.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::statistics::Statistic;
+
+/// What surrounds a measured unit in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Context {
+    /// Caches as cold as they are when the unit's turn comes in a network of its space.
+    Cold,
+    /// Back to back with itself: a whole network in a loop.
+    Warm,
+}
+
+impl fmt::Display for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+        })
+    }
+}
+
+/// Everything that must agree before two measurements may be compared or added. Kept once per table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// The device configuration's name.
+    pub device: String,
+    /// The processor.
+    pub cpu: String,
+    /// Name and version of the runtime.
+    pub runtime: String,
+    /// Execution provider.
+    pub provider: String,
+    /// Graph optimisation level.
+    pub optimisation: String,
+    /// Threads of one operator.
+    pub threads: usize,
+    /// Cores that the measuring process was pinned to, such as `0 1`.
+    pub cores: String,
+    /// What lies between two runs.
+    pub context: String,
+    /// What a latency is of its samples.
+    pub statistic: Statistic,
+}
+
+/// The conditions that differ: name, ours, theirs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Differences(pub Vec<(&'static str, String, String)>);
+
+impl fmt::Display for Differences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, ours, theirs)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{name}: '{ours}' against '{theirs}'")?;
+        }
+        Ok(())
+    }
+}
+
+impl Conditions {
+    const NAMES: [&str; 9] =
+        ["device", "cpu", "runtime", "provider", "optimisation", "threads", "cores", "context", "statistic"];
+
+    fn values(&self) -> [String; 9] {
+        [
+            self.device.clone(),
+            self.cpu.clone(),
+            self.runtime.clone(),
+            self.provider.clone(),
+            self.optimisation.clone(),
+            self.threads.to_string(),
+            self.cores.clone(),
+            self.context.clone(),
+            self.statistic.to_string(),
+        ]
+    }
+
+    fn differing(&self, other: &Self, skip: &[&str]) -> Result<(), Differences> {
+        let pairs = Self::NAMES.into_iter().zip(self.values().into_iter().zip(other.values()));
+        let differing = pairs
+            .filter(|(name, (ours, theirs))| ours != theirs && !skip.contains(name))
+            .map(|(name, (ours, theirs))| (name, ours, theirs));
+        let differences: Vec<_> = differing.collect();
+        if differences.is_empty() { Ok(()) } else { Err(Differences(differences)) }
+    }
+
+    /// Whether measurements under both may stand in one table.
+    pub fn compatible(&self, other: &Self) -> Result<(), Differences> {
+        self.differing(other, &[])
+    }
+
+    /// Whether predictions made under these conditions may be held against networks measured under the other ones:
+    /// units and whole networks differ in their context by nature.
+    pub fn predicts(&self, networks: &Self) -> Result<(), Differences> {
+        self.differing(networks, &["context"])
+    }
+
+    /// As lines for a file's head.
+    pub fn to_provenance(&self, provenance: &mut Provenance) {
+        for (name, value) in Self::NAMES.into_iter().zip(self.values()) {
+            provenance.set(name, value);
+        }
+    }
+
+    /// Read back from a file's head; `None` where one is missing.
+    pub fn from_provenance(provenance: &Provenance) -> Option<Self> {
+        let text = |name: &str| provenance.get(name).map(str::to_owned);
+        Some(Self {
+            device: text("device")?,
+            cpu: text("cpu")?,
+            runtime: text("runtime")?,
+            provider: text("provider")?,
+            optimisation: text("optimisation")?,
+            threads: text("threads")?.parse().ok()?,
+            cores: text("cores")?,
+            context: text("context")?,
+            statistic: Statistic::from_str(&text("statistic")?).ok()?,
+        })
+    }
+}
+
+/// Where a file's numbers come from: `# name: value` lines in front of its header.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance(Vec<(String, String)>);
+
+impl Provenance {
+    /// Sets a value; names keep the order in which they were first set. Line breaks become spaces.
+    pub fn set(&mut self, name: &str, value: impl fmt::Display) {
+        let value = value.to_string().replace(['\n', '\r'], " ");
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
+    /// A value by its name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All names and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The `#` lines in front of a text.
+    pub fn from_head(text: &str) -> Self {
+        let mut provenance = Self::default();
+        for line in text.lines().map_while(|line| line.strip_prefix('#')) {
+            if let Some((name, value)) = line.split_once(':') {
+                provenance.set(name.trim(), value.trim());
+            }
+        }
+        provenance
+    }
+
+    /// As `#` lines.
+    pub fn to_head(&self) -> String {
+        self.iter().map(|(name, value)| format!("# {name}: {value}\n")).collect()
+    }
+}

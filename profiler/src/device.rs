@@ -1,0 +1,140 @@
+//! Device configurations: how a device is reached and set up.
+
+use std::path::{Path, PathBuf};
+
+use fleetfoot_protocol::{Optimisation, Setup};
+use fleetfoot_space::Precision;
+use serde::{Deserialize, Serialize};
+
+/// The configurations that ship, by name.
+pub const BUILT_IN_DEVICES: [(&str, &str); 4] = [
+    ("local-cpu", include_str!("../../device-configs/local-cpu.toml")),
+    ("local-cpu-basic", include_str!("../../device-configs/local-cpu-basic.toml")),
+    ("local-cpu-2threads", include_str!("../../device-configs/local-cpu-2threads.toml")),
+    ("mock", include_str!("../../device-configs/mock.toml")),
+];
+
+/// How the agent is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportKind {
+    /// A process on this machine.
+    Local,
+    /// A simulation within fleetfoot, for tests and for trying commands out: its numbers mean nothing.
+    Mock,
+}
+
+/// A device configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Its name; where the file gives none, the file's own.
+    #[serde(default)]
+    pub name: String,
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: String,
+    /// How the agent is reached.
+    pub transport: TransportKind,
+    /// Execution provider.
+    #[serde(default = "default_provider")]
+    pub provider: String,
+    /// Graph optimisation level.
+    #[serde(default)]
+    pub optimisation: Optimisation,
+    /// Threads of one operator.
+    #[serde(default = "default_threads")]
+    pub threads: usize,
+    /// Cores to pin to; absent or empty: the agent takes the last ones in reach, as many as threads.
+    #[serde(default)]
+    pub cores: Vec<usize>,
+    /// Number format of the models.
+    #[serde(default)]
+    pub precision: Precision,
+    /// The runtime's library on the device.
+    #[serde(default)]
+    pub runtime_library: Option<String>,
+    /// The agent's program.
+    #[serde(default)]
+    pub agent: Option<PathBuf>,
+}
+
+fn default_provider() -> String {
+    "cpu".to_owned()
+}
+
+fn default_threads() -> usize {
+    1
+}
+
+/// A device that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Neither a name nor a file.
+    #[error("no device '{0}': it is neither a configuration that ships ({names}) nor a TOML file", names = BUILT_IN_DEVICES.map(|(name, _)| name).join(", "))]
+    Unknown(String),
+    /// The file can't be read.
+    #[error("device configuration {path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file's text is wrong.
+    #[error("device configuration {origin}: {what}")]
+    Invalid {
+        /// The file or the name.
+        origin: String,
+        /// What and where.
+        what: String,
+    },
+}
+
+impl DeviceConfig {
+    /// A shipped configuration by name, or a TOML file.
+    pub fn load(name_or_path: &str) -> Result<Self, DeviceError> {
+        if let Some((name, text)) = BUILT_IN_DEVICES.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::from_toml(text, name, name);
+        }
+        let path = Path::new(name_or_path);
+        if !path.exists() {
+            return Err(DeviceError::Unknown(name_or_path.to_owned()));
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| DeviceError::Io { path: name_or_path.to_owned(), source })?;
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("device");
+        Self::from_toml(&text, name_or_path, stem)
+    }
+
+    fn from_toml(text: &str, origin: &str, default_name: &str) -> Result<Self, DeviceError> {
+        let invalid = |what: String| DeviceError::Invalid { origin: origin.to_owned(), what };
+        let mut config: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        if config.name.is_empty() {
+            config.name = default_name.to_owned();
+        }
+        if config.name.chars().any(char::is_control) {
+            return Err(invalid("name: wanted a text without control characters".to_owned()));
+        }
+        if !(1..=1024).contains(&config.threads) {
+            return Err(invalid(format!("threads = {}: wanted 1 to 1024", config.threads)));
+        }
+        if !config.cores.is_empty() && config.cores.len() < config.threads {
+            let what =
+                format!("threads = {} on {} cores: name at least as many cores", config.threads, config.cores.len());
+            return Err(invalid(what));
+        }
+        Ok(config)
+    }
+
+    /// What the agent is asked to set up.
+    pub fn setup(&self) -> Setup {
+        Setup {
+            library: self.runtime_library.clone(),
+            provider: self.provider.clone(),
+            optimisation: self.optimisation,
+            threads: self.threads,
+            cores: self.cores.clone(),
+        }
+    }
+}

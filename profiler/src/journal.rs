@@ -1,0 +1,186 @@
+//! The journal: every visit's raw samples, appended as they are taken. What was measured is never lost.
+//!
+//! A journal is a file of JSON lines: a [`Header`], then one [`Visit`] a line. A line is written before the next
+//! measurement starts; the file is forced to disk at the end of every round. A line that a kill cut short is dropped
+//! when the journal is opened again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use fleetfoot_protocol::Sample;
+use serde::{Deserialize, Serialize};
+
+use crate::conditions::Conditions;
+
+/// What a journal belongs to; equal headers continue each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Version of the journal's form.
+    pub fleetfoot_journal: u32,
+    /// The space or what else is measured.
+    pub space: String,
+    /// Under which conditions.
+    pub conditions: Conditions,
+    /// Seed of the rounds' order.
+    pub seed: u64,
+    /// Names of the subjects, in the order of their numbers.
+    pub subjects: Vec<String>,
+}
+
+/// The samples of one subject in one round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visit {
+    /// The round; 0 is the warm-up, which doesn't count.
+    pub round: u32,
+    /// The subject's number.
+    pub subject: u32,
+    /// Runs that each sample sums.
+    pub batch: u32,
+    /// Unix time in milliseconds at the visit's start.
+    pub unix_ms: u64,
+    /// Start (nanoseconds since the agent started), wall time, CPU time of every sample, in nanoseconds.
+    #[serde(with = "triples")]
+    pub samples: Vec<Sample>,
+}
+
+mod triples {
+    use super::{Deserialize, Sample, Serialize};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(samples: &[Sample], serializer: S) -> Result<S::Ok, S::Error> {
+        let triples: Vec<(u64, u64, u64)> = samples.iter().map(|s| (s.at_ns, s.wall_ns, s.cpu_ns)).collect();
+        triples.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sample>, D::Error> {
+        let triples = Vec::<(u64, u64, u64)>::deserialize(deserializer)?;
+        Ok(triples.into_iter().map(|(at_ns, wall_ns, cpu_ns)| Sample { at_ns, wall_ns, cpu_ns }).collect())
+    }
+}
+
+/// A journal that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Reading or writing failed.
+    #[error("journal {path}: {source}; what was measured so far is kept, go on with --resume")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is one already.
+    #[error("journal {0} exists: go on with it by --resume, or start anew by --force")]
+    Exists(PathBuf),
+    /// It belongs to something else.
+    #[error("journal {path} belongs to another measurement ({what}): write to another file, or start anew by --force")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// A line in the middle is broken.
+    #[error("journal {path}, line {line}: {why}; restore the file, or start anew by --force")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why.
+        why: String,
+    },
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Starts a journal; an existing one is an error.
+    pub fn create(path: &Path, header: &Header) -> Result<Self, JournalError> {
+        let io = |source| JournalError::Io { path: path.to_path_buf(), source };
+        let file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|source| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                JournalError::Exists(path.to_path_buf())
+            } else {
+                io(source)
+            }
+        })?;
+        let mut journal = Self { path: path.to_path_buf(), file };
+        journal.line(header)?;
+        Ok(journal)
+    }
+
+    /// Opens a journal to go on with it: the visits that it holds. A journal that was cut before its header was whole
+    /// starts anew.
+    pub fn resume(path: &Path, header: &Header) -> Result<(Self, Vec<Visit>), JournalError> {
+        let io = |source| JournalError::Io { path: path.to_path_buf(), source };
+        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(io)?;
+        // What lies behind the last line break was cut short by a kill.
+        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |index| index + 1);
+        file.set_len(whole as u64).map_err(io)?;
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        let mut journal = Self { path: path.to_path_buf(), file };
+        let mut lines = text[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
+        let broken = |line: usize, error: serde_json::Error| JournalError::Broken {
+            path: path.to_path_buf(),
+            line: line + 1,
+            why: error.to_string(),
+        };
+        let Some((_, first)) = lines.next() else {
+            journal.line(header)?;
+            return Ok((journal, Vec::new()));
+        };
+        let found: Header = serde_json::from_slice(first).map_err(|error| broken(0, error))?;
+        if found != *header {
+            return Err(JournalError::Foreign { path: path.to_path_buf(), what: difference(&found, header) });
+        }
+        let mut visits = Vec::new();
+        for (line, text) in lines {
+            let visit: Visit = serde_json::from_slice(text).map_err(|error| broken(line, error))?;
+            if visit.subject as usize >= header.subjects.len() || visit.batch == 0 {
+                let why = format!("there is no subject {} or its batch is 0", visit.subject);
+                return Err(JournalError::Broken { path: path.to_path_buf(), line: line + 1, why });
+            }
+            visits.push(visit);
+        }
+        Ok((journal, visits))
+    }
+
+    /// Appends a visit.
+    pub fn append(&mut self, visit: &Visit) -> Result<(), JournalError> {
+        self.line(visit)
+    }
+
+    /// Forces what was appended to the disk.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.file.sync_data().map_err(|source| JournalError::Io { path: self.path.clone(), source })
+    }
+
+    fn line(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
+        let io = |source| JournalError::Io { path: self.path.clone(), source };
+        let mut line = serde_json::to_vec(record).map_err(|error| io(io::Error::other(error)))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(io)
+    }
+}
+
+fn difference(found: &Header, wanted: &Header) -> String {
+    if let Err(differences) = found.conditions.compatible(&wanted.conditions) {
+        return differences.to_string();
+    }
+    if found.space != wanted.space {
+        return format!("'{}' against '{}'", found.space, wanted.space);
+    }
+    if found.seed != wanted.seed {
+        return format!("seed {} against {}", found.seed, wanted.seed);
+    }
+    "other units or another version of the journal".to_owned()
+}

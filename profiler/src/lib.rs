@@ -1,0 +1,31 @@
+//! Measures what operators and networks cost on a device.
+//!
+//! A [`DeviceConfig`] says how a device is reached and set up; an [`Agent`] is the measuring process there. A
+//! [`Campaign`] visits its [`Subject`]s in interleaved rounds and keeps every sample in a [`Journal`]; [`Measurement`]s
+//! are computed from samples, and a [`LatencyTable`] holds those of a search space's units.
+
+mod agent;
+mod atomic_file;
+mod campaign;
+mod conditions;
+mod device;
+mod journal;
+mod latency;
+mod statistics;
+mod subject;
+mod table;
+mod transport;
+mod units;
+
+pub use agent::{Agent, AgentError, ModelId};
+pub use atomic_file::write_atomically;
+pub use campaign::{Campaign, CampaignError, Plan, Progress};
+pub use conditions::{Conditions, Context, Differences, Provenance};
+pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
+pub use fleetfoot_protocol::{Machine, Optimisation, Sample, Timing};
+pub use journal::{Header, Journal, JournalError, Visit};
+pub use latency::{Latency, LatencyError};
+pub use statistics::{Interval, Measurement, Statistic, is_disturbed};
+pub use subject::{Subject, SubjectError};
+pub use table::{LatencyTable, Row, TableError};
+pub use units::UnitCampaign;

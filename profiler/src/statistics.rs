@@ -1,0 +1,213 @@
+//! From samples to a measurement.
+
+use std::fmt;
+use std::str::FromStr;
+
+use fleetfoot_protocol::Sample;
+use serde::{Deserialize, Serialize};
+
+use crate::latency::Latency;
+
+/// What a latency is of the samples of one visit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Statistic {
+    /// The smallest.
+    Min,
+    /// The 20th percentile: steadier than the median on a machine that others use too.
+    P20,
+    /// The middle.
+    #[default]
+    Median,
+    /// The 90th percentile.
+    P90,
+}
+
+impl Statistic {
+    const ALL: [Self; 4] = [Self::Min, Self::P20, Self::Median, Self::P90];
+
+    const fn quantile(self) -> f64 {
+        match self {
+            Self::Min => 0.0,
+            Self::P20 => 0.2,
+            Self::Median => 0.5,
+            Self::P90 => 0.9,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Min => "min",
+            Self::P20 => "p20",
+            Self::Median => "median",
+            Self::P90 => "p90",
+        }
+    }
+}
+
+impl fmt::Display for Statistic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text that is no statistic.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a statistic: wanted min, p20, median or p90")]
+pub struct StatisticParseError(String);
+
+impl FromStr for Statistic {
+    type Err = StatisticParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|statistic| statistic.name() == text);
+        known.ok_or_else(|| StatisticParseError(text.to_owned()))
+    }
+}
+
+/// An interval of latencies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Lower end.
+    pub low: Latency,
+    /// Upper end.
+    pub high: Latency,
+}
+
+/// A subject's latency as its samples tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Median over the rounds of each round's statistic.
+    pub latency: Latency,
+    /// 95 % interval of that median over rounds: it counts the drift between rounds, not only the scatter within one.
+    pub interval: Interval,
+    /// Samples that count.
+    pub samples: usize,
+    /// Rounds that they come from.
+    pub rounds: usize,
+    /// Samples left aside because the process was interrupted in them.
+    pub disturbed: usize,
+}
+
+/// Whether the process was interrupted within a sample: its wall time exceeds the thread's CPU time by more than 1 %
+/// and 20 microseconds. Only meaningful for work on the calling thread.
+pub fn is_disturbed(sample: &Sample) -> bool {
+    sample.cpu_ns > 0 && sample.wall_ns.saturating_sub(sample.cpu_ns) > sample.wall_ns / 100 + 20_000
+}
+
+/// The q-quantile of sorted values, linear between neighbours (type 7 of Hyndman and Fan, 1996).
+fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let position = q * last as f64;
+    let below = position.floor() as usize;
+    let above = (below + 1).min(last);
+    Some(sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64))
+}
+
+/// Ranks (from 0) of the order statistics whose interval holds the median of n values with at least 95 %, by the
+/// binomial distribution of the number of values below the median. The extremes where n is too small for 95 %.
+fn median_ranks(n: usize) -> (usize, usize) {
+    // P(Binomial(n, 1/2) <= k) grows with k; the lower rank is the largest k with P(X <= k - 1) <= 2.5 %.
+    let mut term = 0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX));
+    if term == 0.0 {
+        // Beyond about 1070 values the normal approximation is exact enough.
+        let half = (n as f64 / 2.0 - 0.98 * (n as f64).sqrt()).floor() as usize;
+        return (half, n - 1 - half);
+    }
+    let mut below = term;
+    let mut rank = 0;
+    while below <= 0.025 && rank + 1 < n / 2 {
+        term *= (n - rank) as f64 / (rank + 1) as f64;
+        rank += 1;
+        below += term;
+    }
+    let lower = rank.saturating_sub(usize::from(below > 0.025)).min(n.saturating_sub(1) / 2);
+    (lower, n - 1 - lower)
+}
+
+impl Measurement {
+    /// From the rounds' samples, each of `batch` runs. Rounds whose samples were all disturbed don't count, unless there
+    /// is no other: then the disturbed ones do. `None` without any sample.
+    pub fn from_rounds(rounds: &[Vec<Sample>], batch: u32, statistic: Statistic, detect: bool) -> Option<Self> {
+        let disturbed = |sample: &Sample| detect && is_disturbed(sample);
+        let value = |samples: &[Sample], all: bool| {
+            let counted = samples.iter().filter(|sample| all || !disturbed(sample));
+            let mut runs: Vec<f64> = counted.map(|sample| sample.wall_ns as f64 / f64::from(batch) / 1e6).collect();
+            runs.sort_by(f64::total_cmp);
+            quantile(&runs, statistic.quantile()).map(|value| (value, runs.len()))
+        };
+        let left_aside = rounds.iter().flatten().filter(|sample| disturbed(sample)).count();
+        let mut values: Vec<(f64, usize)> = rounds.iter().filter_map(|round| value(round, false)).collect();
+        let all = values.is_empty();
+        if all {
+            values = rounds.iter().filter_map(|round| value(round, true)).collect();
+        }
+        let samples = values.iter().map(|(_, count)| count).sum();
+        let mut sorted: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
+        sorted.sort_by(f64::total_cmp);
+        let latency = |ms: f64| Latency::from_ms(ms).ok();
+        let middle = quantile(&sorted, 0.5)?;
+        let (low, high) = median_ranks(sorted.len());
+        let interval = Interval { low: latency(sorted[low])?, high: latency(sorted[high])? };
+        let disturbed = if all { 0 } else { left_aside };
+        Some(Self { latency: latency(middle)?, interval, samples, rounds: sorted.len(), disturbed })
+    }
+
+    /// Half the interval's width as a share of the latency.
+    pub fn half_width(&self) -> f64 {
+        let width = self.interval.high.ms() - self.interval.low.ms();
+        if width == 0.0 { 0.0 } else { width / 2.0 / self.latency.ms() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(wall_ns: u64, cpu_ns: u64) -> Sample {
+        Sample { at_ns: 0, wall_ns, cpu_ns }
+    }
+
+    #[test]
+    fn the_interval_of_a_median_has_the_ranks_of_the_textbook() {
+        // Conover, Practical Nonparametric Statistics: n = 6 gives the extremes, n = 20 ranks 6 and 15 (from 1).
+        assert_eq!(median_ranks(6), (0, 5));
+        assert_eq!(median_ranks(20), (5, 14));
+        assert_eq!(median_ranks(100), (39, 60));
+        assert_eq!(median_ranks(1), (0, 0));
+        let (low, high) = median_ranks(10_000);
+        assert!((4_899..=4_903).contains(&low) && high == 9_999 - low);
+    }
+
+    #[test]
+    fn a_median_over_rounds_counts_drift_between_them() {
+        let rounds: Vec<Vec<Sample>> = (0..20).map(|round| vec![sample(1_000_000 + round * 10_000, 0); 50]).collect();
+        let measurement = Measurement::from_rounds(&rounds, 1, Statistic::Median, true).unwrap();
+        assert!((measurement.latency.ms() - 1.095).abs() < 1e-9);
+        assert!((measurement.interval.low.ms() - 1.05).abs() < 1e-9);
+        assert!((measurement.interval.high.ms() - 1.14).abs() < 1e-9);
+        assert_eq!((measurement.samples, measurement.rounds), (1000, 20));
+    }
+
+    #[test]
+    fn interrupted_samples_are_counted_but_not_used() {
+        let rounds = vec![vec![sample(1_000_000, 999_000), sample(3_000_000, 1_000_000)]; 8];
+        let measurement = Measurement::from_rounds(&rounds, 1, Statistic::Median, true).unwrap();
+        assert_eq!((measurement.latency.ms(), measurement.disturbed), (1.0, 8));
+        let undetected = Measurement::from_rounds(&rounds, 1, Statistic::Median, false).unwrap();
+        assert_eq!(undetected.latency.ms(), 2.0);
+    }
+
+    #[test]
+    fn a_batch_is_divided_by_its_runs() {
+        let rounds = vec![vec![sample(8_000, 0)]; 8];
+        let measurement = Measurement::from_rounds(&rounds, 4, Statistic::Min, true).unwrap();
+        assert!((measurement.latency.ms() - 0.002).abs() < 1e-12);
+    }
+
+    #[test]
+    fn no_samples_are_no_measurement() {
+        assert_eq!(Measurement::from_rounds(&[], 1, Statistic::Median, true), None);
+        assert_eq!(Measurement::from_rounds(&[vec![]], 1, Statistic::Median, true), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! What a campaign measures.
+
+use std::collections::BTreeMap;
+
+use fleetfoot_space::{Network, NetworkError, OnnxError, Weights, write_onnx};
+
+/// Seed of the random weights of measured models: their values don't matter, but equal bytes make runs repeatable.
+const WEIGHT_SEED: u64 = 0;
+
+/// A model to measure.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Its name in the journal.
+    pub name: String,
+    /// The model.
+    pub onnx: Vec<u8>,
+    /// Bytes to touch before every run.
+    pub evict_bytes: u64,
+}
+
+/// A subject that can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// The unit doesn't fit its input.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// It can't be written.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+}
+
+impl Subject {
+    /// A network with random weights, measured in a loop.
+    pub fn of_network(name: String, network: &Network) -> Result<Self, SubjectError> {
+        let onnx = write_onnx(network, &Weights::random(network, WEIGHT_SEED), &BTreeMap::new())?;
+        Ok(Self { name, onnx, evict_bytes: 0 })
+    }
+}

@@ -1,0 +1,401 @@
+//! Latency tables: what every unit of a space costs on a device.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use fleetfoot_space::{Operator, OperatorKey, Precision, Shape};
+
+use crate::atomic_file::write_atomically;
+use crate::conditions::{Conditions, Differences, Provenance};
+use crate::latency::Latency;
+
+/// One unit's cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The unit.
+    pub key: OperatorKey,
+    /// Its cost within a network: the raw time less the empty graph's and the boundaries'.
+    pub latency: Latency,
+    /// Lower end of its 95 % interval.
+    pub low: Latency,
+    /// Upper end of its 95 % interval.
+    pub high: Latency,
+    /// Samples behind it; 0 where unknown.
+    pub samples: u64,
+    /// What the unit took on its own, the call of the runtime included, where known.
+    pub raw: Option<Latency>,
+    /// What of that was paid at ends that lie within the network, where known.
+    pub boundary: Option<Latency>,
+}
+
+/// A latency table. Its form is CSV: one row a unit, a column for every field of the operator (empty where it has
+/// none), times in milliseconds, and `# name: value` lines of provenance in front.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LatencyTable {
+    /// Where the numbers come from.
+    pub provenance: Provenance,
+    overhead: Latency,
+    rows: Vec<Row>,
+    index: HashMap<OperatorKey, usize>,
+}
+
+/// A table that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The file can't be read or written.
+    #[error("latency table {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no CSV.
+    #[error("latency table {path}: {what}")]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        what: String,
+    },
+    /// A column is missing.
+    #[error("latency table {path} has no column '{column}'{hint}")]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: &'static str,
+        /// What may be meant.
+        hint: String,
+    },
+    /// A value is wrong.
+    #[error("latency table {path}, line {line}, column {column}: {what}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// The column.
+        column: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+    /// The end is missing.
+    #[error("latency table {path} is cut short: {what}; restore it, or measure again with `fleetfoot profile`")]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// What shows it.
+        what: String,
+    },
+    /// A unit stands there twice.
+    #[error("two rows for {0}: one latency table holds one row a unit")]
+    Twice(OperatorKey),
+    /// Tables of different conditions.
+    #[error("the tables can't be joined, their conditions differ: {0}")]
+    Conditions(Differences),
+}
+
+const COLUMNS: [&str; 20] = [
+    "operator",
+    "kernel",
+    "expansion",
+    "stride",
+    "c_in",
+    "c_out",
+    "groups",
+    "shortcut",
+    "c_hidden",
+    "classes",
+    "batch",
+    "height",
+    "width",
+    "precision",
+    "latency_ms",
+    "low_ms",
+    "high_ms",
+    "samples",
+    "raw_ms",
+    "boundary_ms",
+];
+
+impl LatencyTable {
+    /// A table of rows; `overhead` is the empty graph's time.
+    pub fn new(provenance: Provenance, overhead: Latency, rows: Vec<Row>) -> Result<Self, TableError> {
+        let mut table = Self { provenance, overhead, ..Self::default() };
+        rows.into_iter().try_for_each(|row| table.push(row))?;
+        Ok(table)
+    }
+
+    fn push(&mut self, row: Row) -> Result<(), TableError> {
+        if self.index.insert(row.key, self.rows.len()).is_some() {
+            return Err(TableError::Twice(row.key));
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// A unit's row.
+    pub fn get(&self, key: &OperatorKey) -> Option<&Row> {
+        self.index.get(key).map(|&index| &self.rows[index])
+    }
+
+    /// All rows in order.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The empty graph's time: what every call costs once, whatever it computes.
+    pub fn overhead(&self) -> Latency {
+        self.overhead
+    }
+
+    /// The conditions of its measurements; `None` where unknown.
+    pub fn conditions(&self) -> Option<Conditions> {
+        Conditions::from_provenance(&self.provenance)
+    }
+
+    /// Adds another table's rows. Both must have been measured under equal, known conditions.
+    pub fn merge(&mut self, other: Self) -> Result<(), TableError> {
+        match (self.conditions(), other.conditions()) {
+            (Some(ours), Some(theirs)) => ours.compatible(&theirs).map_err(TableError::Conditions)?,
+            (ours, theirs) => {
+                let say = |known: bool| if known { "known" } else { "unknown" }.to_owned();
+                let differences = vec![("conditions", say(ours.is_some()), say(theirs.is_some()))];
+                return Err(TableError::Conditions(Differences(differences)));
+            }
+        }
+        other.rows.into_iter().try_for_each(|row| self.push(row))
+    }
+
+    /// Writes the table, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), TableError> {
+        let io = |source| TableError::Io { path: path.to_path_buf(), source };
+        let mut provenance = self.provenance.clone();
+        provenance.set("empty_graph_ms", self.overhead.ms());
+        provenance.set("rows", self.rows.len());
+        let mut writer = csv::Writer::from_writer(provenance.to_head().into_bytes());
+        writer.write_record(COLUMNS).map_err(|error| io(error.into()))?;
+        for row in &self.rows {
+            writer.write_record(record(row)).map_err(|error| io(error.into()))?;
+        }
+        let bytes = writer.into_inner().map_err(|error| io(error.into_error()))?;
+        write_atomically(path, &bytes).map_err(io)
+    }
+
+    /// Reads a table; warnings are for people.
+    pub fn read(path: &Path) -> Result<(Self, Vec<String>), TableError> {
+        let bytes = std::fs::read(path).map_err(|source| TableError::Io { path: path.to_path_buf(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| TableError::Csv {
+            path: path.to_path_buf(),
+            what: format!("byte {} is not text (UTF-8)", error.utf8_error().valid_up_to()),
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a table's text; `path` is named in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<String>), TableError> {
+        let provenance = Provenance::from_head(text);
+        let mut warnings = Vec::new();
+        if provenance.is_empty() {
+            warnings
+                .push(format!("{} says nothing of where its numbers come from: provenance unknown", path.display()));
+        } else if !text.ends_with('\n') {
+            let what = "its last line doesn't end".to_owned();
+            return Err(TableError::Truncated { path: path.to_path_buf(), what });
+        }
+        let mut table = Self { provenance, ..Self::default() };
+        if let Some(overhead) = table.provenance.get("empty_graph_ms") {
+            let ms = overhead.parse().ok().and_then(|ms| Latency::from_ms(ms).ok());
+            table.overhead = ms.ok_or_else(|| TableError::Csv {
+                path: path.to_path_buf(),
+                what: format!("provenance empty_graph_ms = '{overhead}': wanted milliseconds"),
+            })?;
+        }
+        let mut reader =
+            csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
+        let columns = Columns::find(reader.headers().map_err(|error| malformed(path, &error))?, path)?;
+        for record in reader.records() {
+            let record = record.map_err(|error| malformed(path, &error))?;
+            table.push(columns.row(&record, path)?)?;
+        }
+        let stated = table.provenance.get("rows").and_then(|rows| rows.parse::<usize>().ok());
+        match stated {
+            Some(stated) if stated != table.rows.len() => {
+                let what = format!("it holds {} of {stated} rows", table.rows.len());
+                Err(TableError::Truncated { path: path.to_path_buf(), what })
+            }
+            _ if table.rows.is_empty() => {
+                Err(TableError::Truncated { path: path.to_path_buf(), what: "it holds no rows".to_owned() })
+            }
+            _ => Ok((table, warnings)),
+        }
+    }
+}
+
+fn malformed(path: &Path, error: &csv::Error) -> TableError {
+    let what = match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.as_ref().map_or(0, csv::Position::line);
+            format!(
+                "line {line} has {len} fields, the header {expected_len}: the file is cut short or no latency table"
+            )
+        }
+        _ => error.to_string(),
+    };
+    TableError::Csv { path: path.to_path_buf(), what }
+}
+
+/// The fields of an operator that have a column: kernel, expansion, stride, c_in, c_out, groups, shortcut, c_hidden,
+/// classes.
+fn operator_fields(operator: Operator) -> [Option<usize>; 9] {
+    match operator {
+        Operator::Conv { kernel, stride, c_in, c_out, groups } => {
+            [Some(kernel), None, Some(stride), Some(c_in), Some(c_out), Some(groups), None, None, None]
+        }
+        Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut } => [
+            Some(kernel),
+            Some(expansion),
+            Some(stride),
+            Some(c_in),
+            Some(c_out),
+            Some(groups),
+            Some(usize::from(shortcut)),
+            None,
+            None,
+        ],
+        Operator::Head { c_in, c_hidden, classes } => {
+            [None, None, None, Some(c_in), None, None, None, Some(c_hidden), Some(classes)]
+        }
+        Operator::Zero => [None; 9],
+    }
+}
+
+fn record(row: &Row) -> Vec<String> {
+    let key = row.key;
+    let field = |value: Option<usize>| value.map(|value| value.to_string()).unwrap_or_default();
+    let mut record = vec![key.operator.kind().to_owned()];
+    record.extend(operator_fields(key.operator).map(field));
+    record.extend([key.input.n, key.input.h, key.input.w].map(|extent| extent.to_string()));
+    record.push(key.precision.to_string());
+    record.extend([row.latency, row.low, row.high].map(|latency| latency.ms().to_string()));
+    record.push(row.samples.to_string());
+    record.extend([row.raw, row.boundary].map(|known| known.map(|time| time.ms().to_string()).unwrap_or_default()));
+    record
+}
+
+/// Where each known column stands.
+struct Columns([Option<usize>; COLUMNS.len()]);
+
+impl Columns {
+    fn find(header: &csv::StringRecord, path: &Path) -> Result<Self, TableError> {
+        let position = |name: &str| header.iter().position(|column| column == name);
+        let columns = Self(COLUMNS.map(position));
+        for required in ["operator", "c_in", "height", "width", "latency_ms"] {
+            if position(required).is_none() {
+                let similar = header.iter().find(|column| required == "latency_ms" && column.starts_with("latency"));
+                let hint = match similar {
+                    Some(other) => format!(", but '{other}': latencies are in milliseconds, rename or convert it"),
+                    None => format!(": wanted the columns {}", COLUMNS.join(",")),
+                };
+                return Err(TableError::Column { path: path.to_path_buf(), column: required, hint });
+            }
+        }
+        Ok(columns)
+    }
+
+    fn row(&self, record: &csv::StringRecord, path: &Path) -> Result<Row, TableError> {
+        let line = record.position().map_or(0, csv::Position::line);
+        let value =
+            |column: &'static str, what: String| TableError::Value { path: path.to_path_buf(), line, column, what };
+        let text = |column: &'static str| {
+            let index = COLUMNS.iter().position(|known| *known == column).and_then(|known| self.0[known]);
+            index.and_then(|index| record.get(index)).unwrap_or_default()
+        };
+        let number = |column: &'static str, absent: Option<usize>| match (text(column), absent) {
+            ("", Some(absent)) => Ok(absent),
+            (text, _) => {
+                let number = text.parse::<f64>().ok().filter(|n| (0.0..65_536.0).contains(n) && n.fract() == 0.0);
+                number.map(|number| number as usize).ok_or_else(|| {
+                    let got = if text.is_empty() { "nothing stands there" } else { text };
+                    value(column, format!("wanted a whole number below 65536, got '{got}'"))
+                })
+            }
+        };
+        let latency = |column: &'static str, absent: Option<Latency>| match (text(column), absent) {
+            ("", Some(absent)) => Ok(absent),
+            (text, _) => {
+                let ms = text.parse::<f64>().map_err(|_| value(column, format!("'{text}' is no number")))?;
+                Latency::from_ms(ms).map_err(|error| value(column, error.to_string()))
+            }
+        };
+        let operator = self.operator(text("operator"), &number, &value)?;
+        let input = Shape::new(
+            number("batch", Some(1))?,
+            number("c_in", None)?,
+            number("height", None)?,
+            number("width", None)?,
+        );
+        let precision = match text("precision") {
+            "" => Precision::Fp32,
+            text => text
+                .parse()
+                .map_err(|error: fleetfoot_space::PrecisionParseError| value("precision", error.to_string()))?,
+        };
+        let middle = latency("latency_ms", None)?;
+        let (low, high) = (latency("low_ms", Some(middle))?, latency("high_ms", Some(middle))?);
+        if low > middle || high < middle {
+            let what = format!("the latency {middle} lies outside of its interval {low} to {high}");
+            return Err(value("low_ms", what));
+        }
+        let known = |column| if text(column).is_empty() { Ok(None) } else { latency(column, None).map(Some) };
+        let (raw, boundary) = (known("raw_ms")?, known("boundary_ms")?);
+        let samples = match text("samples") {
+            "" => 0,
+            text => text.parse().map_err(|_| value("samples", format!("wanted a whole number, got '{text}'")))?,
+        };
+        let key = OperatorKey { operator, input, precision };
+        // A key that doesn't read back (an even kernel, 0 channels) is no unit of any space.
+        key.to_string().parse::<OperatorKey>().map_err(|error| value("operator", error.to_string()))?;
+        Ok(Row { key, latency: middle, low, high, samples, raw, boundary })
+    }
+
+    fn operator(
+        &self,
+        kind: &str,
+        number: &impl Fn(&'static str, Option<usize>) -> Result<usize, TableError>,
+        value: &impl Fn(&'static str, String) -> TableError,
+    ) -> Result<Operator, TableError> {
+        Ok(match kind {
+            "conv" => Operator::Conv {
+                kernel: number("kernel", None)?,
+                stride: number("stride", None)?,
+                c_in: number("c_in", None)?,
+                c_out: number("c_out", None)?,
+                groups: number("groups", Some(1))?,
+            },
+            "mbconv" => Operator::MbConv {
+                kernel: number("kernel", None)?,
+                expansion: number("expansion", None)?,
+                stride: number("stride", None)?,
+                c_in: number("c_in", None)?,
+                c_out: number("c_out", None)?,
+                groups: number("groups", Some(1))?,
+                shortcut: match number("shortcut", None)? {
+                    0 => false,
+                    1 => true,
+                    other => return Err(value("shortcut", format!("wanted 0 or 1, got {other}"))),
+                },
+            },
+            "head" => Operator::Head {
+                c_in: number("c_in", None)?,
+                c_hidden: number("c_hidden", None)?,
+                classes: number("classes", None)?,
+            },
+            other => {
+                let what = format!("unknown operator '{other}': wanted conv, mbconv or head");
+                return Err(value("operator", what));
+            }
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! A simulated agent in a thread: instant, and the same numbers for the same requests.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader};
+use std::thread;
+
+use fleetfoot_protocol::{Engine, EngineError, Machine, Sample, Setup, Timing, serve};
+
+use super::{Connection, Peer};
+
+pub(super) fn connect() -> io::Result<Connection> {
+    let (agent_from, host_to) = io::pipe()?;
+    let (host_from, mut agent_to) = io::pipe()?;
+    thread::spawn(move || serve(&mut BufReader::new(agent_from), &mut agent_to, &mut Simulation::default()));
+    Ok(Connection { from: Box::new(host_from), to: Box::new(host_to), peer: Box::new(Thread) })
+}
+
+struct Thread;
+
+impl Peer for Thread {
+    fn epitaph(&mut self) -> String {
+        "the simulated agent ended".to_owned()
+    }
+}
+
+/// Latency grows with the model's size; noise of about 1 % comes from a counter.
+#[derive(Default)]
+struct Simulation {
+    models: HashMap<u32, u64>,
+    clock_ns: u64,
+}
+
+impl Engine for Simulation {
+    fn open(&mut self, setup: &Setup) -> Result<(String, String, Vec<usize>, Machine), EngineError> {
+        let machine = Machine { cpu: "simulation".into(), os: "none".into(), arch: "none".into(), cores: 1 };
+        Ok(("simulation 1".into(), String::new(), setup.cores.clone(), machine))
+    }
+
+    fn load(&mut self, model: u32, onnx: &[u8]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
+        self.models.insert(model, 2_000 + onnx.len() as u64 / 4);
+        Ok((Vec::new(), Vec::new()))
+    }
+
+    fn unload(&mut self, model: u32) -> Result<(), EngineError> {
+        self.models.remove(&model).map(drop).ok_or_else(|| EngineError(format!("no model {model} is loaded")))
+    }
+
+    fn time(&mut self, model: u32, timing: &Timing) -> Result<Vec<Sample>, EngineError> {
+        let unknown = || EngineError(format!("no model {model} is loaded"));
+        let base = *self.models.get(&model).ok_or_else(unknown)?;
+        let samples = (0..u64::from(timing.samples)).map(|index| {
+            let noise = (index * 37 + u64::from(model) * 11) % 21;
+            let wall_ns = base * u64::from(timing.batch) * (990 + noise) / 1000;
+            self.clock_ns += wall_ns;
+            Sample { at_ns: self.clock_ns - wall_ns, wall_ns, cpu_ns: wall_ns }
+        });
+        Ok(samples.collect())
+    }
+
+    fn run(&mut self, _: u32, _: &[usize], _: &[f32]) -> Result<(Vec<usize>, Vec<f32>), EngineError> {
+        Err(EngineError("a simulated device computes nothing".to_owned()))
+    }
+}

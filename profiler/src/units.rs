@@ -1,0 +1,156 @@
+//! A space's units as subjects, and their costs from what was measured.
+//!
+//! A unit that runs alone pays for being alone: the call of the runtime, and at both ends what the runtime does to
+//! tensors that enter and leave it (reorders into and out of a blocked layout, most of all). Within a network it pays
+//! neither. The call is what the empty graph takes, `O`. What a boundary of shape `s` costs comes from two probes, one
+//! and two equal 1x1 convolutions on `s` in a row: `T1 = O + B(s) + K` and `T2 = O + B(s) + 2 K`, so that
+//! `B(s) = 2 T1 - T2 - O` is the price of entering and leaving together. A unit's cost is its time alone, less `O`, less
+//! half of `B` at each end that lies within the network.
+
+use std::collections::BTreeMap;
+
+use fleetfoot_space::{Candidate, Network, NetworkError, Operator, OperatorKey, Precision, SearchSpace, Shape};
+
+use crate::latency::Latency;
+use crate::statistics::Measurement;
+use crate::subject::{Subject, SubjectError};
+use crate::table::Row;
+
+/// Everything that has to be measured for the latency table of a space.
+#[derive(Clone, Debug)]
+pub struct UnitCampaign {
+    subjects: Vec<Subject>,
+    sizes: Vec<u64>,
+    /// Position of the first of a shape's two probes.
+    probes: BTreeMap<Shape, usize>,
+    units: Vec<PlannedUnit>,
+}
+
+#[derive(Clone, Debug)]
+struct PlannedUnit {
+    key: OperatorKey,
+    /// Position among the subjects.
+    position: usize,
+    /// The shapes at those of its ends that lie within the network.
+    inner: Vec<Shape>,
+}
+
+/// Position of the empty graph among the subjects.
+const EMPTY: usize = 0;
+
+impl UnitCampaign {
+    /// The empty graph, the probes, and every distinct unit of a space, each behind an eviction of what lies between
+    /// two visits to it in a network of that space.
+    pub fn new(space: &SearchSpace, precision: Precision) -> Result<Self, SubjectError> {
+        let between = mean_working_set(space, precision)?;
+        let mut campaign = Self { subjects: Vec::new(), sizes: Vec::new(), probes: BTreeMap::new(), units: Vec::new() };
+        let eps = space.bn_eps();
+        campaign.push("empty graph".to_owned(), &Network::empty(Shape::new(1, 1, 1, 1), precision, eps), between)?;
+        let last = space.back().last().map(|unit| unit.key.operator);
+        for key in space.distinct_units(1, precision) {
+            let network = Network::of_unit(&key, eps)?;
+            let ends = [
+                (key.input != space.input()).then_some(key.input),
+                (Some(key.operator) != last).then(|| network.out_shape()),
+            ];
+            let inner: Vec<Shape> = ends.into_iter().flatten().collect();
+            for &shape in &inner {
+                campaign.probe(shape, precision, eps, between)?;
+            }
+            let position = campaign.push(key.to_string(), &network, between)?;
+            campaign.units.push(PlannedUnit { key, position, inner });
+        }
+        Ok(campaign)
+    }
+
+    fn push(&mut self, name: String, network: &Network, between: f64) -> Result<usize, SubjectError> {
+        // At least a line, so that whatever fills the caches alone is timed in the same way as all others.
+        let evict_bytes = (between - working_set(network) as f64).max(64.0) as u64;
+        self.subjects.push(Subject { evict_bytes, ..Subject::of_network(name, network)? });
+        self.sizes.push(network.macs());
+        Ok(self.subjects.len() - 1)
+    }
+
+    fn probe(&mut self, shape: Shape, precision: Precision, eps: f32, between: f64) -> Result<(), SubjectError> {
+        if self.probes.contains_key(&shape) {
+            return Ok(());
+        }
+        let conv = Operator::Conv { kernel: 1, stride: 1, c_in: shape.c, c_out: shape.c, groups: 1 };
+        let mut network = Network::empty(shape, precision, eps);
+        network.push("first", conv)?;
+        let position = self.push(format!("probe of 1 on {shape}"), &network, between)?;
+        network.push("second", conv)?;
+        self.push(format!("probe of 2 on {shape}"), &network, between)?;
+        self.probes.insert(shape, position);
+        Ok(())
+    }
+
+    /// What has to be measured.
+    pub fn subjects(&self) -> &[Subject] {
+        &self.subjects
+    }
+
+    /// Number of units, the empty graph and the probes not counted.
+    pub fn units(&self) -> usize {
+        self.units.len()
+    }
+
+    /// Multiply-accumulate operations and evicted bytes of every subject.
+    pub fn sizes(&self) -> Vec<(u64, u64)> {
+        self.sizes.iter().copied().zip(self.subjects.iter().map(|subject| subject.evict_bytes)).collect()
+    }
+
+    /// The empty graph's time and the units' rows from the subjects' measurements, in the order of [`subjects`].
+    ///
+    /// [`subjects`]: Self::subjects
+    pub fn rows(&self, measured: &[Measurement]) -> (Latency, Vec<Row>) {
+        let empty = measured[EMPTY].latency;
+        let rows = self.units.iter().map(|unit| {
+            let alone = &measured[unit.position];
+            let ends: Vec<(f64, f64)> = unit.inner.iter().map(|shape| self.end(*shape, measured)).collect();
+            let boundary: f64 = ends.iter().map(|(cost, _)| cost).sum();
+            let doubt: f64 = ends.iter().map(|(_, doubt)| doubt * doubt).sum::<f64>().sqrt();
+            let cost = |ms: f64| Latency::from_ms((ms - empty.ms() - boundary).max(0.0)).unwrap_or_default();
+            Row {
+                key: unit.key,
+                latency: cost(alone.latency.ms()),
+                low: cost(alone.interval.low.ms() - doubt),
+                high: cost(alone.interval.high.ms() + doubt),
+                samples: alone.samples as u64,
+                raw: Some(alone.latency),
+                boundary: Latency::from_ms(boundary).ok(),
+            }
+        });
+        (empty, rows.collect())
+    }
+
+    /// Half of a boundary's cost, and half of its interval's half-width, in ms.
+    fn end(&self, shape: Shape, measured: &[Measurement]) -> (f64, f64) {
+        let Some(&position) = self.probes.get(&shape) else { return (0.0, 0.0) };
+        let (one, two) = (&measured[position], &measured[position + 1]);
+        let half_width = |m: &Measurement| (m.interval.high.ms() - m.interval.low.ms()) / 2.0;
+        let cost = 2.0 * one.latency.ms() - two.latency.ms() - measured[EMPTY].latency.ms();
+        (cost.max(0.0) / 2.0, (2.0 * half_width(one)).hypot(half_width(two)) / 2.0)
+    }
+}
+
+/// Bytes that a network brings through the caches: its weights and what it writes.
+fn working_set(network: &Network) -> u64 {
+    network.weight_bytes() + network.activation_bytes()
+}
+
+/// Bytes that lie between two visits to a unit in a network of the space: the mean network's working set (every
+/// candidate equally probable).
+fn mean_working_set(space: &SearchSpace, precision: Precision) -> Result<f64, NetworkError> {
+    let of = |key: OperatorKey| Ok::<f64, NetworkError>(working_set(&Network::of_unit(&key, space.bn_eps())?) as f64);
+    let mut total = 0.0;
+    for unit in space.front().iter().chain(space.back()) {
+        total += of(OperatorKey { precision, ..unit.key })?;
+    }
+    for decision in space.decisions() {
+        for &candidate in decision.candidates.iter().filter(|&&candidate| candidate != Candidate::Zero) {
+            total += of(decision.key(candidate, precision))? / decision.candidates.len() as f64;
+        }
+    }
+    Ok(total)
+}

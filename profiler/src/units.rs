@@ -65,7 +65,7 @@ impl UnitCampaign {
 
     fn push(&mut self, name: String, network: &Network, between: f64) -> Result<usize, SubjectError> {
         // At least a line, so that whatever fills the caches alone is timed in the same way as all others.
-        let evict_bytes = (between - working_set(network) as f64).max(64.0) as u64;
+        let evict_bytes = (between - network.weight_bytes() as f64).max(64.0) as u64;
         self.subjects.push(Subject { evict_bytes, ..Subject::of_network(name, network)? });
         self.sizes.push(network.macs());
         Ok(self.subjects.len() - 1)
@@ -134,23 +134,24 @@ impl UnitCampaign {
     }
 }
 
-/// Bytes that a network brings through the caches: its weights and what it writes.
-fn working_set(network: &Network) -> u64 {
-    network.weight_bytes() + network.activation_bytes()
-}
-
-/// Bytes that lie between two visits to a unit in a network of the space: the mean network's working set (every
-/// candidate equally probable).
+/// Bytes that lie between two visits to a unit in a network of the space: the mean network's weights (every candidate
+/// equally probable), and the largest unit's activations, since runtimes use the buffers of activations again and again.
 fn mean_working_set(space: &SearchSpace, precision: Precision) -> Result<f64, NetworkError> {
-    let of = |key: OperatorKey| Ok::<f64, NetworkError>(working_set(&Network::of_unit(&key, space.bn_eps())?) as f64);
-    let mut total = 0.0;
+    let mut weights = 0.0;
+    let mut activations = 0;
+    let mut count = |key: OperatorKey, probability: f64| -> Result<(), NetworkError> {
+        let network = Network::of_unit(&key, space.bn_eps())?;
+        weights += probability * network.weight_bytes() as f64;
+        activations = activations.max(network.activation_bytes());
+        Ok(())
+    };
     for unit in space.front().iter().chain(space.back()) {
-        total += of(OperatorKey { precision, ..unit.key })?;
+        count(OperatorKey { precision, ..unit.key }, 1.0)?;
     }
     for decision in space.decisions() {
         for &candidate in decision.candidates.iter().filter(|&&candidate| candidate != Candidate::Zero) {
-            total += of(decision.key(candidate, precision))? / decision.candidates.len() as f64;
+            count(decision.key(candidate, precision), 1.0 / decision.candidates.len() as f64)?;
         }
     }
-    Ok(total)
+    Ok(weights + activations as f64)
 }

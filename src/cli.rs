@@ -1,0 +1,142 @@
+//! The command line as people type it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use fleetfoot_profiler::{Plan, Statistic};
+use fleetfoot_space::{Architecture, SearchSpace};
+
+/// Hardware-aware neural architecture search from honest measurements.
+#[derive(Debug, Parser)]
+#[command(name = "fleetfoot", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands, in the order in which they are used.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the devices that are configured and whether they can be reached
+    Devices(crate::devices::Options),
+    /// Show a search space, or an architecture's units, MACs and parameters
+    Show(crate::show::Options),
+    /// Measure every unit of a space on a device: its latency table
+    Profile(crate::profile::Options),
+    /// Fit a regression to a latency table, for units that were never measured
+    Fit(crate::fit::Options),
+    /// Predict the latency of networks from a table, without running them
+    Predict(crate::predict::Options),
+    /// Measure random networks and compare with their predictions
+    Evaluate(crate::evaluate::Options),
+    /// Measure whole networks: architectures with random weights, or ONNX models
+    Measure(crate::measure::Options),
+    /// Search the network that fits (options: `fleetfoot search --help`)
+    #[command(disable_help_flag = true)]
+    Search(Forwarded),
+    /// Train an architecture from scratch (options: `fleetfoot train --help`)
+    #[command(disable_help_flag = true)]
+    Train(Forwarded),
+    /// Export a trained network to ONNX (options: `fleetfoot export --help`)
+    #[command(disable_help_flag = true)]
+    Export(Forwarded),
+    /// Write a run's summary.json and its report.html
+    Report(crate::report::Options),
+}
+
+/// A command of `fleetfoot-search`, with its options as they are.
+#[derive(Debug, Args)]
+pub struct Forwarded {
+    /// Options of the command
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub options: Vec<OsString>,
+}
+
+/// How long to measure.
+#[derive(Debug, Args)]
+pub struct PlanOptions {
+    /// Seed of the order of measurements (and of random networks)
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// What a latency is of its samples: min, p20, median or p90
+    #[arg(long, default_value_t = Statistic::default())]
+    statistic: Statistic,
+    /// Rounds that everything gets at least
+    #[arg(long, value_name = "N", default_value_t = Plan::default().min_rounds)]
+    min_rounds: u32,
+    /// Rounds that anything gets at most
+    #[arg(long, value_name = "N", default_value_t = Plan::default().max_rounds)]
+    max_rounds: u32,
+    /// Go on until half the 95 % interval is below this share of the latency, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Plan::default().half_width)]
+    half_width: f64,
+    /// Milliseconds of timed runs in one visit
+    #[arg(long, value_name = "MS", default_value_t = 1000.0 * Plan::default().visit.as_secs_f64())]
+    visit: f64,
+}
+
+impl PlanOptions {
+    /// The plan that is meant.
+    pub fn plan(&self) -> Result<Plan> {
+        if self.min_rounds == 0 || self.max_rounds < self.min_rounds {
+            bail!("--min-rounds {} --max-rounds {}: wanted 1 <= min <= max", self.min_rounds, self.max_rounds);
+        }
+        if !(self.half_width > 0.0 && self.half_width < 100.0) {
+            bail!("--half-width {}: wanted a percentage above 0", self.half_width);
+        }
+        if !(self.visit > 0.0 && self.visit <= 60_000.0) {
+            bail!("--visit {}: wanted milliseconds above 0", self.visit);
+        }
+        Ok(Plan {
+            min_rounds: self.min_rounds,
+            max_rounds: self.max_rounds,
+            half_width: self.half_width / 100.0,
+            visit: Duration::from_secs_f64(self.visit / 1000.0),
+            statistic: self.statistic,
+            seed: self.seed,
+        })
+    }
+}
+
+/// Which networks.
+#[derive(Debug, Args)]
+pub struct ArchitectureOptions {
+    /// Architectures: digits, or names that the space's file gives
+    #[arg(value_name = "ARCHITECTURE")]
+    given: Vec<String>,
+    /// A file with an architecture a line (a CSV's first column; `#` lines and a header `architecture` are skipped)
+    #[arg(long, value_name = "FILE")]
+    architectures: Option<PathBuf>,
+}
+
+impl ArchitectureOptions {
+    /// Whether none is named.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty() && self.architectures.is_none()
+    }
+
+    /// The architectures with the text that named each, and the space with their widths.
+    pub fn resolve(&self, space: &SearchSpace) -> Result<Vec<(String, SearchSpace, Architecture)>> {
+        let resolved = |text: &str| {
+            let (space, architecture) = space.resolve(text)?;
+            Ok::<_, anyhow::Error>((text.to_owned(), space, architecture))
+        };
+        let mut all = self.given.iter().map(|text| resolved(text)).collect::<Result<Vec<_>>>()?;
+        if let Some(path) = &self.architectures {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("can't read the architectures {}", path.display()))?;
+            for (index, line) in text.lines().enumerate() {
+                let name = line.split(',').next().unwrap_or_default().trim();
+                if name.is_empty() || name.starts_with('#') || name == "architecture" {
+                    continue;
+                }
+                all.push(resolved(name).with_context(|| format!("{}, line {}", path.display(), index + 1))?);
+            }
+        }
+        Ok(all)
+    }
+}

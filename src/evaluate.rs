@@ -1,0 +1,160 @@
+//! `fleetfoot evaluate`: predictions against networks measured now.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use fleetfoot_predictor::{Evaluation, Predictor};
+use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, write_atomically};
+use fleetfoot_space::{Architecture, SearchSpace};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::cli::PlanOptions;
+use crate::measuring;
+use crate::predict::EvidenceOptions;
+
+/// Options of `evaluate`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    evidence: EvidenceOptions,
+    /// Search space: a preset's name or a TOML file
+    #[arg(long, value_name = "SPACE")]
+    space: String,
+    /// Device: a shipped configuration's name or a TOML file
+    #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
+    device: String,
+    /// Number of random networks
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    networks: usize,
+    /// Measure every network this often, each time in a new agent: their spread is the repeatability
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    passes: usize,
+    #[command(flatten)]
+    plan: PlanOptions,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write the JSON with every network's figures here, too
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Point {
+    architecture: String,
+    predicted_ms: f64,
+    low_ms: f64,
+    high_ms: f64,
+    measured_ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    evaluation: Evaluation,
+    /// Standard deviation of one network's value over passes, root mean square over the networks, in percent.
+    repeatability_percent: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    points: Vec<Point>,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    if options.networks == 0 || options.passes < 2 {
+        bail!("wanted at least 1 network and 2 passes");
+    }
+    let space = SearchSpace::load(&options.space)?;
+    let device = DeviceConfig::load(&options.device)?;
+    let predictor = options.evidence.predictor()?;
+    let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
+    let architectures: Vec<Architecture> = (0..options.networks).map(|_| space.random(&mut rng)).collect();
+    let mut subjects = Vec::new();
+    let mut predictions = Vec::new();
+    for architecture in &architectures {
+        let network = space.network(architecture)?;
+        predictions.push(predictor.network(&network)?);
+        subjects.push(Subject::of_network(architecture.to_string(), &network)?);
+    }
+    // The rounds are shared among the passes.
+    let share = |rounds: u32| rounds.div_ceil(options.passes as u32).max(6);
+    let plan = options.plan.plan()?;
+    let plan = Plan { min_rounds: share(plan.min_rounds), max_rounds: share(plan.max_rounds), ..plan };
+    let passes = (0..options.passes)
+        .map(|pass| {
+            let mut agent = Agent::start(&device)?;
+            let conditions = agent.conditions(Context::Warm, plan.statistic);
+            match predictor.table().conditions() {
+                Some(known) => known.predicts(&conditions).with_context(|| {
+                    format!("the table was measured under other conditions than device '{}' has", device.name)
+                })?,
+                None => eprintln!("warning: the table's conditions are unknown; they may not be this device's"),
+            }
+            let plan = Plan { seed: plan.seed.wrapping_add(pass as u64), ..plan.clone() };
+            let measured = measuring::measure(&mut agent, &subjects, &plan, space.name(), &conditions, None)?;
+            Ok(measured.iter().map(|measurement| measurement.latency.ms()).collect::<Vec<f64>>())
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let measured: Vec<Vec<f64>> =
+        (0..architectures.len()).map(|network| passes.iter().map(|pass| pass[network]).collect()).collect();
+    let points: Vec<Point> = architectures
+        .iter()
+        .zip(&predictions)
+        .zip(&measured)
+        .map(|((architecture, prediction), values)| Point {
+            architecture: architecture.to_string(),
+            predicted_ms: prediction.latency.ms(),
+            low_ms: prediction.low.ms(),
+            high_ms: prediction.high.ms(),
+            measured_ms: median(values),
+        })
+        .collect();
+    let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.predicted_ms, point.measured_ms)).collect();
+    let mut report =
+        Report { evaluation: Evaluation::new(&pairs)?, repeatability_percent: repeatability(&measured), points };
+    if let Some(path) = &options.output {
+        let json = serde_json::to_vec_pretty(&report)?;
+        write_atomically(path, &json).with_context(|| format!("can't write {}", path.display()))?;
+    }
+    report.points.clear();
+    let mut out = io::stdout().lock();
+    if options.json {
+        serde_json::to_writer(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &report)?;
+    }
+    Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len().is_multiple_of(2) { (sorted[middle - 1] + sorted[middle]) / 2.0 } else { sorted[middle] }
+}
+
+fn repeatability(measured: &[Vec<f64>]) -> f64 {
+    let variance = |values: &Vec<f64>| {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        values.iter().map(|value| (value / mean - 1.0).powi(2)).sum::<f64>() / (n - 1.0)
+    };
+    100.0 * (measured.iter().map(variance).sum::<f64>() / measured.len() as f64).sqrt()
+}
+
+fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let evaluation = &report.evaluation;
+    let correlation = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    writeln!(out, "networks          {}", evaluation.networks)?;
+    writeln!(out, "RMSPE             {:.2} %", evaluation.rmspe_percent)?;
+    writeln!(out, "MAPE              {:.2} %", evaluation.mape_percent)?;
+    writeln!(out, "within ±5 %       {:.1} %", evaluation.within_5_percent)?;
+    writeln!(out, "within ±10 %      {:.1} %", evaluation.within_10_percent)?;
+    writeln!(out, "Spearman          {}", correlation(evaluation.spearman))?;
+    writeln!(out, "Kendall           {}", correlation(evaluation.kendall))?;
+    writeln!(out, "repeatability     {:.2} % (one network's value in different agents)", report.repeatability_percent)
+}

@@ -1,0 +1,125 @@
+//! `fleetfoot measure`: whole networks on a device.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use fleetfoot_profiler::{Agent, Context, DeviceConfig, Measurement, Subject, write_atomically};
+use fleetfoot_space::SearchSpace;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::cli::{ArchitectureOptions, PlanOptions};
+use crate::measuring::{self, Output};
+
+/// Options of `measure`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Search space: a preset's name or a TOML file
+    #[arg(long, value_name = "SPACE")]
+    space: Option<String>,
+    /// Device: a shipped configuration's name or a TOML file
+    #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
+    device: String,
+    #[command(flatten)]
+    architectures: ArchitectureOptions,
+    /// Measure this many random architectures of the space
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "space")]
+    random: usize,
+    /// Measure ONNX models: one input, fixed shape, fp32
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    onnx: Vec<PathBuf>,
+    /// Write CSV here instead of standard output; raw samples are kept in FILE.journal
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    plan: PlanOptions,
+    /// Go on with what an earlier run left, or start if there is nothing
+    #[arg(long, requires = "output", conflicts_with = "force")]
+    resume: bool,
+    /// Replace an existing file and its journal
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+/// A network to measure: where it comes from, what it is.
+struct Measured {
+    model: String,
+    architecture: String,
+    subject: Subject,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    let networks = networks(options)?;
+    let device = DeviceConfig::load(&options.device)?;
+    let plan = options.plan.plan()?;
+    let output =
+        options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
+    let mut agent = Agent::start(&device)?;
+    let conditions = agent.conditions(Context::Warm, plan.statistic);
+    let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
+    let what = options.space.as_deref().unwrap_or("models");
+    let measured = measuring::measure(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
+    let mut head = measuring::provenance(&agent, &conditions, &plan);
+    if let Some(space) = &options.space {
+        head.set("space", space);
+    }
+    let csv = csv(&head.to_head(), &networks, &measured)?;
+    match &options.output {
+        Some(path) => write_atomically(path, &csv).with_context(|| format!("can't write {}", path.display()))?,
+        None => io::stdout().lock().write_all(&csv)?,
+    }
+    Ok(())
+}
+
+fn networks(options: &Options) -> Result<Vec<Measured>> {
+    let mut networks = Vec::new();
+    if let Some(name) = &options.space {
+        let space = SearchSpace::load(name)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
+        let random = (0..options.random).map(|_| (String::new(), space.clone(), space.random(&mut rng)));
+        for (text, space, architecture) in options.architectures.resolve(&space)?.into_iter().chain(random) {
+            let digits = architecture.to_string();
+            let name = if text.is_empty() { digits.clone() } else { text };
+            let subject = Subject::of_network(name, &space.network(&architecture)?)?;
+            networks.push(Measured { model: String::new(), architecture: digits, subject });
+        }
+    } else if !options.architectures.is_empty() {
+        bail!("architectures need --space");
+    }
+    for path in &options.onnx {
+        let onnx = std::fs::read(path).with_context(|| format!("can't read the model {}", path.display()))?;
+        let model = path.display().to_string();
+        let architecture = architecture_of(path);
+        networks.push(Measured { subject: Subject { name: model.clone(), onnx, evict_bytes: 0 }, model, architecture });
+    }
+    if networks.is_empty() {
+        bail!("nothing to measure: name architectures, --random N or --onnx FILE");
+    }
+    Ok(networks)
+}
+
+/// What `fleetfoot export` wrote beside the model, where it did.
+fn architecture_of(model: &Path) -> String {
+    let record = model.with_file_name("train.json");
+    let text = std::fs::read_to_string(record).unwrap_or_default();
+    let value: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    value.and_then(|value| value["architecture"].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn csv(head: &str, networks: &[Measured], measured: &[Measurement]) -> Result<Vec<u8>> {
+    let models = networks.iter().any(|network| !network.model.is_empty());
+    let mut writer = csv::Writer::from_writer(head.as_bytes().to_vec());
+    let columns = ["model", "architecture", "latency_ms", "low_ms", "high_ms", "n"];
+    writer.write_record(&columns[usize::from(!models)..])?;
+    for (network, measurement) in networks.iter().zip(measured) {
+        let times = [measurement.latency, measurement.interval.low, measurement.interval.high];
+        let mut record = vec![network.model.clone(), network.architecture.clone()];
+        record.extend(times.map(|latency| latency.ms().to_string()));
+        record.push(measurement.samples.to_string());
+        writer.write_record(&record[usize::from(!models)..])?;
+    }
+    Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}

@@ -1,0 +1,161 @@
+//! What every command that measures does: start the agent, keep the journal, show the progress.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail};
+use fleetfoot_profiler::{
+    Agent, Campaign, Conditions, Header, Journal, Measurement, Plan, Progress, Provenance, Subject, Visit,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Version of the journal's form.
+const JOURNAL_FORMAT: u32 = 1;
+
+/// A result file and its journal beside it.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    journal: PathBuf,
+    resume: bool,
+}
+
+impl Output {
+    /// Decides what may be written: nothing that exists is overwritten without `force`; `resume` goes on.
+    pub fn new(path: &Path, resume: bool, force: bool) -> Result<Self> {
+        let mut journal = path.as_os_str().to_owned();
+        journal.push(".journal");
+        let output = Self { path: path.to_path_buf(), journal: PathBuf::from(journal), resume };
+        if force {
+            for file in [&output.path, &output.journal] {
+                match fs::remove_file(file) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(error).with_context(|| format!("can't replace {}", file.display()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if output.path.exists() && !(resume && output.journal.exists()) {
+            bail!(
+                "{} exists: choose another file, or measure anew with --force{}",
+                path.display(),
+                if output.journal.exists() { " or go on with --resume" } else { "" }
+            );
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+        }
+        Ok(output)
+    }
+
+    /// The result's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open(&self, header: &Header) -> Result<(Journal, Vec<Visit>)> {
+        if self.resume && self.journal.exists() {
+            return Ok(Journal::resume(&self.journal, header)?);
+        }
+        Ok((Journal::create(&self.journal, header)?, Vec::new()))
+    }
+}
+
+/// Measures subjects and keeps the samples in the output's journal, if there is one.
+pub fn measure(
+    agent: &mut Agent,
+    subjects: &[Subject],
+    plan: &Plan,
+    what: &str,
+    conditions: &Conditions,
+    output: Option<&Output>,
+) -> Result<Vec<Measurement>> {
+    let header = Header {
+        fleetfoot_journal: JOURNAL_FORMAT,
+        space: what.to_owned(),
+        conditions: conditions.clone(),
+        seed: plan.seed,
+        subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
+    };
+    let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
+        Some((journal, earlier)) => (Some(journal), earlier),
+        None => (None, Vec::new()),
+    };
+    if !earlier.is_empty() {
+        eprintln!("going on behind {} visits of the journal", earlier.len());
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} visits, {elapsed} gone, {eta} to go")?;
+    bar.set_style(style);
+    bar.set_message(what.to_owned());
+    let total = subjects.len();
+    let mut watch = |progress: Progress| {
+        bar.set_length(progress.visits + progress.remaining);
+        bar.set_position(progress.visits);
+        bar.set_message(format!("round {}, {}/{total} known", progress.round, progress.done));
+    };
+    let threads = agent.device().threads;
+    let stop = stop_flag()?;
+    let mut campaign = Campaign::new(plan.clone(), subjects, earlier, threads);
+    let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
+    bar.finish_and_clear();
+    if output.is_some() {
+        measured.context("stopped; go on with --resume")
+    } else {
+        Ok(measured?)
+    }
+}
+
+/// Set by Ctrl-C and by a request to terminate; a second Ctrl-C ends the program at once.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
+/// The head of a file of measurements.
+pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan) -> Provenance {
+    let mut provenance = Provenance::default();
+    provenance.set("tool", format!("fleetfoot {}", env!("CARGO_PKG_VERSION")));
+    provenance.set("date", date(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())));
+    conditions.to_provenance(&mut provenance);
+    let machine = agent.machine();
+    provenance.set("os", &machine.os);
+    provenance.set("arch", &machine.arch);
+    provenance.set("interval", "95 % of the median over rounds");
+    provenance.set("seed", plan.seed);
+    provenance
+}
+
+/// A day of the Gregorian calendar, UTC, from seconds since 1970 (Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms").
+fn date(seconds: u64) -> String {
+    let days = (seconds / 86_400) as i64 + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn seconds_become_calendar_days() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400), "2000-02-29");
+        assert_eq!(date(1_795_478_400), "2026-11-24");
+    }
+}

@@ -1,0 +1,122 @@
+//! `fleetfoot predict`: latencies of networks, without running them.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use fleetfoot_predictor::{Prediction, Predictor, Regression, Source, TablePredictor};
+use fleetfoot_space::{Precision, SearchSpace};
+
+use crate::cli::ArchitectureOptions;
+use crate::fit::read_table;
+
+/// Options of `predict`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    evidence: EvidenceOptions,
+    /// Search space: a preset's name or a TOML file
+    #[arg(long, value_name = "SPACE")]
+    space: String,
+    #[command(flatten)]
+    architectures: ArchitectureOptions,
+    /// List every unit's cost, interval and source instead of the networks' latencies
+    #[arg(long)]
+    explain: bool,
+}
+
+/// What predictions are made from.
+#[derive(Debug, Args)]
+pub struct EvidenceOptions {
+    /// The device's latency table
+    #[arg(long, value_name = "FILE")]
+    table: PathBuf,
+    /// Estimate units that the table hasn't, by regression
+    #[arg(long)]
+    estimate: bool,
+    /// The regression (from `fleetfoot fit`); without it, one is fitted to the table on the spot
+    #[arg(long, value_name = "FILE", requires = "estimate")]
+    model: Option<PathBuf>,
+}
+
+impl EvidenceOptions {
+    /// Reads the table and, where estimates are wanted, the regression.
+    pub fn predictor(&self) -> Result<TablePredictor> {
+        let table = read_table(&self.table)?;
+        let regression = match (&self.model, self.estimate) {
+            (Some(path), _) => {
+                let model = Regression::read(path)?;
+                let known = fleetfoot_profiler::Conditions::from_provenance(model.provenance());
+                if let (Some(ours), Some(theirs)) = (table.conditions(), known)
+                    && let Err(differences) = ours.compatible(&theirs)
+                {
+                    bail!("the model {} was fitted under other conditions than the table's: {differences}", path.display());
+                }
+                Some(model)
+            }
+            (None, true) => Some(Regression::fit(&table, 0)?),
+            (None, false) => None,
+        };
+        Ok(TablePredictor::new(table, regression))
+    }
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    if options.architectures.is_empty() {
+        bail!("nothing to predict: name architectures, or a file with --architectures");
+    }
+    let space = SearchSpace::load(&options.space)?;
+    let predictor = options.evidence.predictor()?;
+    let mut predictions = Vec::new();
+    for (_, space, architecture) in options.architectures.resolve(&space)? {
+        let network = space.network_at(&architecture, 1, Precision::Fp32)?;
+        predictions.push((architecture.to_string(), predictor.network(&network)?));
+    }
+    warn_of_estimates(&predictor, &predictions)?;
+    let out = if options.explain { explain(&predictions)? } else { csv(&predictions)? };
+    io::stdout().lock().write_all(&out)?;
+    Ok(())
+}
+
+fn warn_of_estimates(predictor: &TablePredictor, predictions: &[(String, Prediction)]) -> Result<()> {
+    let units = predictions.iter().flat_map(|(_, prediction)| &prediction.units);
+    let estimated: Vec<_> = units.filter(|unit| unit.estimate.source == Source::Regression).collect();
+    let (Some(first), Some(regression)) = (estimated.first(), predictor.regression()) else { return Ok(()) };
+    eprintln!("warning: {} units are estimated by regression, such as {}", estimated.len(), first.key);
+    for unit in &estimated {
+        if let Some(feature) = regression.extrapolates(&unit.key)? {
+            eprintln!("warning: {} lies outside of what the regression was fitted to (by {feature})", unit.key);
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn csv(predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["architecture", "latency_ms", "low_ms", "high_ms"])?;
+    for (architecture, prediction) in predictions {
+        let times = [prediction.latency, prediction.low, prediction.high].map(|latency| latency.ms().to_string());
+        writer.write_record([&[architecture.clone()][..], &times[..]].concat())?;
+    }
+    Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}
+
+fn explain(predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["architecture", "unit", "latency_ms", "low_ms", "high_ms", "source", "key"])?;
+    for (architecture, prediction) in predictions {
+        let overhead = prediction.overhead.ms().to_string();
+        let call = [architecture, "call", &overhead, &overhead, &overhead, "measured", "empty graph"];
+        writer.write_record(call)?;
+        for unit in &prediction.units {
+            let estimate = unit.estimate;
+            let [latency, low, high] = [estimate.latency, estimate.low, estimate.high].map(|l| l.ms().to_string());
+            let (source, key) = (estimate.source.to_string(), unit.key.to_string());
+            writer.write_record([architecture, &unit.name, &latency, &low, &high, &source, &key])?;
+        }
+    }
+    Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+}

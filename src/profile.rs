@@ -1,0 +1,76 @@
+//! `fleetfoot profile`: the latency table of a space on a device.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use fleetfoot_profiler::{
+    Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, UnitCampaign,
+};
+use fleetfoot_space::SearchSpace;
+
+use crate::cli::PlanOptions;
+use crate::measuring::{self, Output};
+
+/// Options of `profile`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Search space: a preset's name or a TOML file
+    #[arg(long, value_name = "SPACE")]
+    space: String,
+    /// Device: a shipped configuration's name or a TOML file
+    #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
+    device: String,
+    /// The latency table to write; raw samples are kept in FILE.journal
+    #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    plan: PlanOptions,
+    /// Go on with what an earlier run left, or start if there is nothing
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Replace an existing table and its journal
+    #[arg(long)]
+    force: bool,
+    /// Only say how many units there are and about how long they take
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    let space = SearchSpace::load(&options.space)?;
+    let device = DeviceConfig::load(&options.device)?;
+    let plan = options.plan.plan()?;
+    let units = UnitCampaign::new(&space, device.precision)?;
+    let Some(path) = options.output.as_ref().filter(|_| !options.dry_run) else {
+        dry_run(&space, &units, &plan, &device);
+        return Ok(());
+    };
+    let output = Output::new(path, options.resume, options.force)?;
+    let mut agent = Agent::start(&device)?;
+    let conditions = agent.conditions(Context::Cold, plan.statistic);
+    let measured = measuring::measure(&mut agent, units.subjects(), &plan, space.name(), &conditions, Some(&output))?;
+    let mut provenance = measuring::provenance(&agent, &conditions, &plan);
+    provenance.set("space", space.name());
+    let (overhead, rows) = units.rows(&measured);
+    let table = LatencyTable::new(provenance, overhead, rows)?;
+    table.write(output.path())?;
+    let widest = measured.iter().map(Measurement::half_width).fold(0.0, f64::max);
+    let disturbed: usize = measured.iter().map(|m| m.disturbed).sum();
+    eprintln!(
+        "{}: {} units on {}, widest interval ±{:.1} %, {disturbed} disturbed samples left aside, empty graph {:.1} µs",
+        path.display(),
+        table.rows().len(),
+        device.name,
+        100.0 * widest,
+        1000.0 * overhead.ms(),
+    );
+    Ok(())
+}
+
+fn dry_run(space: &SearchSpace, units: &UnitCampaign, plan: &Plan, device: &DeviceConfig) {
+    let minutes = Campaign::estimate(plan, &units.sizes()).as_secs_f64() / 60.0;
+    let (space, count, device) = (space.name(), units.units(), &device.name);
+    eprintln!("space {space}: {count} units on {device}, about {minutes:.1} minutes; nothing measured");
+}

@@ -1,0 +1,114 @@
+//! What a reader should know before believing a run's numbers.
+
+use std::collections::HashSet;
+
+use fleetfoot_space::SearchSpace;
+
+use super::folder::RunFolder;
+use super::summary::{Network, Summary};
+use super::tables::Provenance;
+
+/// An output of an exported model may differ from the trained one's by this much.
+const EXPORT_TOLERANCE: f64 = 1e-3;
+
+/// Provenance that must agree between the latency table and the measurements; units and whole networks differ in their
+/// `context` by nature.
+const CONDITIONS: [&str; 8] = ["device", "cpu", "runtime", "provider", "optimisation", "threads", "cores", "statistic"];
+
+/// The warnings of a run, one sentence each.
+pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if run.table.is_empty() {
+        warnings.push("table.csv says nothing of where its numbers come from: provenance unknown".to_owned());
+    }
+    warnings.extend(conflicts(&run.table, &run.measuring));
+    let searched = summary.search.settings.iter().find(|setting| setting.key == "dataset");
+    if let Some(dataset) = searched.and_then(|setting| setting.value.as_str()).filter(|&name| name != summary.dataset) {
+        warnings.push(format!("the search used dataset {dataset}, but found was trained on {}", summary.dataset));
+    }
+    for (_, network) in summary.networks() {
+        warnings.extend(recipe_difference(network, &summary.baseline));
+        warnings.extend(work_difference(network, space));
+        warnings.extend(training_doubts(network));
+    }
+    warnings.extend(run.unfinished.iter().map(|folder| format!("train/{folder} has no train.json: left out")));
+    warnings
+}
+
+/// Conditions that the table and the measurements state differently.
+fn conflicts(table: &[Provenance], measured: &[Provenance]) -> Vec<String> {
+    let conditions = table.iter().filter(|pair| CONDITIONS.contains(&pair.key.as_str()));
+    let pairs = conditions.flat_map(|a| measured.iter().filter(|b| b.key == a.key).map(move |b| (a, b)));
+    let sentence = |(a, b): (&Provenance, &Provenance)| {
+        format!(
+            "{} is {} in table.csv, but {} in measured.csv: predictions and measurements differ",
+            a.key, a.value, b.value
+        )
+    };
+    pairs.filter(|(a, b)| a.value != b.value).map(sentence).collect()
+}
+
+/// What makes two accuracies incomparable.
+fn recipe_difference(network: &Network, baseline: &Network) -> Option<String> {
+    let (a, b) = (&network.recipe, &baseline.recipe);
+    let fields = [
+        ("dataset", a.dataset.clone(), b.dataset.clone()),
+        ("epochs", a.epochs.to_string(), b.epochs.to_string()),
+        ("train_images", a.train_images.to_string(), b.train_images.to_string()),
+        ("test_images", a.test_images.to_string(), b.test_images.to_string()),
+        ("batch", a.batch.to_string(), b.batch.to_string()),
+        ("lr", a.lr.to_string(), b.lr.to_string()),
+    ];
+    let differing = fields.iter().filter(|(_, a, b)| a != b).map(|(key, a, b)| format!("{key} {a} instead of {b}"));
+    let list: Vec<String> = differing.collect();
+    (!list.is_empty()).then(|| {
+        format!(
+            "{} was trained differently from the baseline ({}): their accuracies can't be compared",
+            network.name,
+            list.join(", ")
+        )
+    })
+}
+
+/// A training record whose MACs or parameters aren't its architecture's.
+fn work_difference(network: &Network, space: &SearchSpace) -> Option<String> {
+    let (space, architecture) = space.resolve(&network.architecture).ok()?;
+    let graph = space.network(&architecture).ok()?;
+    let differs = (graph.macs(), graph.params()) != (network.macs, network.params);
+    differs.then(|| {
+        let (macs, params) = (graph.macs(), graph.params());
+        format!(
+            "{}: train.json says {} MACs and {} parameters, but {} has {macs} and {params}",
+            network.name, network.macs, network.params, network.architecture
+        )
+    })
+}
+
+fn training_doubts(network: &Network) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let mut seeds = HashSet::new();
+    for training in &network.trainings {
+        let folder = &training.folder;
+        if !seeds.insert(training.seed) {
+            doubts.push(format!("train/{folder} has seed {} once more: it is no further sample", training.seed));
+        }
+        if training.recipe != network.recipe {
+            doubts.push(format!("train/{folder} was trained differently from the other seeds of {}", network.name));
+        }
+        if training.measured_ms.is_none() {
+            doubts.push(format!(
+                "train/{folder} wasn't measured: the latency of {} is that of its other seeds",
+                network.name
+            ));
+        }
+        match &training.onnx {
+            None => doubts.push(format!("train/{folder} has no check of its exported model")),
+            Some(export) if export.max_abs_difference > EXPORT_TOLERANCE => doubts.push(format!(
+                "train/{folder}: the exported model's outputs differ by up to {} from the trained one's",
+                export.max_abs_difference
+            )),
+            Some(_) => {}
+        }
+    }
+    doubts
+}

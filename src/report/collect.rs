@@ -1,0 +1,193 @@
+//! From a run folder to its summary: every derived number is computed here.
+
+use anyhow::{Context, Result, bail};
+use fleetfoot_space::SearchSpace;
+
+use super::blocks::blocks;
+use super::checks;
+use super::folder::{BASELINE, FOUND, RunFolder, Training};
+use super::searched::search;
+use super::summary::{Network, Sources, Summary, TrainingSummary};
+use super::tables::Measured;
+
+/// Version of summary.json.
+const FORMAT: u64 = 1;
+
+/// The summary of a run.
+pub fn summarise(run: &RunFolder) -> Result<Summary> {
+    let search_file = run.path.join("search/search.json");
+    let space = SearchSpace::load(&run.search.space).with_context(|| search_file.display().to_string())?;
+    let search = search(&run.search, &space).with_context(|| search_file.display().to_string())?;
+    let mut networks = Vec::new();
+    for (role, trainings) in &run.trainings {
+        networks.push(network(run, &space, role, trainings)?);
+    }
+    let mut take = |name: &str| match networks.iter().position(|network| network.name == name) {
+        Some(index) => Ok(networks.remove(index)),
+        None => bail!("train/{name} is missing"),
+    };
+    let (mut found, mut baseline) = (take(FOUND)?, take(BASELINE)?);
+    if found.architecture != search.architecture {
+        bail!(
+            "train/{FOUND} is architecture {}, but the search found {}: train that one (`fleetfoot train`)",
+            found.architecture,
+            search.architecture
+        );
+    }
+    let (milliseconds, accuracy) = (baseline.measured_ms, baseline.accuracy);
+    for network in [&mut found, &mut baseline].into_iter().chain(&mut networks) {
+        network.speedup = milliseconds / network.measured_ms;
+        network.accuracy_difference = network.accuracy - accuracy;
+    }
+    let device = device(run);
+    let mut summary = Summary {
+        format: FORMAT,
+        tool: format!("fleetfoot {}", env!("CARGO_PKG_VERSION")),
+        device: device.unwrap_or("unknown").to_owned(),
+        dataset: found.recipe.dataset.clone(),
+        space: space.name().to_owned(),
+        speedup: found.speedup,
+        speedup_low: ratio(baseline.measured_low_ms, found.measured_high_ms),
+        speedup_high: ratio(baseline.measured_high_ms, found.measured_low_ms),
+        accuracy_difference: found.accuracy_difference,
+        accuracy_difference_standard_error: standard_error(&found, &baseline),
+        baseline,
+        found,
+        controls: networks,
+        search,
+        evaluation: run.evaluation.clone(),
+        provenance: Sources { table: run.table.clone(), measured: run.measuring.clone() },
+        warnings: Vec::new(),
+    };
+    summary.warnings = checks::warnings(run, &summary, &space);
+    Ok(summary)
+}
+
+/// What the table says, else what the measurements say.
+fn device(run: &RunFolder) -> Option<&str> {
+    let pairs = run.table.iter().chain(&run.measuring);
+    pairs.into_iter().find(|pair| pair.key == "device").map(|pair| pair.value.as_str())
+}
+
+fn ratio(above: Option<f64>, below: Option<f64>) -> Option<f64> {
+    Some(above? / below.filter(|&below| below > 0.0)?)
+}
+
+/// `sqrt(sd_a^2 / n_a + sd_b^2 / n_b)`.
+fn standard_error(a: &Network, b: &Network) -> Option<f64> {
+    let variance = |network: &Network| Some(network.accuracy_sd?.powi(2) / network.seeds? as f64);
+    Some((variance(a)? + variance(b)?).sqrt())
+}
+
+/// A role's trainings in one; `speedup` and `accuracy_difference` are set when the baseline is known.
+fn network(run: &RunFolder, space: &SearchSpace, role: &str, trainings: &[Training]) -> Result<Network> {
+    let Some(first) = trainings.first() else { bail!("train/{role} is missing") };
+    for training in trainings {
+        check_space(training, &run.search.space, space)?;
+    }
+    let record = &first.record;
+    let (space, architecture) =
+        space.resolve(&record.architecture).with_context(|| first.path.display().to_string())?;
+    let text = &record.architecture;
+    let Some(predicted) = run.predicted.get(text) else {
+        bail!(
+            "{}: no row for {text} (train/{role}): run `fleetfoot predict` on it",
+            run.path.join("predicted.csv").display()
+        );
+    };
+    let measured = measurements(run, trainings)?;
+    if measured.is_empty() {
+        let file = run.path.join("measured.csv");
+        bail!("{}: no row for train/{}: run `fleetfoot measure` on its model", file.display(), first.folder);
+    }
+    let accuracies: Vec<f64> = trainings.iter().map(|training| training.record.accuracy_percent).collect();
+    let accuracy = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
+    let measured_ms = median(measured.iter().map(|m| m.latency.latency_ms)).unwrap_or_default();
+    let several = trainings.len() > 1;
+    Ok(Network {
+        name: role.to_owned(),
+        architecture: text.clone(),
+        accuracy,
+        accuracy_sd: several.then(|| sample_sd(&accuracies, accuracy)),
+        seeds: several.then_some(trainings.len()),
+        accuracy_sampling_error: sampling_error(accuracy, record.recipe().test_images),
+        predicted_ms: predicted.latency_ms,
+        predicted_low_ms: predicted.low_ms,
+        predicted_high_ms: predicted.high_ms,
+        measured_ms,
+        measured_low_ms: median(measured.iter().filter_map(|m| m.latency.low_ms)),
+        measured_high_ms: median(measured.iter().filter_map(|m| m.latency.high_ms)),
+        prediction_error_percent: (predicted.latency_ms / measured_ms - 1.0) * 100.0,
+        speedup: 1.0,
+        accuracy_difference: 0.0,
+        macs: record.macs,
+        macs_millions: record.macs as f64 / 1e6,
+        params: record.params,
+        params_thousands: record.params as f64 / 1e3,
+        recipe: record.recipe(),
+        trainings: trainings.iter().map(|training| training_summary(run, training)).collect(),
+        blocks: blocks(&space, &architecture)?,
+    })
+}
+
+fn check_space(training: &Training, searched: &str, space: &SearchSpace) -> Result<()> {
+    let name = &training.record.space;
+    let same = name == searched || SearchSpace::load(name).is_ok_and(|other| other.name() == space.name());
+    if !same {
+        bail!(
+            "{}: space '{name}', but the search was in '{searched}': train it in that space",
+            training.path.display()
+        );
+    }
+    Ok(())
+}
+
+/// The measurements of the trainings' models; a model that isn't what was trained is an error.
+fn measurements<'a>(run: &'a RunFolder, trainings: &[Training]) -> Result<Vec<&'a Measured>> {
+    let mut all = Vec::new();
+    for training in trainings {
+        let Some(measured) = run.measured.get(&training.folder) else { continue };
+        let (trained, model) = (&training.record.architecture, &measured.architecture);
+        if !model.is_empty() && model != trained {
+            let (file, folder) = (run.path.join("measured.csv"), &training.folder);
+            bail!("{}: train/{folder} was measured as {model}, but is {trained}: measure it again", file.display());
+        }
+        all.push(measured);
+    }
+    Ok(all)
+}
+
+fn training_summary(run: &RunFolder, training: &Training) -> TrainingSummary {
+    let (record, measured) = (&training.record, run.measured.get(&training.folder));
+    TrainingSummary {
+        folder: training.folder.clone(),
+        seed: record.seed,
+        accuracy: record.accuracy_percent,
+        test_loss: record.test_loss,
+        minutes: record.seconds / 60.0,
+        measured_ms: measured.map(|measured| measured.latency.latency_ms),
+        measured_n: measured.map(|measured| measured.n),
+        recipe: record.recipe(),
+        onnx: record.onnx.clone(),
+        curve: record.curve.clone(),
+    }
+}
+
+/// `sqrt(p (1 - p) / n)` in points.
+fn sampling_error(percent: f64, images: u64) -> Option<f64> {
+    let p = percent / 100.0;
+    (images > 0).then(|| (p * (1.0 - p) / images as f64).sqrt() * 100.0)
+}
+
+/// Standard deviation with n - 1.
+fn sample_sd(values: &[f64], mean: f64) -> f64 {
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() as f64 - 1.0)).sqrt()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let (lower, upper) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    Some((lower + upper) / 2.0)
+}

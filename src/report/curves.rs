@@ -1,0 +1,87 @@
+//! What happened over time: the search's curves and the trainings'.
+
+use super::facts::{Facts, Format};
+use super::markup::{Markup, element, text};
+use super::plot::{Axis, Plot, series_class};
+use super::records::{Phase, SearchPoint, TrainPoint};
+use super::summary::Summary;
+
+/// One curve of the search: its title, its axis and its values.
+type Curve = (&'static str, &'static str, fn(&SearchPoint) -> Option<f64>);
+
+const SEARCH: [Curve; 4] = [
+    ("Loss of the supernet", "loss", |point| Some(point.loss)),
+    ("Accuracy of the supernet", "accuracy (%)", |point| point.accuracy_percent),
+    ("Expected latency", EXPECTED, |point| point.expected_ms),
+    ("Entropy of the gates", "entropy of α (nats)", |point| point.entropy),
+];
+const EXPECTED: &str = "expected latency (ms)";
+
+/// Loss, accuracy, expected latency and entropy over the search's steps, the warm-up shaded.
+pub fn search(summary: &Summary, facts: &Facts) -> Vec<Markup> {
+    let curve = &summary.search.curve;
+    let steps = || curve.iter().map(|point| point.step as f64);
+    let warm_up = curve.iter().filter(|point| point.phase == Phase::WarmUp).map(|point| point.step as f64);
+    let warm_up = warm_up.fold(None, |band: Option<(f64, f64)>, step| Some((band.map_or(step, |band| band.0), step)));
+    let draw = |(title, label, value): Curve| {
+        let points: Vec<(f64, f64)> =
+            curve.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect();
+        let target = summary.search.target_ms.filter(|_| label == EXPECTED);
+        let values = points.iter().map(|&(_, y)| y).chain(target);
+        let mut plot = Plot::new(
+            &format!("{title} over the steps of the search"),
+            Axis::around("step", steps()),
+            Axis::around(label, values),
+        );
+        if let Some((from, to)) = warm_up {
+            plot.band(from, to, "warm-up");
+        }
+        plot.line("curve", &points);
+        if let Some(target) = target {
+            let shown = facts.draw("/search/target_ms", Format::Fixed(3));
+            plot.level("target", target, Markup::join([text("target "), shown, text(" ms")]));
+        }
+        plot.finish()
+    };
+    SEARCH.into_iter().map(draw).collect()
+}
+
+/// Loss and accuracy over the epochs of every training; further seeds of a network are drawn thinner.
+pub fn training(summary: &Summary) -> Vec<Markup> {
+    let draw = |title: &str, label: &str, value: fn(&TrainPoint) -> Option<f64>| {
+        let lines: Vec<(String, Vec<(f64, f64)>)> = summary
+            .networks()
+            .enumerate()
+            .flat_map(|(series, (_, network))| {
+                network.trainings.iter().enumerate().map(move |(seed, training)| {
+                    let points = training.curve.iter().filter_map(|point| Some((point.epoch, value(point)?)));
+                    let class = format!("{}{}", series_class(series), if seed > 0 { " further" } else { "" });
+                    (class, points.collect())
+                })
+            })
+            .collect();
+        let points = || lines.iter().flat_map(|(_, points)| points);
+        let x = Axis::around("epoch", points().map(|point| point.0));
+        let mut plot = Plot::new(title, x, Axis::around(label, points().map(|point| point.1)));
+        // The first ones last, so that they lie on top.
+        for (class, points) in lines.iter().rev() {
+            plot.line(class, points);
+        }
+        plot.finish()
+    };
+    vec![
+        draw("Training loss over the epochs", "loss", |point| Some(point.loss)),
+        draw("Accuracy over the epochs", "accuracy (%)", |point| point.accuracy_percent),
+    ]
+}
+
+/// The lines of the networks.
+pub fn legend(summary: &Summary, facts: &Facts) -> Markup {
+    let entry = |(series, (key, _)): (usize, (String, _))| {
+        let line = element("path").class(&format!("line {}", series_class(series))).attribute("d", "M0 8H30");
+        let swatch = element("svg").class("swatch long").attribute("viewBox", "0 0 30 16");
+        let swatch = swatch.attribute("aria-hidden", "true").child(line);
+        element("li").child(swatch).child(facts.name(&format!("{key}/name")))
+    };
+    element("ul").class("legend").children(summary.networks().enumerate().map(entry)).into()
+}

@@ -1,0 +1,176 @@
+//! A run folder as it lies on the disk: what is in it, and which command makes what is missing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+
+use super::records::{Evaluation, SearchRecord, TrainRecord, read_json};
+use super::tables::{Interval, Measured, Provenance, read_measured, read_predicted, read_provenance};
+
+/// The network that the search found.
+pub const FOUND: &str = "found";
+/// The network that it is compared with.
+pub const BASELINE: &str = "baseline";
+
+/// The command that makes a file, told where the file is missing.
+pub struct Origin(String);
+
+impl Origin {
+    /// `command` is everything behind `fleetfoot`.
+    fn new(command: String) -> Self {
+        Self(command)
+    }
+}
+
+/// A file's text.
+pub fn read_text(path: &Path, origin: &Origin) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow!("{} is missing: run `fleetfoot {}` first", path.display(), origin.0),
+        ErrorKind::InvalidData => anyhow!("{}: not UTF-8 text", path.display()),
+        _ => anyhow!("{} can't be read: {error}", path.display()),
+    })
+}
+
+/// One training of a role.
+#[derive(Debug)]
+pub struct Training {
+    /// Name of its folder below `train/`.
+    pub folder: String,
+    /// Its train.json.
+    pub path: PathBuf,
+    /// What that says.
+    pub record: TrainRecord,
+}
+
+/// Everything that a run folder says.
+#[derive(Debug)]
+pub struct RunFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Provenance of the latency table.
+    pub table: Vec<Provenance>,
+    /// Provenance of the measurements.
+    pub measuring: Vec<Provenance>,
+    /// Predictions by architecture.
+    pub predicted: HashMap<String, Interval>,
+    /// Measurements by training folder.
+    pub measured: HashMap<String, Measured>,
+    /// The predictor's evaluation, if there was one.
+    pub evaluation: Option<Evaluation>,
+    /// The search.
+    pub search: SearchRecord,
+    /// Trainings by role; there is at least one of `found` and of `baseline`.
+    pub trainings: BTreeMap<String, Vec<Training>>,
+    /// Folders below `train/` without a train.json.
+    pub unfinished: Vec<String>,
+}
+
+impl RunFolder {
+    /// Reads everything; the first thing that is missing or broken is the error.
+    pub fn read(path: &Path) -> Result<Self> {
+        let at = |file: &str| path.join(file);
+        let makes = |command: &str, file: &str| Origin::new(format!("{command} {}", at(file).display()));
+        let search = SearchRecord::read(&at("search/search.json"), &makes("search … -o", "search"))?;
+        let (trainings, unfinished) = read_trainings(path)?;
+        let table = read_provenance(&at("table.csv"), &makes("profile … -o", "table.csv"))?;
+        let predicted = read_predicted(&at("predicted.csv"), &makes("predict … >", "predicted.csv"))?;
+        let (measuring, measured) = read_measured(&at("measured.csv"), &makes("measure … -o", "measured.csv"))?;
+        let evaluate = at("evaluate.json");
+        let origin = makes("evaluate … -o", "evaluate.json");
+        let evaluation = if evaluate.exists() { Some(read_json(&evaluate, &origin)?) } else { None };
+        let path = path.to_owned();
+        Ok(Self { path, table, measuring, predicted, measured, evaluation, search, trainings, unfinished })
+    }
+}
+
+type Trainings = BTreeMap<String, Vec<Training>>;
+
+fn read_trainings(run: &Path) -> Result<(Trainings, Vec<String>)> {
+    let train = run.join("train");
+    let mut trainings = Trainings::new();
+    let mut unfinished = Vec::new();
+    for folder in folders(&train)? {
+        let path = train.join(&folder).join("train.json");
+        if !path.exists() {
+            unfinished.push(folder);
+            continue;
+        }
+        let record = TrainRecord::read(&path, &train_origin(&train, &folder))?;
+        trainings.entry(role(&folder).0.to_owned()).or_default().push(Training { folder, path, record });
+    }
+    for wanted in [FOUND, BASELINE] {
+        if !trainings.contains_key(wanted) {
+            let path = train.join(wanted).join("train.json");
+            bail!("{} is missing: run `fleetfoot {}` first", path.display(), train_origin(&train, wanted).0);
+        }
+    }
+    for group in trainings.values_mut() {
+        group.sort_by_key(|training| role(&training.folder).1);
+        check_alike(group)?;
+    }
+    Ok((trainings, unfinished))
+}
+
+/// Seeds of a role train one architecture.
+fn check_alike(trainings: &[Training]) -> Result<()> {
+    let Some((first, rest)) = trainings.split_first() else { return Ok(()) };
+    let architecture = &first.record.architecture;
+    match rest.iter().find(|other| other.record.architecture != *architecture) {
+        Some(other) => bail!(
+            "{}: architecture {}, but train/{} is {architecture}: seeds of a role train one architecture",
+            other.path.display(),
+            other.record.architecture,
+            first.folder
+        ),
+        None => Ok(()),
+    }
+}
+
+fn train_origin(train: &Path, folder: &str) -> Origin {
+    Origin::new(format!("train … -o {}", train.join(folder).display()))
+}
+
+/// Role and further seed of a training's folder: `found.seed2` is of the role `found`.
+fn role(folder: &str) -> (&str, Option<u64>) {
+    let parts = folder.rsplit_once(".seed").filter(|(role, _)| !role.is_empty());
+    match parts.and_then(|(role, seed)| Some((role, seed.parse().ok()?))) {
+        Some((role, seed)) => (role, Some(seed)),
+        None => (folder, None),
+    }
+}
+
+/// Names of the folders in `train/`, in order; none where it doesn't exist.
+fn folders(train: &Path) -> Result<Vec<String>> {
+    let unreadable = |error: std::io::Error| anyhow!("{} can't be read: {error}", train.display());
+    let entries = match std::fs::read_dir(train) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(unreadable)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(unreadable)?;
+        let Ok(name) = entry.file_name().into_string() else {
+            bail!("{}: the folder's name is not UTF-8: rename it", entry.path().display());
+        };
+        if entry.path().is_dir() && !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::role;
+
+    #[test]
+    fn a_folder_names_its_role_and_possibly_a_further_seed() {
+        assert_eq!(role("found"), ("found", None));
+        assert_eq!(role("found.seed2"), ("found", Some(2)));
+        assert_eq!(role("wide.seedling"), ("wide.seedling", None));
+        assert_eq!(role(".seed2"), (".seed2", None));
+    }
+}

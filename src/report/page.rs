@@ -1,0 +1,132 @@
+//! `report.html`: one file that needs nothing else, rendered from the text of `summary.json` alone.
+
+use anyhow::Result;
+
+use super::facts::{Facts, Format};
+use super::markup::{Element, Markup, element, text};
+use super::summary::Summary;
+use super::{curves, heat_map, picture, scatter, sections};
+
+/// No script runs and nothing is fetched, whatever the run's names say.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+const STYLE: &str = include_str!("page.css");
+
+/// The page.
+pub fn render(summary_json: &str) -> Result<String> {
+    let facts = Facts::parse(summary_json)?;
+    let summary: Summary = serde_json::from_str(summary_json)?;
+    let body = element("main")
+        .child(sections::headline(&summary, &facts))
+        .child(sections::warnings(&summary, &facts))
+        .child(results(&summary, &facts))
+        .child(networks(&summary, &facts))
+        .child(predictions(&summary, &facts))
+        .child(search(&summary, &facts))
+        .child(training(&summary, &facts))
+        .child(origin(&summary, &facts))
+        .child(footer(&facts));
+    let title = text(&format!("fleetfoot: {} on {}", summary.dataset, summary.device));
+    Ok(format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
+         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}\n</body>\n</html>\n",
+        title.as_str(),
+        Markup::from(body).as_str()
+    ))
+}
+
+fn section(title: &str, lead: &str) -> Element {
+    element("section").child(element("h2").text(title)).child(element("p").class("beside").text(lead))
+}
+
+fn figure(drawing: Markup, caption: Markup) -> Element {
+    element("figure").child(drawing).child(element("figcaption").child(caption))
+}
+
+fn results(summary: &Summary, facts: &Facts) -> Markup {
+    let spread = if summary.networks().any(|(_, network)| network.accuracy_sd.is_some()) {
+        "standard deviation over the seeds, or the standard error that a test set of this size has"
+    } else {
+        "the standard error that a test set of this size has"
+    };
+    let lead = format!(
+        "Every network was trained from scratch and measured as a whole. ± is {spread}; small numbers below latencies \
+         are their intervals; the error is that of the prediction."
+    );
+    let plot = figure(scatter::trade_off(summary, facts), scatter::legend(summary, facts, false));
+    section("Result", &lead)
+        .child(sections::results(summary, facts))
+        .child(element("div").class("single").child(plot))
+        .into()
+}
+
+fn networks(summary: &Summary, facts: &Facts) -> Markup {
+    let expansions =
+        summary.networks().flat_map(|(_, network)| network.blocks.iter().filter_map(|block| block.expansion));
+    let tallest = expansions.max().unwrap_or(1);
+    let lead = "From the image on the left to the classes on the right. MB6 5×5 is an inverted bottleneck with expansion \
+                ratio 6 and a depthwise kernel of 5×5.";
+    let shown = [("/found", &summary.found), ("/baseline", &summary.baseline)].map(|(key, network)| {
+        let title = element("h3").child(facts.name(&format!("{key}/name")));
+        let beside = element("span")
+            .class("beside")
+            .text(" ")
+            .child(facts.show(&format!("{key}/measured_ms"), Format::Fixed(2)));
+        let beside = beside.text(" ms, ").child(facts.show(&format!("{key}/macs_millions"), Format::Fixed(1)));
+        let title = title.child(beside.text(" M MACs"));
+        let drawing = element("div").class("scroll").child(picture::picture(network, key, tallest, facts));
+        element("div").class("architecture").child(title).child(drawing)
+    });
+    section("Networks", lead).child(picture::legend()).children(shown).into()
+}
+
+fn predictions(summary: &Summary, facts: &Facts) -> Markup {
+    let lead = "Each prediction was made without running the network; bars are intervals.";
+    let evaluated = summary.evaluation.as_ref().is_some_and(|evaluation| !evaluation.points.is_empty());
+    let plot = figure(scatter::predictions(summary), scatter::legend(summary, facts, evaluated));
+    let pair =
+        element("div").class("pair").child(plot).child(element("div").child(sections::evaluation(summary, facts)));
+    section("Predicted and measured latency", lead).child(pair).into()
+}
+
+fn search(summary: &Summary, facts: &Facts) -> Markup {
+    let show = |key: &str, format| facts.show(key, format);
+    let mut lead = element("p").class("beside").text("The search ended at an expected latency of ");
+    lead = lead.child(show("/search/expected_ms", Format::Fixed(3))).text(" ms");
+    if summary.search.target_missed_percent.is_some() {
+        let missed = show("/search/target_missed_percent", Format::Signed(1));
+        lead = lead.text(" (").child(missed).text(" % from the target of ");
+        lead = lead.child(show("/search/target_ms", Format::Fixed(3))).text(" ms)");
+    }
+    let lead = lead.text(" and chose ");
+    let lead = lead.child(element("code").child(show("/search/architecture", Format::Plain))).text(".");
+    let heat = element("div").class("scroll").child(heat_map::heat_map(&summary.search, facts));
+    let caption = element("p").class("beside");
+    let caption = caption.text("Probability of every candidate at every decision; the one that was chosen is framed.");
+    let plots = curves::search(summary, facts).into_iter().map(|plot| element("figure").child(plot));
+    let section = element("section").child(element("h2").text("Search")).child(lead);
+    let section = section.child(element("div").class("grid").children(plots));
+    section.child(element("h3").text("Gates")).child(caption).child(heat).into()
+}
+
+fn training(summary: &Summary, facts: &Facts) -> Markup {
+    let plots = curves::training(summary).into_iter().map(|plot| element("figure").child(plot));
+    section("Training", "From scratch, by the settings below; further seeds of a network are drawn thinner.")
+        .child(curves::legend(summary, facts))
+        .child(element("div").class("grid").children(plots))
+        .child(sections::trainings(summary, facts))
+        .into()
+}
+
+fn origin(summary: &Summary, facts: &Facts) -> Markup {
+    section("Settings and provenance", "As the run's files state them.")
+        .child(sections::provenance(summary, facts))
+        .into()
+}
+
+fn footer(facts: &Facts) -> Markup {
+    let footer = element("footer").text("Written by ").child(facts.name("/tool"));
+    footer.text("; every number on this page stands in summary.json.").into()
+}

@@ -1,0 +1,275 @@
+//! The JSON records of a run, as `fleetfoot search`, `train` and `predict --evaluate` write them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::folder::{Origin, read_text};
+
+/// The version of search.json and train.json that is read.
+const FORMAT: u64 = 1;
+
+/// `search/search.json`.
+#[derive(Debug, Deserialize)]
+pub struct SearchRecord {
+    format: u64,
+    /// The space's name or its file.
+    pub space: String,
+    /// What was found.
+    pub architecture: String,
+    /// Expected latency over the gates' distribution at the end.
+    #[serde(deserialize_with = "quantity")]
+    pub expected_ms: f64,
+    /// Predicted latency of the found architecture.
+    #[serde(default, deserialize_with = "optional_quantity")]
+    pub predicted_ms: Option<f64>,
+    /// The constraint.
+    #[serde(default, deserialize_with = "optional_quantity")]
+    pub target_ms: Option<f64>,
+    /// Duration.
+    #[serde(deserialize_with = "quantity")]
+    pub seconds: f64,
+    /// Per decision, the probability of each candidate.
+    pub probabilities: Vec<Vec<f64>>,
+    /// What was logged on the way.
+    pub curve: Vec<SearchPoint>,
+    /// Everything else: seed, dataset, loss, epochs, …
+    #[serde(flatten)]
+    pub settings: BTreeMap<String, Value>,
+}
+
+/// The two phases of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Weights only, candidates drawn uniformly.
+    WarmUp,
+    /// Weights and gates.
+    Search,
+}
+
+/// A line of the search's log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SearchPoint {
+    /// Steps done.
+    pub step: u64,
+    /// Epoch, possibly in fractions.
+    #[serde(deserialize_with = "quantity")]
+    pub epoch: f64,
+    /// The phase.
+    pub phase: Phase,
+    /// The loss; with a latency term it may be negative.
+    pub loss: f64,
+    /// Accuracy.
+    #[serde(default, deserialize_with = "optional_percent")]
+    pub accuracy_percent: Option<f64>,
+    /// Expected latency.
+    #[serde(default, deserialize_with = "optional_quantity")]
+    pub expected_ms: Option<f64>,
+    /// Entropy of the gates' distribution.
+    #[serde(default, deserialize_with = "optional_quantity")]
+    pub entropy: Option<f64>,
+}
+
+/// `train/ROLE/train.json`.
+#[derive(Debug, Deserialize)]
+pub struct TrainRecord {
+    format: u64,
+    /// The space's name or its file.
+    pub space: String,
+    /// What was trained.
+    pub architecture: String,
+    /// Multiply-accumulate operations.
+    pub macs: u64,
+    /// Trainable parameters.
+    pub params: u64,
+    /// The random seed.
+    pub seed: u64,
+    dataset: String,
+    epochs: u64,
+    train_images: u64,
+    test_images: u64,
+    batch: u64,
+    #[serde(deserialize_with = "quantity")]
+    lr: f64,
+    threads: Option<u64>,
+    /// Duration.
+    #[serde(deserialize_with = "quantity")]
+    pub seconds: f64,
+    /// On the test images, at the end.
+    #[serde(deserialize_with = "percent")]
+    pub accuracy_percent: f64,
+    /// On the test images, at the end.
+    #[serde(deserialize_with = "quantity")]
+    pub test_loss: f64,
+    /// Per epoch.
+    pub curve: Vec<TrainPoint>,
+    /// The exported model, if there is one.
+    pub onnx: Option<Export>,
+}
+
+/// How a network was trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The images.
+    pub dataset: String,
+    /// Passes over the training images.
+    pub epochs: u64,
+    /// Number of training images.
+    pub train_images: u64,
+    /// Number of test images.
+    pub test_images: u64,
+    /// Images per step.
+    pub batch: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Threads; they change how long it takes, not what comes out.
+    pub threads: Option<u64>,
+}
+
+/// A line of a training's log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrainPoint {
+    /// The epoch.
+    #[serde(deserialize_with = "quantity")]
+    pub epoch: f64,
+    /// The loss.
+    #[serde(deserialize_with = "quantity")]
+    pub loss: f64,
+    /// Accuracy.
+    #[serde(default, deserialize_with = "optional_percent")]
+    pub accuracy_percent: Option<f64>,
+}
+
+/// How well the exported model repeats the trained one's outputs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Export {
+    /// The model.
+    pub file: String,
+    /// Images compared.
+    pub images: u64,
+    /// Largest difference of an output.
+    #[serde(deserialize_with = "quantity")]
+    pub max_abs_difference: f64,
+}
+
+/// `evaluate.json`: predictions against measurements of networks that took no part in the fit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// How many networks.
+    pub networks: u64,
+    /// Root mean square percentage error.
+    #[serde(deserialize_with = "quantity")]
+    pub rmspe_percent: f64,
+    /// Mean absolute percentage error.
+    #[serde(deserialize_with = "quantity")]
+    pub mape_percent: f64,
+    /// Share of the networks predicted within 5 %.
+    #[serde(deserialize_with = "percent")]
+    pub within_5_percent: f64,
+    /// Share of the networks predicted within 10 %.
+    #[serde(deserialize_with = "percent")]
+    pub within_10_percent: f64,
+    /// Rank correlation.
+    #[serde(default, deserialize_with = "optional_correlation")]
+    pub spearman: Option<f64>,
+    /// Rank correlation.
+    #[serde(default, deserialize_with = "optional_correlation")]
+    pub kendall: Option<f64>,
+    /// What two measurements of the same network differ by.
+    #[serde(default, deserialize_with = "optional_quantity")]
+    pub repeatability_percent: Option<f64>,
+    /// The networks.
+    #[serde(default)]
+    pub points: Vec<EvaluationPoint>,
+}
+
+/// A network that was both predicted and measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EvaluationPoint {
+    /// The network.
+    pub architecture: String,
+    /// Its prediction.
+    #[serde(deserialize_with = "quantity")]
+    pub predicted_ms: f64,
+    /// Its measurement.
+    #[serde(deserialize_with = "quantity")]
+    pub measured_ms: f64,
+}
+
+impl SearchRecord {
+    /// Reads and checks the file.
+    pub fn read(path: &Path, origin: &Origin) -> Result<Self> {
+        let record: Self = read_json(path, origin)?;
+        check_format(path, record.format)?;
+        Ok(record)
+    }
+}
+
+impl TrainRecord {
+    /// Reads and checks the file.
+    pub fn read(path: &Path, origin: &Origin) -> Result<Self> {
+        let record: Self = read_json(path, origin)?;
+        check_format(path, record.format)?;
+        Ok(record)
+    }
+
+    /// How it was trained.
+    pub fn recipe(&self) -> Recipe {
+        let Self { epochs, train_images, test_images, batch, lr, threads, .. } = *self;
+        Recipe { dataset: self.dataset.clone(), epochs, train_images, test_images, batch, lr, threads }
+    }
+}
+
+fn check_format(path: &Path, format: u64) -> Result<()> {
+    if format != FORMAT {
+        bail!("{}: format {format}, but this fleetfoot reads format {FORMAT}", path.display());
+    }
+    Ok(())
+}
+
+/// A JSON file; what is wrong with it is told with its line and column.
+pub fn read_json<T: DeserializeOwned>(path: &Path, origin: &Origin) -> Result<T> {
+    let text = read_text(path, origin)?;
+    serde_json::from_str(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let message = error.to_string();
+        let what = message.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&message);
+        anyhow::anyhow!("{}: line {line}, column {column}: {what}", path.display())
+    })
+}
+
+fn within<E: serde::de::Error>(value: f64, low: f64, high: f64, wanted: &str) -> Result<f64, E> {
+    if value.is_finite() && (low..=high).contains(&value) {
+        Ok(value)
+    } else {
+        Err(E::custom(format!("{value} is not {wanted}")))
+    }
+}
+
+fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    optional_quantity(deserializer)?.ok_or_else(|| D::Error::custom("null is not a number of 0 or more"))
+}
+
+fn optional_quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let value = Option::<f64>::deserialize(deserializer)?;
+    value.map(|value| within(value, 0.0, f64::MAX, "a number of 0 or more")).transpose()
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    optional_percent(deserializer)?.ok_or_else(|| D::Error::custom("null is not a percentage from 0 to 100"))
+}
+
+fn optional_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let value = Option::<f64>::deserialize(deserializer)?;
+    value.map(|value| within(value, 0.0, 100.0, "a percentage from 0 to 100")).transpose()
+}
+
+fn optional_correlation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let value = Option::<f64>::deserialize(deserializer)?;
+    value.map(|value| within(value, -1.0, 1.0, "a correlation from -1 to 1")).transpose()
+}

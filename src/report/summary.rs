@@ -1,0 +1,227 @@
+//! The content of `summary.json`: everything that the page and the final table show.
+//!
+//! Latencies are in milliseconds, accuracies in percent, differences of accuracies in percentage points.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::records::{Evaluation, Export, Recipe, SearchPoint, TrainPoint};
+use super::tables::Provenance;
+
+/// A run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this file.
+    pub format: u64,
+    /// Who wrote it.
+    pub tool: String,
+    /// What the latencies were measured on.
+    pub device: String,
+    /// What the networks were trained on.
+    pub dataset: String,
+    /// The search space.
+    pub space: String,
+    /// `baseline.measured_ms / found.measured_ms`.
+    pub speedup: f64,
+    /// `baseline.measured_low_ms / found.measured_high_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speedup_low: Option<f64>,
+    /// `baseline.measured_high_ms / found.measured_low_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speedup_high: Option<f64>,
+    /// `found.accuracy - baseline.accuracy`, points.
+    pub accuracy_difference: f64,
+    /// Standard error of that difference over the seeds, where both networks have several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy_difference_standard_error: Option<f64>,
+    /// What the found network is compared with.
+    pub baseline: Network,
+    /// What the search found.
+    pub found: Network,
+    /// Further networks, trained the same way.
+    pub controls: Vec<Network>,
+    /// The search.
+    pub search: Search,
+    /// How well the predictor does on networks that it hasn't seen.
+    pub evaluation: Option<Evaluation>,
+    /// Where the numbers come from.
+    pub provenance: Sources,
+    /// What a reader should know before believing the numbers.
+    pub warnings: Vec<String>,
+}
+
+/// A trained and measured network.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Network {
+    /// `found`, `baseline` or a control's name.
+    pub name: String,
+    /// A base-36 digit per decision.
+    pub architecture: String,
+    /// On the test images; the mean over the seeds.
+    pub accuracy: f64,
+    /// Standard deviation over the seeds, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy_sd: Option<f64>,
+    /// Number of trainings, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<usize>,
+    /// Binomial standard error of `accuracy` for a test set of this size, points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy_sampling_error: Option<f64>,
+    /// From predicted.csv.
+    pub predicted_ms: f64,
+    /// Lower end of the prediction's interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_low_ms: Option<f64>,
+    /// Upper end of the prediction's interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_high_ms: Option<f64>,
+    /// From measured.csv; the median over the seeds' models.
+    pub measured_ms: f64,
+    /// Lower end of the measurement's interval (the median over the seeds' models).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_low_ms: Option<f64>,
+    /// Upper end of the measurement's interval (the median over the seeds' models).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_high_ms: Option<f64>,
+    /// `(predicted_ms / measured_ms - 1) * 100`.
+    pub prediction_error_percent: f64,
+    /// `baseline.measured_ms / measured_ms`.
+    pub speedup: f64,
+    /// `accuracy - baseline.accuracy`, points.
+    pub accuracy_difference: f64,
+    /// Multiply-accumulate operations.
+    pub macs: u64,
+    /// The same in millions.
+    pub macs_millions: f64,
+    /// Trainable parameters.
+    pub params: u64,
+    /// The same in thousands.
+    pub params_thousands: f64,
+    /// How it was trained (its first seed).
+    pub recipe: Recipe,
+    /// One per seed.
+    pub trainings: Vec<TrainingSummary>,
+    /// The picture: fixed blocks and decisions from input to output.
+    pub blocks: Vec<Block>,
+}
+
+/// One training of a network.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TrainingSummary {
+    /// Its folder below `train/`.
+    pub folder: String,
+    /// The random seed.
+    pub seed: u64,
+    /// On the test images.
+    pub accuracy: f64,
+    /// On the test images.
+    pub test_loss: f64,
+    /// Duration.
+    pub minutes: f64,
+    /// Its model's latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_ms: Option<f64>,
+    /// Samples behind that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_n: Option<u64>,
+    /// How it was trained.
+    pub recipe: Recipe,
+    /// The exported model's check.
+    pub onnx: Option<Export>,
+    /// Per epoch.
+    pub curve: Vec<TrainPoint>,
+}
+
+/// A block of the picture.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Block {
+    /// The unit's name, such as `stem` or `stage2.0`.
+    pub name: String,
+    /// What is written on it, such as `MB6 5×5`.
+    pub label: String,
+    /// The stage, counted from 1; absent for the fixed blocks.
+    pub stage: Option<usize>,
+    /// What could have been chosen; empty for the fixed blocks.
+    pub candidates: Vec<String>,
+    /// What was chosen; absent for the fixed blocks.
+    pub chosen: Option<String>,
+    /// Whether nothing stands here.
+    pub zero: bool,
+    /// Kernel size.
+    pub kernel: Option<usize>,
+    /// Expansion ratio.
+    pub expansion: Option<usize>,
+    /// Stride.
+    pub stride: usize,
+    /// Output channels.
+    pub channels: usize,
+    /// Output map, pixels.
+    pub height: usize,
+    /// Output map, pixels.
+    pub width: usize,
+}
+
+/// The search.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Search {
+    /// What was found.
+    pub architecture: String,
+    /// Expected latency over the gates' distribution at the end.
+    pub expected_ms: f64,
+    /// Predicted latency of the found architecture, as the search saw it.
+    pub predicted_ms: Option<f64>,
+    /// The constraint.
+    pub target_ms: Option<f64>,
+    /// `(expected_ms / target_ms - 1) * 100`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_missed_percent: Option<f64>,
+    /// Duration.
+    pub minutes: f64,
+    /// Seed, loss, epochs, …
+    pub settings: Vec<Setting>,
+    /// What there was to choose.
+    pub decisions: Vec<DecisionSummary>,
+    /// Per decision, the probability of each candidate.
+    pub probabilities: Vec<Vec<f64>>,
+    /// What was logged on the way.
+    pub curve: Vec<SearchPoint>,
+}
+
+/// A setting of the search.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Setting {
+    /// As search.json names it.
+    pub key: String,
+    /// A text, a number, true or false.
+    pub value: Value,
+}
+
+/// A decision of the space.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DecisionSummary {
+    /// Such as `stage2.0`.
+    pub name: String,
+    /// Such as `k3e6` or `zero`.
+    pub candidates: Vec<String>,
+    /// Index of the chosen one.
+    pub chosen: usize,
+}
+
+/// Provenance by file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sources {
+    /// The latency table's.
+    pub table: Vec<Provenance>,
+    /// The measurements'.
+    pub measured: Vec<Provenance>,
+}
+
+impl Summary {
+    /// All networks with their places in the file: found, baseline, controls.
+    pub fn networks(&self) -> impl Iterator<Item = (String, &Network)> {
+        let first = [("/found".to_owned(), &self.found), ("/baseline".to_owned(), &self.baseline)];
+        let controls = self.controls.iter().enumerate();
+        first.into_iter().chain(controls.map(|(index, network)| (format!("/controls/{index}"), network)))
+    }
+}

@@ -29,7 +29,8 @@ pub fn run(options: &Options) -> Result<()> {
     if options.output.exists() && !options.force {
         bail!("{} exists: choose another file, or replace it with --force", options.output.display());
     }
-    let table = read_table(&options.table)?;
+    let (table, warnings) = LatencyTable::read(&options.table)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let regression = Regression::fit(&table, options.seed)?;
     regression.write(&options.output)?;
     let validation = regression.validation();
@@ -43,13 +44,4 @@ pub fn run(options: &Options) -> Result<()> {
         validation.evaluation.within_10_percent,
     );
     Ok(())
-}
-
-/// Reads a table and says its warnings.
-pub fn read_table(path: &std::path::Path) -> Result<LatencyTable> {
-    let (table, warnings) = LatencyTable::read(path)?;
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
-    Ok(table)
 }

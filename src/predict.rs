@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use fleetfoot_predictor::{Prediction, Predictor, Regression, Source, TablePredictor};
+use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor};
 use fleetfoot_space::{Precision, SearchSpace};
 
 use crate::cli::ArchitectureOptions;
-use crate::fit::read_table;
 
 /// Options of `predict`.
 #[derive(Debug, Args)]
@@ -43,22 +42,9 @@ pub struct EvidenceOptions {
 impl EvidenceOptions {
     /// Reads the table and, where estimates are wanted, the regression.
     pub fn predictor(&self) -> Result<TablePredictor> {
-        let table = read_table(&self.table)?;
-        let regression = match (&self.model, self.estimate) {
-            (Some(path), _) => {
-                let model = Regression::read(path)?;
-                let known = fleetfoot_profiler::Conditions::from_provenance(model.provenance());
-                if let (Some(ours), Some(theirs)) = (table.conditions(), known)
-                    && let Err(differences) = ours.compatible(&theirs)
-                {
-                    bail!("the model {} was fitted under other conditions than the table's: {differences}", path.display());
-                }
-                Some(model)
-            }
-            (None, true) => Some(Regression::fit(&table, 0)?),
-            (None, false) => None,
-        };
-        Ok(TablePredictor::new(table, regression))
+        let (predictor, warnings) = TablePredictor::read(&self.table, self.model.as_deref(), self.estimate)?;
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        Ok(predictor)
     }
 }
 

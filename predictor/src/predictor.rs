@@ -1,8 +1,9 @@
 //! Latencies of networks from costs of units.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
-use fleetfoot_profiler::{Latency, LatencyTable};
+use fleetfoot_profiler::{Conditions, Differences, Latency, LatencyTable, TableError};
 use fleetfoot_space::{Candidate, Network, Operator, OperatorKey, Precision, SearchSpace};
 
 use crate::cost::{CostError, CostMatrix};
@@ -88,6 +89,25 @@ pub enum PredictError {
     Regression(#[from] RegressionError),
 }
 
+/// Evidence that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EvidenceError {
+    /// The table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The regression.
+    #[error(transparent)]
+    Regression(#[from] RegressionError),
+    /// Table and model don't belong together.
+    #[error("the model {model} was fitted under other conditions than the table's: {differences}", model = model.display())]
+    Conditions {
+        /// The model's file.
+        model: PathBuf,
+        /// What differs.
+        differences: Differences,
+    },
+}
+
 /// Predicts what units and networks cost.
 pub trait Predictor {
     /// What the call of a network costs whatever it computes.
@@ -141,6 +161,25 @@ impl TablePredictor {
     /// Without a regression an unknown unit is an error.
     pub fn new(table: LatencyTable, regression: Option<Regression>) -> Self {
         Self { table, regression }
+    }
+
+    /// Reads a table and, where estimates are wanted, a regression: the one in the file `model`, else one that is
+    /// fitted to the table on the spot. Warnings are for people.
+    pub fn read(table: &Path, model: Option<&Path>, estimate: bool) -> Result<(Self, Vec<String>), EvidenceError> {
+        let (table, warnings) = LatencyTable::read(table)?;
+        let regression = match model {
+            Some(path) => {
+                let model = Regression::read(path)?;
+                if let (Some(ours), Some(theirs)) = (table.conditions(), Conditions::from_provenance(model.provenance())) {
+                    ours.compatible(&theirs)
+                        .map_err(|differences| EvidenceError::Conditions { model: path.to_path_buf(), differences })?;
+                }
+                Some(model)
+            }
+            None if estimate => Some(Regression::fit(&table, 0)?),
+            None => None,
+        };
+        Ok((Self::new(table, regression), warnings))
     }
 
     /// The table.

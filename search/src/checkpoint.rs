@@ -1,0 +1,125 @@
+//! Checkpoints: named tensors and a JSON state in one safetensors file, whole or not there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fleetfoot_profiler::write_atomically;
+use fleetfoot_space::{Tensor as Plain, Weights};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::{Tensor, no_grad};
+
+use crate::error::SearchError;
+use crate::module::{Module, Parameter};
+
+/// Version of the checkpoint's form.
+const FORMAT: &str = "1";
+/// Suffix of a parameter's momentum.
+const MOMENTUM: &str = "#momentum";
+
+/// A generator's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RngState {
+    seed: [u8; 32],
+    stream: u64,
+    /// A text: JSON numbers end at 2^53.
+    position: String,
+}
+
+impl RngState {
+    /// The state of a generator.
+    pub fn of(rng: &ChaCha8Rng) -> Self {
+        Self { seed: rng.get_seed(), stream: rng.get_stream(), position: rng.get_word_pos().to_string() }
+    }
+
+    /// A generator in this state; `None` where the position is no number.
+    pub fn generator(&self) -> Option<ChaCha8Rng> {
+        let mut rng = ChaCha8Rng::from_seed(self.seed);
+        rng.set_stream(self.stream);
+        rng.set_word_pos(self.position.parse().ok()?);
+        Some(rng)
+    }
+}
+
+/// Tensors under their names, with a state beside them.
+#[derive(Debug, Default)]
+pub struct Checkpoint {
+    tensors: Weights,
+}
+
+impl Checkpoint {
+    /// Adds a module's parameters and their momentum; every name gets the prefix.
+    pub fn add(&mut self, prefix: &str, module: &Module) -> Result<(), SearchError> {
+        for parameter in module.parameters() {
+            let name = format!("{prefix}/{}", parameter.name);
+            if let Some(momentum) = &parameter.momentum {
+                let momentum = Parameter {
+                    name: String::new(),
+                    value: momentum.shallow_clone(),
+                    trainable: false,
+                    momentum: None,
+                };
+                self.tensors.insert(format!("{name}{MOMENTUM}"), momentum.to_weights()?);
+            }
+            self.tensors.insert(name, parameter.to_weights()?);
+        }
+        Ok(())
+    }
+
+    /// Writes the file, with a state.
+    pub fn write(&self, path: &Path, state: &impl Serialize) -> Result<(), SearchError> {
+        let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
+        let state = serde_json::to_string(state).map_err(|error| broken(error.to_string()))?;
+        let metadata = BTreeMap::from([
+            ("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()),
+            ("state".to_owned(), state),
+        ]);
+        write_atomically(path, &self.tensors.to_safetensors(metadata)?).map_err(SearchError::io(path))
+    }
+
+    /// Reads a file and its state.
+    pub fn read<S: DeserializeOwned>(path: &Path) -> Result<(Self, S), SearchError> {
+        let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
+        let bytes = std::fs::read(path).map_err(SearchError::io(path))?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| broken(error.to_string()))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        if metadata.get("fleetfoot_checkpoint").map(String::as_str) != Some(FORMAT) {
+            return Err(broken(format!("it is no checkpoint of format {FORMAT}")));
+        }
+        let state = metadata.get("state").ok_or_else(|| broken("it has no state".to_owned()))?;
+        let state = serde_json::from_str(state).map_err(|error| broken(error.to_string()))?;
+        Ok((Self { tensors: Weights::read(path)? }, state))
+    }
+
+    /// Puts a module's parameters and their momentum back.
+    pub fn restore(&self, prefix: &str, module: &mut Module) -> Result<(), SearchError> {
+        let layout = module.layout();
+        let tensor = |plain: &Plain| -> Result<Tensor, SearchError> {
+            let dims: Vec<i64> = plain.dims.iter().map(|&extent| extent as i64).collect();
+            Ok(layout.arrange(&Tensor::f_from_slice(&plain.data)?.f_reshape(dims)?)?)
+        };
+        for parameter in module.parameters_mut() {
+            let name = format!("{prefix}/{}", parameter.name);
+            let dims: Vec<usize> = parameter.value.size().into_iter().map(|extent| extent as usize).collect();
+            let value = tensor(self.tensors.get(&name, &dims)?)?;
+            no_grad(|| parameter.value.f_copy_(&value).map(drop))?;
+            let momentum = self.tensors.get(&format!("{name}{MOMENTUM}"), &dims);
+            parameter.momentum = momentum.ok().map(tensor).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// SHA-256 over all tensors and a state, in hexadecimal: equal for equal runs.
+    pub fn hash(&self, state: &impl Serialize) -> String {
+        let mut hash = Sha256::new();
+        for (name, tensor) in self.tensors.iter() {
+            hash.update(name.as_bytes());
+            tensor.data.iter().for_each(|value| hash.update(value.to_bits().to_le_bytes()));
+        }
+        hash.update(serde_json::to_vec(state).unwrap_or_default());
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

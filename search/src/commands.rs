@@ -1,0 +1,127 @@
+//! What the commands share: data set, run folder, threads, progress, Ctrl-C.
+
+pub mod export;
+pub mod search;
+pub mod train;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use fleetfoot_profiler::write_atomically;
+use fleetfoot_search::{Dataset, Form};
+use fleetfoot_space::SearchSpace;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Where the images are.
+#[derive(Debug, Args)]
+pub struct DataOptions {
+    /// Folder of the data set: IDX files (MNIST, Fashion-MNIST), CIFAR-10's binary batches, or train/CLASS/*.png;
+    /// default: FASHION_MNIST, or where Debian's package installs it
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Form of the data set, where it isn't to be recognised: idx, cifar-10 or folders
+    #[arg(long, value_name = "FORM")]
+    dataset: Option<Form>,
+}
+
+impl DataOptions {
+    /// Reads the images.
+    pub fn load(&self, space: &SearchSpace) -> Result<Dataset> {
+        let input = space.input();
+        Ok(Dataset::load(self.data.as_deref(), self.dataset, (input.c, input.h, input.w))?)
+    }
+}
+
+/// A folder for everything one run makes.
+#[derive(Debug, Args)]
+pub struct FolderOptions {
+    /// Folder of the run
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// Go on from the folder's checkpoint, or start if there is none
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Start anew in a folder that holds a run
+    #[arg(long)]
+    force: bool,
+}
+
+/// What to do in a run folder.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing is there.
+    Anew,
+    /// A checkpoint is there, to be gone on from.
+    Checkpoint,
+    /// The result is there, and that was asked for.
+    Done,
+}
+
+impl FolderOptions {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.output
+    }
+
+    /// Makes the folder and decides where to start; nothing that exists is overwritten without being asked.
+    pub fn open(&self, result: &str, checkpoint: &Path) -> Result<Start> {
+        let folder = &self.output;
+        fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
+        let (result, checkpoint_exists) = (folder.join(result), checkpoint.exists());
+        if self.force {
+            for file in [result.as_path(), checkpoint] {
+                if file.exists() {
+                    fs::remove_file(file).with_context(|| format!("can't replace {}", file.display()))?;
+                }
+            }
+            return Ok(Start::Anew);
+        }
+        match (self.resume, result.exists(), checkpoint_exists) {
+            (_, false, false) => Ok(Start::Anew),
+            (true, true, _) => Ok(Start::Done),
+            (true, false, true) => Ok(Start::Checkpoint),
+            (false, ..) => {
+                bail!("{} holds a run already: go on with --resume, or start anew with --force", folder.display())
+            }
+        }
+    }
+}
+
+/// Threads of libtorch: as many as asked for, else as there are cores.
+pub fn set_threads(threads: Option<usize>) -> usize {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 1024);
+    tch::set_num_threads(threads as i32);
+    threads
+}
+
+/// A progress bar on standard error.
+pub fn progress(total: usize, done: usize, unit: &str) -> Result<ProgressBar> {
+    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+    let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{elapsed}} gone, {{eta}} to go  {{msg}}");
+    bar.set_style(ProgressStyle::with_template(&template)?);
+    bar.set_position(done as u64);
+    bar.reset_eta();
+    Ok(bar)
+}
+
+/// Set by Ctrl-C and by a request to terminate; a second one ends the program at once.
+pub fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
+/// Writes a record as JSON, whole or not at all.
+pub fn write_json(path: &Path, record: &impl Serialize) -> Result<()> {
+    let mut json = serde_json::to_vec_pretty(record)?;
+    json.push(b'\n');
+    write_atomically(path, &json).with_context(|| format!("can't write {}", path.display()))
+}

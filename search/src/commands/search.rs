@@ -1,0 +1,253 @@
+//! `fleetfoot search`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
+use fleetfoot_profiler::write_atomically;
+use fleetfoot_search::{Constraint, Found, LatencyLoss, Search, SearchPoint, SearchSettings, parse_latency};
+use fleetfoot_space::{Precision, SearchSpace};
+use serde::{Deserialize, Serialize};
+
+use super::{DataOptions, FolderOptions, Start, progress, set_threads, stop_flag, write_json};
+
+/// Options of `search`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Search space: a preset's name or a TOML file
+    #[arg(long, value_name = "SPACE")]
+    space: String,
+    /// The device's latency table (from `fleetfoot profile`)
+    #[arg(long, value_name = "FILE")]
+    table: PathBuf,
+    /// Estimate units that the table hasn't, by regression
+    #[arg(long)]
+    estimate: bool,
+    /// The regression (from `fleetfoot fit`); without it, one is fitted to the table on the spot
+    #[arg(long, value_name = "FILE", requires = "estimate")]
+    model: Option<PathBuf>,
+    /// Latency that the network is to have on the device, with its unit: 0.25ms, 250us
+    #[arg(long, value_name = "LATENCY")]
+    target: String,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    folder: FolderOptions,
+    /// How latency enters the gates' loss: add#linear or mul#log
+    #[arg(long, default_value_t = LatencyLoss::AddLinear)]
+    loss: LatencyLoss,
+    /// Fixed weight of latency in add#linear; without it, the weight follows the target
+    #[arg(long, value_name = "WEIGHT")]
+    lambda: Option<f64>,
+    /// How fast the weight of latency follows the target
+    #[arg(long, value_name = "RATE", default_value_t = 0.05)]
+    lambda_rate: f64,
+    /// Epochs in which only weights learn
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    warmup_epochs: usize,
+    /// Epochs in which gates learn, too
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    search_epochs: usize,
+    /// Images of a step
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    batch: usize,
+    /// Images that weights learn from; default: all of the training set that gates don't learn from
+    #[arg(long, value_name = "N")]
+    train_images: Option<usize>,
+    /// Images of the training set that gates learn from; default: a tenth of the set
+    #[arg(long, value_name = "N")]
+    validation_images: Option<usize>,
+    /// Peak learning rate of the weights in the warm-up
+    #[arg(long, default_value_t = 0.05)]
+    warmup_lr: f64,
+    /// Peak learning rate of the weights in the search
+    #[arg(long, default_value_t = 0.025)]
+    lr: f64,
+    /// Learning rate of the gates
+    #[arg(long, default_value_t = 1e-3)]
+    alpha_lr: f64,
+    /// Weight steps for one step of the gates
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    weight_steps: usize,
+    /// Largest shift of training images, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 2)]
+    shift: usize,
+    /// Never mirror training images
+    #[arg(long)]
+    no_flip: bool,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads; default: all cores
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Keep tensors in NCHW order (slower on CPUs)
+    #[arg(long)]
+    nchw: bool,
+}
+
+/// search.json.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    space: String,
+    architecture: String,
+    expected_ms: f64,
+    predicted_ms: f64,
+    target_ms: f64,
+    loss: String,
+    lambda: f64,
+    seed: u64,
+    dataset: String,
+    train_images: usize,
+    validation_images: usize,
+    warmup_epochs: usize,
+    search_epochs: usize,
+    batch: usize,
+    threads: usize,
+    seconds: f64,
+    settings: SearchSettings,
+    probabilities: Vec<Vec<f64>>,
+    curve: Vec<SearchPoint>,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    let folder = options.folder.path();
+    let space = SearchSpace::load(&options.space)?;
+    let (predictor, warnings) = TablePredictor::read(&options.table, options.model.as_deref(), options.estimate)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let costs = cost_matrix(&space, &predictor, Precision::Fp32)?;
+    let dataset = options.data.load(&space)?;
+    let settings = settings(options, dataset.train.len())?;
+    let mut search = Search::new(&space, costs.clone(), &dataset, settings.clone())?;
+    let result = folder.join("search.json");
+    match options.folder.open("search.json", &Search::checkpoint_path(folder))? {
+        Start::Done => {
+            let text = std::fs::read(&result).with_context(|| format!("can't read {}", result.display()))?;
+            let record: Record = serde_json::from_slice(&text).with_context(|| result.display().to_string())?;
+            if record.settings != settings || record.space != space.name() {
+                anyhow::bail!("{} is of other settings: use the same, or start anew with --force", result.display());
+            }
+            eprintln!("{} is there already", result.display());
+            return Ok(writeln!(io::stdout(), "{}", record.architecture)?);
+        }
+        Start::Checkpoint => search.restore(folder)?,
+        Start::Anew => {}
+    }
+    let threads = set_threads(options.threads);
+    let started = Instant::now();
+    let bar = progress(search.total_steps(), search.step(), "steps")?;
+    let mut watch = |point: &SearchPoint, step: usize| {
+        bar.set_position(step as u64);
+        bar.set_message(format!(
+            "{}: loss {:.3}, accuracy {:.1} %, expected {:.4} ms, entropy {:.2}",
+            point.phase, point.loss, point.accuracy_percent, point.expected_ms, point.entropy
+        ));
+    };
+    let found = search.run(folder, &*stop_flag()?, &mut watch)?;
+    bar.finish_and_clear();
+    let record = record(&found, &space, &dataset.name, &settings, threads, started.elapsed().as_secs_f64());
+    write_curve(&folder.join("curve.csv"), &found.curve)?;
+    write_json(&result, &record)?;
+    tell(&found, &costs, settings.target_ms);
+    writeln!(io::stdout(), "{}", found.architecture)?;
+    Ok(())
+}
+
+fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
+    let validation_images = options.validation_images.unwrap_or(available / 10);
+    let train_images = options.train_images.unwrap_or(available.saturating_sub(validation_images));
+    let positive = [
+        ("--batch", options.batch),
+        ("--weight-steps", options.weight_steps),
+        ("--search-epochs", options.search_epochs),
+    ];
+    if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+        anyhow::bail!("{name} 0: wanted at least 1");
+    }
+    let rates = [("--lr", options.lr), ("--warmup-lr", options.warmup_lr), ("--alpha-lr", options.alpha_lr)];
+    if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(rate.is_finite() && *rate > 0.0)) {
+        anyhow::bail!("{name} {rate}: wanted a number above 0");
+    }
+    let constraint = match options.lambda {
+        Some(lambda) if lambda.is_finite() && lambda >= 0.0 => Constraint { lambda, rate: 0.0 },
+        Some(lambda) => anyhow::bail!("--lambda {lambda}: wanted a number, at least 0"),
+        None => Constraint { lambda: Constraint::INITIAL_LAMBDA, rate: options.lambda_rate },
+    };
+    Ok(SearchSettings {
+        warmup_epochs: options.warmup_epochs,
+        search_epochs: options.search_epochs,
+        batch: options.batch,
+        train_images,
+        validation_images,
+        warmup_lr: options.warmup_lr,
+        search_lr: options.lr,
+        alpha_lr: options.alpha_lr,
+        weight_steps: options.weight_steps,
+        loss: options.loss,
+        constraint,
+        target_ms: parse_latency(&options.target)?.ms(),
+        smoothing: 0.1,
+        shift: options.shift,
+        flip: !options.no_flip,
+        seed: options.seed,
+        channels_last: !options.nchw,
+    })
+}
+
+fn record(
+    found: &Found,
+    space: &SearchSpace,
+    dataset: &str,
+    settings: &SearchSettings,
+    threads: usize,
+    seconds: f64,
+) -> Record {
+    Record {
+        format: 1,
+        space: space.name().to_owned(),
+        architecture: found.architecture.to_string(),
+        expected_ms: found.expected_ms,
+        predicted_ms: found.predicted_ms,
+        target_ms: settings.target_ms,
+        loss: settings.loss.to_string(),
+        lambda: found.lambda,
+        seed: settings.seed,
+        dataset: dataset.to_owned(),
+        train_images: settings.train_images,
+        validation_images: settings.validation_images,
+        warmup_epochs: settings.warmup_epochs,
+        search_epochs: settings.search_epochs,
+        batch: settings.batch,
+        threads,
+        seconds,
+        settings: settings.clone(),
+        probabilities: found.probabilities.clone(),
+        curve: found.curve.clone(),
+    }
+}
+
+fn write_curve(path: &std::path::Path, curve: &[SearchPoint]) -> Result<()> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    curve.iter().try_for_each(|point| writer.serialize(point))?;
+    let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    write_atomically(path, &bytes).with_context(|| format!("can't write {}", path.display()))
+}
+
+fn tell(found: &Found, costs: &CostMatrix, target_ms: f64) {
+    let (fastest, slowest) = costs.range_ms();
+    eprintln!(
+        "found {}: predicted {:.4} ms (target {target_ms:.4} ms, the space holds {fastest:.4} to {slowest:.4} ms), \
+         expected latency of the gates {:.4} ms",
+        found.architecture, found.predicted_ms, found.expected_ms
+    );
+    if found.predicted_ms > 1.02 * target_ms {
+        eprintln!(
+            "warning: the found network is slower than the target: search longer, or raise --alpha-lr or --lambda-rate"
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! `fleetfoot train`.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use fleetfoot_profiler::write_atomically;
+use fleetfoot_search::{Check, Recipe, Training, TrainingPoint};
+use fleetfoot_space::SearchSpace;
+use serde::{Deserialize, Serialize};
+
+use super::{DataOptions, FolderOptions, Start, progress, set_threads, stop_flag, write_json};
+
+/// Name of the trained weights in a run folder.
+pub const WEIGHTS: &str = "weights.safetensors";
+/// Name of the record in a run folder.
+pub const RECORD: &str = "train.json";
+
+/// Options of `train`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Search space: a preset's name or a TOML file
+    #[arg(long, value_name = "SPACE")]
+    space: String,
+    /// The architecture: digits, or a name that the space's file gives
+    architecture: String,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    folder: FolderOptions,
+    /// Epochs
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    epochs: usize,
+    /// Epochs of them in which the learning rate rises
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    rise_epochs: f64,
+    /// Images of a step
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    batch: usize,
+    /// Images of the training set that are used; default: all
+    #[arg(long, value_name = "N")]
+    train_images: Option<usize>,
+    /// Peak learning rate
+    #[arg(long, default_value_t = 0.1)]
+    lr: f64,
+    /// Largest shift of training images, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 2)]
+    shift: usize,
+    /// Never mirror training images
+    #[arg(long)]
+    no_flip: bool,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads; default: all cores
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Keep tensors in NCHW order (slower on CPUs)
+    #[arg(long)]
+    nchw: bool,
+}
+
+/// train.json.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub format: u32,
+    /// As it was named on the command line: a preset, or a file.
+    pub space: String,
+    pub architecture: String,
+    /// As it was named on the command line: digits, or a name.
+    pub named: String,
+    pub macs: u64,
+    pub params: u64,
+    pub seed: u64,
+    pub dataset: String,
+    pub epochs: usize,
+    pub train_images: usize,
+    pub test_images: usize,
+    pub batch: usize,
+    pub lr: f64,
+    pub threads: usize,
+    pub seconds: f64,
+    pub accuracy_percent: f64,
+    pub test_loss: f64,
+    pub recipe: Recipe,
+    pub curve: Vec<TrainingPoint>,
+    pub onnx: Option<Check>,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    let folder = options.folder.path();
+    let (space, architecture) = SearchSpace::load(&options.space)?.resolve(&options.architecture)?;
+    let dataset = options.data.load(&space)?;
+    let recipe = recipe(options, dataset.train.len())?;
+    let mut training = Training::new(&space, &architecture, &dataset, recipe.clone())?;
+    match options.folder.open(RECORD, &Training::checkpoint_path(folder))? {
+        Start::Done => {
+            let record = read(folder)?;
+            if record.recipe != recipe || record.architecture != architecture.to_string() {
+                bail!("{} is of another recipe or architecture: use the same, or start anew with --force", folder.join(RECORD).display());
+            }
+            eprintln!("{} is there already", folder.join(RECORD).display());
+            return Ok(());
+        }
+        Start::Checkpoint => training.restore(folder)?,
+        Start::Anew => {}
+    }
+    let threads = set_threads(options.threads);
+    let started = Instant::now();
+    let bar = progress(training.total_steps(), training.step(), "steps")?;
+    let mut watch = |step: usize, loss: f64| {
+        bar.set_position(step as u64);
+        bar.set_message(format!("{architecture}: loss {loss:.3}"));
+    };
+    training.run(folder, &*stop_flag()?, &mut watch)?;
+    bar.finish_and_clear();
+    let (accuracy_percent, test_loss) = training.evaluate()?;
+    let network = space.network(&architecture)?;
+    let weights = training.weights()?.to_safetensors([("architecture".to_owned(), architecture.to_string())].into())?;
+    let path = folder.join(WEIGHTS);
+    write_atomically(&path, &weights).map_err(|error| anyhow::anyhow!("can't write {}: {error}", path.display()))?;
+    let record = Record {
+        format: 1,
+        space: options.space.clone(),
+        architecture: architecture.to_string(),
+        named: options.architecture.clone(),
+        macs: network.macs(),
+        params: network.params(),
+        seed: recipe.seed,
+        dataset: dataset.name.clone(),
+        epochs: recipe.epochs,
+        train_images: recipe.train_images,
+        test_images: dataset.test.len(),
+        batch: recipe.batch,
+        lr: recipe.lr,
+        threads,
+        seconds: started.elapsed().as_secs_f64(),
+        accuracy_percent,
+        test_loss,
+        recipe,
+        curve: training.curve().to_vec(),
+        onnx: None,
+    };
+    write_json(&folder.join(RECORD), &record)?;
+    eprintln!("{architecture}: test accuracy {accuracy_percent:.2} %, loss {test_loss:.4}, {:.0} s", record.seconds);
+    Ok(())
+}
+
+fn recipe(options: &Options, available: usize) -> Result<Recipe> {
+    if options.epochs == 0 || options.batch == 0 {
+        bail!("--epochs {} --batch {}: wanted at least 1 of both", options.epochs, options.batch);
+    }
+    if !(options.lr.is_finite() && options.lr > 0.0) {
+        bail!("--lr {}: wanted a number above 0", options.lr);
+    }
+    if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
+        bail!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs);
+    }
+    Ok(Recipe {
+        epochs: options.epochs,
+        rise_epochs: options.rise_epochs,
+        batch: options.batch,
+        train_images: options.train_images.unwrap_or(available),
+        lr: options.lr,
+        smoothing: 0.1,
+        shift: options.shift,
+        flip: !options.no_flip,
+        seed: options.seed,
+        channels_last: !options.nchw,
+    })
+}
+
+/// The record of a finished training.
+pub fn read(folder: &Path) -> Result<Record> {
+    let path = folder.join(RECORD);
+    let text = std::fs::read(&path).map_err(|error| {
+        anyhow::anyhow!("can't read {}: {error}; run `fleetfoot train … -o {}` first", path.display(), folder.display())
+    })?;
+    serde_json::from_slice(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+}

@@ -1,0 +1,126 @@
+//! What can go wrong in a search or a training.
+
+use std::path::PathBuf;
+
+use fleetfoot_profiler::LatencyError;
+use fleetfoot_space::{NetworkError, OnnxError, SpaceError, WeightsError};
+
+use crate::dataset::DatasetError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// libtorch refused an operation; mostly memory that ran out.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// The search space or the architecture.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// A unit that can't stand where it is.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The ONNX form.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The images.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A file can't be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The images aren't what the space's networks take.
+    #[error("the data set's images are {found}, space '{space}' takes {wanted}: choose another space or data set")]
+    Images {
+        /// Channels x height x width of the images, and classes.
+        found: String,
+        /// The space.
+        space: String,
+        /// What it takes.
+        wanted: String,
+    },
+    /// A target that no network of the space can meet or miss.
+    #[error(
+        "target {target_ms} ms lies outside of what the space holds on this device: the fastest network takes \
+         {fastest_ms:.4} ms, the slowest {slowest_ms:.4} ms"
+    )]
+    Target {
+        /// The target.
+        target_ms: f64,
+        /// The fastest network.
+        fastest_ms: f64,
+        /// The slowest network.
+        slowest_ms: f64,
+    },
+    /// A latency text without a unit, or no number.
+    #[error("'{0}' is not a latency: wanted a number with its unit, such as 0.25ms, 250us or 0.02s")]
+    LatencyText(String),
+    /// A number that is no latency.
+    #[error(transparent)]
+    Latency(#[from] LatencyError),
+    /// `mul#log` has no value at or below a 80th of its reference.
+    #[error("expected latency {expected_ms} ms is at most an 80th of the reference {reference_ms} ms: the loss mul#log isn't defined there, use add#linear")]
+    LossUndefined {
+        /// The expected latency.
+        expected_ms: f64,
+        /// The reference.
+        reference_ms: f64,
+    },
+    /// The loss is no number any more.
+    #[error("the loss became {loss} in step {step} (learning rate {lr:.4}): lower --lr; the last checkpoint in {folder} is good", folder = folder.display())]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// The step.
+        step: usize,
+        /// The learning rate.
+        lr: f64,
+        /// Where the last checkpoint is.
+        folder: PathBuf,
+    },
+    /// A checkpoint that can't be used.
+    #[error("checkpoint {path}: {what}", path = path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+    /// Settings that make no sense.
+    #[error("{0}")]
+    Settings(String),
+    /// ONNX Runtime computes something else than libtorch.
+    #[error("the exported model differs from the trained network by {difference:.2e} on image {image} (at most {limit:.0e} is permitted): the export is wrong, nothing was written")]
+    ExportDiffers {
+        /// Largest difference of an output, relative to max(1, |output|).
+        difference: f64,
+        /// The image's number.
+        image: usize,
+        /// The limit.
+        limit: f64,
+    },
+    /// The exported model can't be run.
+    #[error("the exported model can't be checked: {0}")]
+    ExportUnchecked(String),
+    /// The user asked for it.
+    #[error("interrupted; the state is saved in {folder}, go on with --resume", folder = folder.display())]
+    Interrupted {
+        /// Where the checkpoint is.
+        folder: PathBuf,
+    },
+}
+
+impl SearchError {
+    /// For `map_err`: an I/O error at this path.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,119 @@
+//! From trained weights to an ONNX model, checked against libtorch on real images.
+
+use std::collections::BTreeMap;
+
+use fleetfoot_profiler::{Agent, AgentError, DeviceConfig};
+use fleetfoot_space::{Architecture, SearchSpace, Weights, write_onnx};
+use serde::{Deserialize, Serialize};
+use tch::no_grad;
+
+use crate::batches::Source;
+use crate::error::SearchError;
+use crate::layout::Layout;
+use crate::module::{Mode, Module};
+
+/// The largest difference of an output that is permitted, relative to max(1, |output|).
+pub const LIMIT: f64 = 1e-4;
+
+/// How an exported model was checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    /// The model's file.
+    pub file: String,
+    /// Images that were compared.
+    pub images: usize,
+    /// The largest difference, relative to max(1, |output|).
+    pub max_abs_difference: f64,
+    /// The runtime that was compared with.
+    pub runtime: String,
+}
+
+/// Something that runs an ONNX model on one image: its outputs.
+pub trait Runtime {
+    /// Outputs (classes) of an input (1 x C x H x W).
+    fn run(&mut self, dims: &[usize], input: &[f32]) -> Result<Vec<f32>, AgentError>;
+    /// Its name and version.
+    fn name(&self) -> String;
+}
+
+/// ONNX Runtime in an agent, with a model loaded.
+#[derive(Debug)]
+pub struct AgentRuntime {
+    agent: Agent,
+    model: fleetfoot_profiler::ModelId,
+}
+
+impl AgentRuntime {
+    /// Starts an agent and loads a model.
+    pub fn new(device: &DeviceConfig, onnx: &[u8]) -> Result<Self, AgentError> {
+        let mut agent = Agent::start(device)?;
+        let model = agent.load(onnx)?;
+        Ok(Self { agent, model })
+    }
+}
+
+impl Runtime for AgentRuntime {
+    fn run(&mut self, dims: &[usize], input: &[f32]) -> Result<Vec<f32>, AgentError> {
+        Ok(self.agent.run(self.model, dims, input)?.1)
+    }
+
+    fn name(&self) -> String {
+        self.agent.runtime().to_owned()
+    }
+}
+
+/// The ONNX bytes of a trained network; the normalisation of its input images is in the model's properties.
+pub fn to_onnx(
+    space: &SearchSpace,
+    architecture: &Architecture,
+    weights: &Weights,
+    statistics: &[(f32, f32)],
+) -> Result<Vec<u8>, SearchError> {
+    let list = |pick: fn(&(f32, f32)) -> f32| {
+        let values: Vec<String> = statistics.iter().map(|pair| pick(pair).to_string()).collect();
+        values.join(",")
+    };
+    let metadata = BTreeMap::from([
+        ("space".to_owned(), space.name().to_owned()),
+        ("architecture".to_owned(), architecture.to_string()),
+        ("input_mean".to_owned(), list(|pair| pair.0)),
+        ("input_std".to_owned(), list(|pair| pair.1)),
+        ("input_scale".to_owned(), "pixels / 255".to_owned()),
+    ]);
+    Ok(write_onnx(&space.network(architecture)?, weights, &metadata)?)
+}
+
+/// Compares a model's outputs with libtorch's on images: the largest difference, relative to max(1, |output|). More
+/// than [`LIMIT`] is an error.
+pub fn compare(
+    space: &SearchSpace,
+    architecture: &Architecture,
+    weights: &Weights,
+    images: &Source,
+    runtime: &mut impl Runtime,
+) -> Result<f64, SearchError> {
+    let module = Module::new(space.network(architecture)?, weights, Layout::ChannelsLast)?;
+    let input = space.input();
+    let dims = [1, input.c, input.h, input.w];
+    let mut largest = 0.0;
+    for (image, batch) in images.in_order(1).enumerate() {
+        let batch = batch?;
+        let expected = no_grad(|| module.forward(&batch.images, Mode::Eval))?.f_reshape([-1])?;
+        let expected = Vec::<f32>::try_from(&expected)?;
+        let values = Vec::<f32>::try_from(&batch.images.f_contiguous()?.f_reshape([-1])?)?;
+        let found = runtime.run(&dims, &values).map_err(|error| SearchError::ExportUnchecked(error.to_string()))?;
+        if found.len() != expected.len() {
+            let what = format!("it has {} outputs, the network {}", found.len(), expected.len());
+            return Err(SearchError::ExportUnchecked(what));
+        }
+        for (found, expected) in found.iter().zip(&expected) {
+            let difference = f64::from((found - expected).abs() / expected.abs().max(1.0));
+            // A NaN differs from everything.
+            if difference.is_nan() || difference > LIMIT {
+                return Err(SearchError::ExportDiffers { difference, image, limit: LIMIT });
+            }
+            largest = f64::max(largest, difference);
+        }
+    }
+    Ok(largest)
+}

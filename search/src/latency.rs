@@ -1,0 +1,228 @@
+//! Latency in the loss: expected latency of the gates, the two forms of the loss, the controller of its weight.
+
+use std::fmt;
+use std::str::FromStr;
+
+use fleetfoot_predictor::CostMatrix;
+use fleetfoot_profiler::Latency;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, TchError, Tensor};
+
+use crate::error::SearchError;
+use crate::gates::Pair;
+
+/// Expected latency of a softmax over every decision's candidates, in ms, as a scalar with gradient:
+/// `E = constant + sum_d sum_i softmax(alpha_d)_i cost_di`.
+///
+/// `alpha` holds one tensor of logits per decision; the result has their kind.
+pub fn expected_latency(alpha: &[Tensor], costs: &CostMatrix) -> Result<Tensor, TchError> {
+    let mut total = Tensor::from(costs.constant_ms);
+    for (logits, row) in alpha.iter().zip(&costs.rows) {
+        let row = Tensor::f_from_slice(row)?.f_to_kind(logits.kind())?;
+        total = total.f_to_kind(logits.kind())?.f_add(&logits.f_softmax(0, logits.kind())?.f_dot(&row)?)?;
+    }
+    Ok(total)
+}
+
+/// Expected latency of drawn pairs, in ms, and its gradient by the logits of each pair: within a pair the candidates
+/// have the probabilities q, all others 0. A decision with one candidate costs that candidate's.
+pub fn expected_latency_of_pairs(pairs: &[Option<Pair>], costs: &CostMatrix) -> (f64, Vec<(f64, f64)>) {
+    let mut total = costs.constant_ms;
+    let gradients = pairs.iter().zip(&costs.rows).map(|(pair, row)| {
+        let Some(Pair { active, other, q }) = *pair else {
+            total += row.first().copied().unwrap_or(0.0);
+            return (0.0, 0.0);
+        };
+        let mean = q.0 * row[active] + q.1 * row[other];
+        total += mean;
+        // d/dalpha_i sum_j q_j c_j = q_i (c_i - mean).
+        (q.0 * (row[active] - mean), q.1 * (row[other] - mean))
+    });
+    let gradients = gradients.collect();
+    (total, gradients)
+}
+
+/// How latency enters the loss of the architecture parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatencyLoss {
+    /// `CE + lambda (E - ref) / ref`.
+    AddLinear,
+    /// `alpha CE (ln(80 E / ref) / ln 80)^beta`: unit-free, equal to the authors' `mul#log` where ref = 80 ms.
+    MulLog,
+}
+
+/// The authors' constants of `mul#log`.
+const MUL_LOG_ALPHA: f64 = 0.2;
+const MUL_LOG_BETA: f64 = 0.3;
+/// The reference (ms) at which the unit-free form equals the authors'.
+const MUL_LOG_REFERENCE: f64 = 80.0;
+
+impl fmt::Display for LatencyLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::AddLinear => "add#linear",
+            Self::MulLog => "mul#log",
+        })
+    }
+}
+
+impl FromStr for LatencyLoss {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::AddLinear, Self::MulLog].into_iter().find(|loss| loss.to_string() == text);
+        known.ok_or_else(|| format!("'{text}' is no loss: wanted add#linear or mul#log"))
+    }
+}
+
+impl LatencyLoss {
+    /// The loss of a cross entropy and an expected latency E (ms) against a reference (ms), and its derivatives by the
+    /// two.
+    pub fn apply(self, ce: f64, expected_ms: f64, reference_ms: f64, lambda: f64) -> Result<(f64, f64, f64), SearchError> {
+        match self {
+            Self::AddLinear => {
+                let loss = ce + lambda * (expected_ms - reference_ms) / reference_ms;
+                Ok((loss, 1.0, lambda / reference_ms))
+            }
+            Self::MulLog => {
+                let scaled = MUL_LOG_REFERENCE * expected_ms / reference_ms;
+                if scaled <= 1.0 {
+                    return Err(SearchError::LossUndefined { expected_ms, reference_ms });
+                }
+                let ratio = scaled.ln() / MUL_LOG_REFERENCE.ln();
+                let factor = MUL_LOG_ALPHA * ratio.powf(MUL_LOG_BETA);
+                let slope = MUL_LOG_ALPHA * MUL_LOG_BETA * ratio.powf(MUL_LOG_BETA - 1.0);
+                Ok((factor * ce, factor, ce * slope / (expected_ms * MUL_LOG_REFERENCE.ln())))
+            }
+        }
+    }
+}
+
+/// The weight of latency in `add#linear`. Where a target is to be met, dual ascent on the constraint `E <= target`
+/// sets it: it grows while the expected latency is above the target and shrinks, down to 0, while it is below.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// The weight.
+    pub lambda: f64,
+    /// How fast it follows; 0 keeps it as it is.
+    pub rate: f64,
+}
+
+impl Constraint {
+    /// The authors' weight, fixed or as the start of the ascent.
+    pub const INITIAL_LAMBDA: f64 = 0.1;
+
+    /// `lambda <- max(0, lambda + rate (E - target) / target)`.
+    pub fn follow(&mut self, expected_ms: f64, target_ms: f64) {
+        self.lambda = (self.lambda + self.rate * (expected_ms - target_ms) / target_ms).max(0.0);
+    }
+}
+
+/// A latency with its unit, such as `0.25ms`, `250us`, `0.02s`.
+pub fn parse_latency(text: &str) -> Result<Latency, SearchError> {
+    let bad = || SearchError::LatencyText(text.to_owned());
+    let units = [("ms", 1.0), ("us", 1e-3), ("µs", 1e-3), ("s", 1e3)];
+    let (number, scale) = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale))).ok_or_else(bad)?;
+    let number: f64 = number.trim().parse().map_err(|_| bad())?;
+    let latency = Latency::from_ms(number * scale)?;
+    if latency > Latency::ZERO { Ok(latency) } else { Err(bad()) }
+}
+
+/// The expected latency of probabilities, in ms, without gradient.
+pub fn mean_latency(probabilities: &[Vec<f64>], costs: &CostMatrix) -> f64 {
+    let rows = probabilities.iter().zip(&costs.rows);
+    costs.constant_ms + rows.map(|(p, row)| p.iter().zip(row).map(|(p, cost)| p * cost).sum::<f64>()).sum::<f64>()
+}
+
+/// Logits as double-precision tensors that take gradients.
+pub fn logit_tensors(logits: &[Vec<f64>]) -> Vec<Tensor> {
+    logits.iter().map(|row| Tensor::from_slice(row).to_kind(Kind::Double).set_requires_grad(true)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gates::softmax;
+
+    fn costs() -> CostMatrix {
+        CostMatrix::new(0.5, vec![vec![1.0, 2.5, 0.0], vec![0.3, 4.0]]).unwrap()
+    }
+
+    #[test]
+    fn losses_have_the_published_check_values() {
+        for (expected, mul, add) in [(60.0, 0.391_934, 1.975), (80.0, 0.4, 2.0), (100.0, 0.406_005, 2.025)] {
+            let mul_log = LatencyLoss::MulLog.apply(2.0, expected, 80.0, 0.1).unwrap().0;
+            let add_linear = LatencyLoss::AddLinear.apply(2.0, expected, 80.0, 0.1).unwrap().0;
+            assert!((mul_log - mul).abs() < 5e-7 && (add_linear - add).abs() < 1e-12);
+            // Without units: the same at a reference of 0.2 ms.
+            let scaled = LatencyLoss::MulLog.apply(2.0, expected / 400.0, 0.2, 0.1).unwrap().0;
+            assert!((scaled - mul_log).abs() < 1e-12);
+        }
+        assert!(LatencyLoss::MulLog.apply(2.0, 1.0, 80.0, 0.1).is_err());
+    }
+
+    #[test]
+    fn derivatives_of_the_losses_match_central_differences() {
+        let h = 1e-6;
+        for loss in [LatencyLoss::AddLinear, LatencyLoss::MulLog] {
+            let f = |ce: f64, e: f64| loss.apply(ce, e, 0.2, 0.3).unwrap().0;
+            let (_, by_ce, by_e) = loss.apply(1.7, 0.15, 0.2, 0.3).unwrap();
+            assert!(((f(1.7 + h, 0.15) - f(1.7 - h, 0.15)) / (2.0 * h) - by_ce).abs() < 1e-6 * by_ce.abs());
+            assert!(((f(1.7, 0.15 + h) - f(1.7, 0.15 - h)) / (2.0 * h) - by_e).abs() < 1e-6 * by_e.abs());
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_expected_latency_matches_central_differences() {
+        let logits = vec![vec![0.2, -0.4, 1.0], vec![0.0, 0.7]];
+        let tensors = logit_tensors(&logits);
+        let expected = expected_latency(&tensors, &costs()).unwrap();
+        let value = |logits: &[Vec<f64>]| {
+            let probabilities: Vec<Vec<f64>> = logits.iter().map(|row| softmax(row)).collect();
+            mean_latency(&probabilities, &costs())
+        };
+        assert!((expected.double_value(&[]) - value(&logits)).abs() < 1e-12);
+        let gradients = Tensor::run_backward(&[&expected], &tensors, false, false);
+        for (decision, gradient) in gradients.iter().enumerate() {
+            for candidate in 0..logits[decision].len() {
+                let moved = |h: f64| {
+                    let mut logits = logits.clone();
+                    logits[decision][candidate] += h;
+                    value(&logits)
+                };
+                let h = 1e-5;
+                let difference = (moved(h) - moved(-h)) / (2.0 * h);
+                let gradient = gradient.double_value(&[candidate as i64]);
+                assert!((gradient - difference).abs() < 1e-6 * difference.abs().max(1e-3), "{gradient} {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_have_the_expected_latency_and_gradient_of_their_softmax() {
+        let (a, b) = (0.3, -0.6);
+        let q = softmax(&[a, b]);
+        let pairs = [Some(Pair { active: 1, other: 2, q: (q[0], q[1]) }), None];
+        let (expected, gradients) = expected_latency_of_pairs(&pairs, &costs());
+        let value = |a: f64, b: f64| {
+            let q = softmax(&[a, b]);
+            0.5 + q[0] * 2.5 + q[1] * 0.0 + 0.3
+        };
+        assert!((expected - value(a, b)).abs() < 1e-12);
+        let h = 1e-6;
+        assert!((gradients[0].0 - (value(a + h, b) - value(a - h, b)) / (2.0 * h)).abs() < 1e-8);
+        assert!((gradients[0].1 - (value(a, b + h) - value(a, b - h)) / (2.0 * h)).abs() < 1e-8);
+        assert_eq!(gradients[1], (0.0, 0.0));
+    }
+
+    #[test]
+    fn latencies_need_a_unit() {
+        for (text, ms) in [("0.25ms", 0.25), ("250us", 0.25), ("250 µs", 0.25), ("0.02s", 20.0)] {
+            assert!((parse_latency(text).unwrap().ms() - ms).abs() < 1e-12);
+        }
+        for text in ["0.25", "fast", "-1ms", "0ms", "NaNms", "infms", ""] {
+            assert!(parse_latency(text).is_err(), "{text}");
+        }
+    }
+}

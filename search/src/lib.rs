@@ -1,0 +1,36 @@
+//! Searching and training networks on libtorch.
+//!
+//! A [`Module`] interprets a network of `fleetfoot-space`, as the ONNX writer does. A [`Supernet`] holds every candidate
+//! of a search space; [`Gates`] draw the [`Path`] that is computed. A [`Search`] lets weights and gates learn in turn,
+//! the gates against a device's [`CostMatrix`](fleetfoot_predictor::CostMatrix). A [`Training`] trains what was found
+//! from scratch; [`to_onnx`] and [`compare`] export it and check the export.
+
+mod batches;
+mod checkpoint;
+mod dataset;
+mod error;
+mod export;
+mod gates;
+mod latency;
+mod layout;
+mod module;
+mod optimizer;
+mod search;
+mod supernet;
+mod train;
+
+pub use batches::{Augmentation, Batch, Epoch, Source};
+pub use checkpoint::{Checkpoint, RngState};
+pub use dataset::{Dataset, DatasetError, Form, Images, channel_statistics};
+pub use error::SearchError;
+pub use export::{AgentRuntime, Check, LIMIT, Runtime, compare, to_onnx};
+pub use gates::{Gates, Pair, Path, softmax};
+pub use latency::{
+    Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency, parse_latency,
+};
+pub use layout::Layout;
+pub use module::{Mode, Module, Parameter};
+pub use optimizer::{Sgd, cosine};
+pub use search::{Found, Search, SearchPoint, SearchSettings, accuracy, cross_entropy};
+pub use supernet::{Supernet, Trace};
+pub use train::{Recipe, Training, TrainingPoint, check_images};

@@ -1,0 +1,178 @@
+//! Networks on libtorch: the second interpreter of `fleetfoot-space`'s graphs of layers, beside the ONNX writer.
+
+use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Network, Node, Source, Weights};
+use tch::{TchError, Tensor};
+
+use crate::error::SearchError;
+use crate::layout::Layout;
+
+/// What batch normalisation normalises by, and whether it learns from the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By the batch's statistics, which also move the running ones.
+    Train,
+    /// By the batch's statistics; the running ones stay as they are.
+    Probe,
+    /// By the running statistics.
+    Eval,
+}
+
+/// A named tensor of a module.
+#[derive(Debug)]
+pub struct Parameter {
+    /// `NODE.PARAMETER`, such as `stage2.0.expand.bn.running_mean`.
+    pub name: String,
+    /// Its value, in the module's memory order.
+    pub value: Tensor,
+    /// Whether it learns by gradient.
+    pub trainable: bool,
+    /// The optimiser's momentum; none before the first step.
+    pub momentum: Option<Tensor>,
+}
+
+impl Parameter {
+    /// Its value as a plain row-major tensor.
+    pub fn to_weights(&self) -> Result<fleetfoot_space::Tensor, TchError> {
+        let plain = self.value.f_detach()?.f_contiguous()?.f_reshape([-1])?;
+        let mut data = vec![0.0f32; plain.numel()];
+        plain.f_copy_data(&mut data, plain.numel())?;
+        let dims = self.value.size().into_iter().map(|extent| extent as usize).collect();
+        Ok(fleetfoot_space::Tensor { dims, data })
+    }
+}
+
+/// A network, or a single operator, with its parameters.
+#[derive(Debug)]
+pub struct Module {
+    network: Network,
+    layout: Layout,
+    /// In the order of the nodes, and in a node in the order of [`Layer::parameters`].
+    parameters: Vec<Parameter>,
+    /// The first of every node's parameters.
+    first: Vec<usize>,
+    consumers: Vec<usize>,
+}
+
+impl Module {
+    /// A network with given weights.
+    pub fn new(network: Network, weights: &Weights, layout: Layout) -> Result<Self, SearchError> {
+        let mut parameters = Vec::new();
+        let mut first = Vec::new();
+        for node in network.nodes() {
+            first.push(parameters.len());
+            for spec in node.layer.parameters() {
+                let name = format!("{}.{}", node.name, spec.name);
+                let tensor = weights.get(&name, &spec.dims)?;
+                let dims: Vec<i64> = spec.dims.iter().map(|&extent| extent as i64).collect();
+                let value = layout.arrange(&Tensor::from_slice(&tensor.data).f_reshape(dims)?)?;
+                let value = value.f_set_requires_grad(spec.trainable)?;
+                parameters.push(Parameter { name, value, trainable: spec.trainable, momentum: None });
+            }
+        }
+        let consumers = network.consumers();
+        Ok(Self { network, layout, parameters, first, consumers })
+    }
+
+    /// The weights that training from scratch starts from; `seed` draws them.
+    pub fn initial(network: Network, seed: u64, layout: Layout) -> Result<Self, SearchError> {
+        let weights = Weights::initial(&network, seed);
+        Self::new(network, &weights, layout)
+    }
+
+    /// The graph.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The memory order of its weights.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// All parameters, BN's running statistics included.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// All parameters, to be updated.
+    pub fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut self.parameters
+    }
+
+    /// Copies all parameters into weights as they are named in the network.
+    pub fn collect(&self, weights: &mut Weights) -> Result<(), TchError> {
+        for parameter in &self.parameters {
+            weights.insert(parameter.name.clone(), parameter.to_weights()?);
+        }
+        Ok(())
+    }
+
+    /// The network's output for inputs N x C x H x W: N x classes where the network ends in a linear layer, else an
+    /// activation of four dimensions. An operator without layers returns its input.
+    pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let mut activations = Activations { values: Vec::new(), left: self.consumers.clone(), input };
+        for (index, node) in self.network.nodes().iter().enumerate() {
+            let inputs = node.inputs.iter().map(|&source| activations.take(source)).collect();
+            let parameters = &self.parameters[self.first[index]..];
+            let output = self.apply(node, inputs, parameters, mode)?;
+            activations.values.push(Some(output));
+        }
+        Ok(activations.take(self.network.output()))
+    }
+
+    fn apply(
+        &self,
+        node: &Node,
+        mut inputs: Vec<Tensor>,
+        parameters: &[Parameter],
+        mode: Mode,
+    ) -> Result<Tensor, TchError> {
+        let mut x = inputs.swap_remove(0);
+        let value = |index: usize| &parameters[index].value;
+        match node.layer {
+            Layer::Conv { kernel, stride, groups, .. } => {
+                let (stride, padding) = (stride as i64, (kernel / 2) as i64);
+                let y = x.f_conv2d(value(0), None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups as i64)?;
+                // With one input channel both orders are the same to libtorch, which then chooses NCHW for the output
+                // and for everything behind it.
+                if self.layout == Layout::ChannelsLast && y.stride()[1] != 1 { self.layout.arrange(&y) } else { Ok(y) }
+            }
+            Layer::BatchNorm { .. } => {
+                let eps = f64::from(self.network.bn_eps());
+                let (weight, bias) = (Some(value(0)), Some(value(1)));
+                let (mean, var) = (mode != Mode::Probe).then(|| (value(2), value(3))).unzip();
+                x.f_batch_norm(weight, bias, mean, var, mode != Mode::Eval, BATCH_NORM_MOMENTUM, eps, false)
+            }
+            // In place where nothing else reads the input and its producer's backward doesn't need it either.
+            Layer::Relu6 if self.overwritable(node) => x.f_relu6_(),
+            Layer::Relu6 => x.f_relu6(),
+            Layer::Add if self.overwritable(node) => x.f_add_(&inputs[0]),
+            Layer::Add => x.f_add(&inputs[0]),
+            Layer::ChannelShuffle { groups } => self.layout.arrange(&x.f_channel_shuffle(groups as i64)?),
+            Layer::GlobalAveragePool => x.f_mean_dim([2, 3].as_slice(), true, None),
+            Layer::Linear { .. } => x.f_flatten(1, -1)?.f_linear(value(0), Some(value(1))),
+        }
+    }
+
+    /// Whether a node may write into its first input: a BN's output that only this node reads.
+    fn overwritable(&self, node: &Node) -> bool {
+        let Source::Node(index) = node.inputs[0] else { return false };
+        self.consumers[index] == 1 && matches!(self.network.nodes()[index].layer, Layer::BatchNorm { .. })
+    }
+}
+
+/// The outputs of nodes that somebody still waits for.
+struct Activations<'a> {
+    values: Vec<Option<Tensor>>,
+    left: Vec<usize>,
+    input: &'a Tensor,
+}
+
+impl Activations<'_> {
+    fn take(&mut self, source: Source) -> Tensor {
+        let Source::Node(index) = source else { return self.input.shallow_clone() };
+        self.left[index] -= 1;
+        let value = if self.left[index] == 0 { self.values[index].take() } else { None };
+        value.or_else(|| self.values[index].as_ref().map(Tensor::shallow_clone)).unwrap_or_default()
+    }
+}

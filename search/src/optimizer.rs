@@ -1,0 +1,83 @@
+//! Stochastic gradient descent whose state can be saved, which libtorch's own can't.
+
+use tch::{TchError, Tensor, no_grad};
+
+use crate::module::Parameter;
+
+/// SGD with Nesterov momentum and weight decay on everything:
+/// `g <- g + decay w; v <- momentum v + g; w <- w - lr (g + momentum v)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// Momentum.
+    pub momentum: f64,
+    /// Weight decay.
+    pub decay: f64,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { momentum: 0.9, decay: 4e-5 }
+    }
+}
+
+impl Sgd {
+    /// Updates parameters by their gradients, in the same order. Parameters that aren't named stay as they are, their
+    /// momentum too.
+    pub fn step(&self, parameters: &mut [&mut Parameter], gradients: &[Tensor], lr: f64) -> Result<(), TchError> {
+        no_grad(|| {
+            for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
+                let gradient = gradient.f_add(&parameter.value.f_mul_scalar(self.decay)?)?;
+                let velocity = match &mut parameter.momentum {
+                    Some(velocity) => {
+                        let _ = velocity.f_mul_scalar_(self.momentum)?.f_add_(&gradient)?;
+                        velocity.shallow_clone()
+                    }
+                    // The first gradient starts the momentum, as in PyTorch.
+                    none => none.insert(gradient.copy()).shallow_clone(),
+                };
+                let mut step = velocity.f_mul_scalar(self.momentum)?;
+                let _ = step.f_add_(&gradient)?.f_mul_scalar_(lr)?;
+                let _ = parameter.value.f_sub_(&step)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Cosine from `peak` to 0 over `total` steps, behind a linear rise over the first `rise` steps.
+pub fn cosine(step: usize, total: usize, rise: usize, peak: f64) -> f64 {
+    if step < rise {
+        return peak * (step + 1) as f64 / rise as f64;
+    }
+    let position = (step - rise) as f64 / (total - rise).max(1) as f64;
+    0.5 * peak * (1.0 + (std::f64::consts::PI * position).cos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesterov_momentum_follows_its_equations() {
+        let value = Tensor::from_slice(&[1.0f64]).set_requires_grad(true);
+        let mut parameter = Parameter { name: "w".into(), value, trainable: true, momentum: None };
+        let sgd = Sgd { momentum: 0.9, decay: 0.1 };
+        let (mut w, mut v) = (1.0f64, 0.0f64);
+        for step in 0..5 {
+            let g = 0.5 - 0.2 * f64::from(step);
+            sgd.step(&mut [&mut parameter], &[Tensor::from_slice(&[g])], 0.05).unwrap();
+            let g = g + 0.1 * w;
+            v = 0.9 * v + g;
+            w -= 0.05 * (g + 0.9 * v);
+            assert!((parameter.value.double_value(&[0]) - w).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_cosine_rises_then_falls_to_nothing() {
+        assert!((cosine(0, 100, 10, 1.0) - 0.1).abs() < 1e-12);
+        assert_eq!(cosine(10, 100, 10, 1.0), 1.0);
+        assert!(cosine(99, 100, 10, 1.0) < 1e-3);
+        assert_eq!(cosine(0, 100, 0, 0.05), 0.05);
+    }
+}

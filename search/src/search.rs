@@ -1,0 +1,477 @@
+//! The search: weights and architecture parameters learn in turn, on the task and against the device's latencies.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use fleetfoot_predictor::CostMatrix;
+use fleetfoot_space::{Architecture, SearchSpace};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, no_grad};
+
+use crate::batches::{Augmentation, Batch, Epoch, Source};
+use crate::checkpoint::{Checkpoint, RngState};
+use crate::dataset::{Dataset, channel_statistics};
+use crate::error::SearchError;
+use crate::gates::{Gates, Path};
+use crate::latency::{
+    Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency,
+};
+use crate::layout::Layout;
+use crate::module::Mode;
+use crate::optimizer::{Sgd, cosine};
+use crate::supernet::Supernet;
+
+/// The settings of a search. Equal settings and seed give the same search on the same number of threads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchSettings {
+    /// Epochs in which only weights learn, along paths drawn by the untrained gates.
+    pub warmup_epochs: usize,
+    /// Epochs in which gates learn, too.
+    pub search_epochs: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Images that weights learn from.
+    pub train_images: usize,
+    /// Images, of the training set too, that gates learn from.
+    pub validation_images: usize,
+    /// Peak learning rate of the weights in the warm-up and in the search.
+    pub warmup_lr: f64,
+    /// See `warmup_lr`.
+    pub search_lr: f64,
+    /// Learning rate of the gates.
+    pub alpha_lr: f64,
+    /// Weight steps for one gate step.
+    pub weight_steps: usize,
+    /// How latency enters.
+    pub loss: LatencyLoss,
+    /// Its weight.
+    pub constraint: Constraint,
+    /// The latency to meet, in ms.
+    pub target_ms: f64,
+    /// Label smoothing of weight steps.
+    pub smoothing: f64,
+    /// What is done to images of weight steps: largest shift, mirroring.
+    pub shift: usize,
+    /// See `shift`.
+    pub flip: bool,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Memory order: `channels-last` or `nchw`.
+    pub channels_last: bool,
+}
+
+/// A point of the search's curves, a mean over some steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchPoint {
+    /// Weight steps so far.
+    pub step: usize,
+    /// Epochs so far.
+    pub epoch: f64,
+    /// `warm-up` or `search`.
+    pub phase: String,
+    /// Loss of weight steps.
+    pub loss: f64,
+    /// Accuracy of weight steps' paths on their batches, in percent.
+    pub accuracy_percent: f64,
+    /// Expected latency of the gates, in ms.
+    pub expected_ms: f64,
+    /// Entropy of the gates, 0 to 1.
+    pub entropy: f64,
+    /// Weight of latency.
+    pub lambda: f64,
+}
+
+/// What changes from step to step, tensors aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct State {
+    settings: SearchSettings,
+    space: String,
+    costs: CostMatrix,
+    step: usize,
+    lambda: f64,
+    alpha: Vec<Vec<f64>>,
+    adam_squares: Vec<Vec<f64>>,
+    adam_steps: u64,
+    gate_rng: RngState,
+    sums: Sums,
+    curve: Vec<SearchPoint>,
+}
+
+/// Sums since the last point of the curve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Sums {
+    steps: usize,
+    loss: f64,
+    correct: f64,
+}
+
+/// Points of the curve, about.
+const CURVE_POINTS: usize = 150;
+/// Seconds between checkpoints.
+const CHECKPOINT_SECONDS: u64 = 60;
+
+/// A search in progress.
+#[derive(Debug)]
+pub struct Search {
+    space: SearchSpace,
+    costs: CostMatrix,
+    settings: SearchSettings,
+    supernet: Supernet,
+    gates: Gates,
+    constraint: Constraint,
+    train: Source,
+    validation: Source,
+    gate_rng: ChaCha8Rng,
+    step: usize,
+    sums: Sums,
+    curve: Vec<SearchPoint>,
+    /// Batches under way: of weight steps with their epoch, of gate steps with theirs.
+    weight_epoch: Option<(usize, Epoch)>,
+    gate_epoch: Option<(usize, Epoch)>,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The most probable candidate everywhere.
+    pub architecture: Architecture,
+    /// Expected latency of the gates at the end, in ms.
+    pub expected_ms: f64,
+    /// Latency of the architecture by the cost matrix, in ms.
+    pub predicted_ms: f64,
+    /// Softmax of the gates.
+    pub probabilities: Vec<Vec<f64>>,
+    /// The curves.
+    pub curve: Vec<SearchPoint>,
+    /// Weight of latency at the end.
+    pub lambda: f64,
+}
+
+impl Search {
+    /// Starts a search; the space must take the data set's images, the target lie within the space.
+    pub fn new(
+        space: &SearchSpace,
+        costs: CostMatrix,
+        dataset: &Dataset,
+        settings: SearchSettings,
+    ) -> Result<Self, SearchError> {
+        crate::train::check_images(space, dataset)?;
+        let (fastest_ms, slowest_ms) = costs.range_ms();
+        let target_ms = settings.target_ms;
+        if !(fastest_ms..=slowest_ms).contains(&target_ms) {
+            return Err(SearchError::Target { target_ms, fastest_ms, slowest_ms });
+        }
+        let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
+        let (train, validation) = split(dataset, &settings, layout)?;
+        let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
+        gate_rng.set_stream(1);
+        Ok(Self {
+            supernet: Supernet::new(space, settings.seed, layout)?,
+            gates: Gates::new(space, &mut gate_rng),
+            space: space.clone(),
+            costs,
+            constraint: settings.constraint,
+            settings,
+            train,
+            validation,
+            gate_rng,
+            step: 0,
+            sums: Sums::default(),
+            curve: Vec::new(),
+            weight_epoch: None,
+            gate_epoch: None,
+        })
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.train.batches(self.settings.batch)
+    }
+
+    /// Weight steps in all.
+    pub fn total_steps(&self) -> usize {
+        (self.settings.warmup_epochs + self.settings.search_epochs) * self.steps_per_epoch()
+    }
+
+    /// Weight steps so far.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// The gates.
+    pub fn gates(&self) -> &Gates {
+        &self.gates
+    }
+
+    /// The supernet.
+    pub fn supernet(&self) -> &Supernet {
+        &self.supernet
+    }
+
+    /// The supernet, to be looked into by tests and tools.
+    pub fn supernet_mut(&mut self) -> &mut Supernet {
+        &mut self.supernet
+    }
+
+    /// Goes on until the end, or until `stop`. Checkpoints go to `folder`; `watch` is told of every step.
+    pub fn run(
+        &mut self,
+        folder: &FilePath,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(&SearchPoint, usize),
+    ) -> Result<Found, SearchError> {
+        let mut saved = Instant::now();
+        while self.step < self.total_steps() {
+            self.advance(folder)?;
+            if let Some(point) = self.curve.last() {
+                watch(point, self.step);
+            }
+            let stopping = stop.load(Ordering::Relaxed);
+            if stopping || saved.elapsed().as_secs() >= CHECKPOINT_SECONDS || self.step == self.total_steps() {
+                self.save(folder)?;
+                saved = Instant::now();
+            }
+            if stopping && self.step < self.total_steps() {
+                return Err(SearchError::Interrupted { folder: folder.to_path_buf() });
+            }
+        }
+        self.found()
+    }
+
+    /// One weight step, and a gate step where it is due.
+    pub fn advance(&mut self, folder: &FilePath) -> Result<(), SearchError> {
+        let per_epoch = self.steps_per_epoch();
+        let warmup = self.settings.warmup_epochs * per_epoch;
+        let warming = self.step < warmup;
+        let lr = if warming {
+            cosine(self.step, warmup, 0, self.settings.warmup_lr)
+        } else {
+            cosine(self.step - warmup, self.settings.search_epochs * per_epoch, 0, self.settings.search_lr)
+        };
+        let batch = self.weight_batch()?;
+        let (loss, correct) = self.weight_step(&batch, lr)?;
+        self.step += 1;
+        if !loss.is_finite() {
+            return Err(SearchError::Diverged { loss, step: self.step, lr, folder: folder.to_path_buf() });
+        }
+        if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
+            let batch = self.gate_batch((self.step - warmup) / self.settings.weight_steps - 1)?;
+            self.gate_step(&batch)?;
+        }
+        self.record(loss, correct, warming);
+        Ok(())
+    }
+
+    fn weight_batch(&mut self) -> Result<Batch, SearchError> {
+        let (epoch, position) = (self.step / self.steps_per_epoch(), self.step % self.steps_per_epoch());
+        let augmentation = Augmentation { shift: self.settings.shift, flip: self.settings.flip };
+        let (seed, size) = (self.settings.seed, self.settings.batch);
+        next_batch(&mut self.weight_epoch, &self.train, (seed, epoch, position), size, augmentation)
+    }
+
+    fn gate_batch(&mut self, number: usize) -> Result<Batch, SearchError> {
+        let per_epoch = self.validation.batches(self.settings.batch).max(1);
+        let place = (self.settings.seed ^ 0xa1fa, number / per_epoch, number % per_epoch);
+        next_batch(&mut self.gate_epoch, &self.validation, place, self.settings.batch, Augmentation::NONE)
+    }
+
+    /// Draws a path and updates its weights: the loss, and the share of right answers.
+    pub fn weight_step(&mut self, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
+        let path = self.gates.sample_path(&mut self.gate_rng);
+        let logits = self.supernet.forward(&path, &batch.images, Mode::Train)?;
+        let loss = cross_entropy(&logits, &batch.labels, self.settings.smoothing)?;
+        let mut parameters = self.supernet.trainable_mut(&path);
+        let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
+        let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
+        Sgd::default().step(&mut parameters, &gradients, lr)?;
+        Ok((loss.f_double_value(&[])?, accuracy(&logits, &batch.labels)?))
+    }
+
+    /// Draws two candidates everywhere and updates their gates, by how much each lowers the loss on a batch of the
+    /// validation images and by what each costs on the device.
+    ///
+    /// With the gradient dL/dy behind a decision in hand, `g_j = sum(o_j dL/dy)` for both candidates' outputs o_j;
+    /// the inactive one's is computed without a graph, one decision after the other. Then
+    /// `dL/dalpha_i = sum_j g_j q_j (delta_ij - q_i)`, plus latency's share.
+    pub fn gate_step(&mut self, batch: &Batch) -> Result<(), SearchError> {
+        let pairs = self.gates.sample_pairs(&mut self.gate_rng);
+        let path = Path(pairs.iter().map(|pair| pair.map_or(0, |pair| pair.active)).collect());
+        let trace = self.supernet.trace(&path, &batch.images)?;
+        let ce = cross_entropy(&trace.logits, &batch.labels, 0.0)?;
+        let slopes = Tensor::f_run_backward(&[&ce], &trace.outputs, false, false)?;
+        let (expected, by_latency) = expected_latency_of_pairs(&pairs, &self.costs);
+        let (target, lambda) = (self.settings.target_ms, self.constraint.lambda);
+        let (_, by_ce, by_expected) = self.settings.loss.apply(ce.f_double_value(&[])?, expected, target, lambda)?;
+        let mut gradients = Vec::with_capacity(pairs.len());
+        for (decision, pair) in pairs.iter().enumerate() {
+            let Some(pair) = pair else {
+                gradients.push((0.0, 0.0));
+                continue;
+            };
+            let other = no_grad(|| self.supernet.candidate(decision, pair.other, &trace.inputs[decision], Mode::Probe))?;
+            let gate = |output: &Tensor| output.f_detach()?.f_mul(&slopes[decision])?.f_sum(None)?.f_double_value(&[]);
+            let (g, h) = (gate(&trace.outputs[decision])?, gate(&other)?);
+            // sum_j g_j q_j (delta_ij - q_i) for two: q_a q_b (g_a - g_b), and its negative.
+            let by_gate = pair.q.0 * pair.q.1 * (g - h);
+            let latency = by_latency[decision];
+            gradients.push((by_ce * by_gate + by_expected * latency.0, -by_ce * by_gate + by_expected * latency.1));
+        }
+        self.gates.step(&pairs, &gradients, self.settings.alpha_lr);
+        let expected = mean_latency(&self.gates.probabilities(), &self.costs);
+        self.constraint.follow(expected, target);
+        Ok(())
+    }
+
+    fn record(&mut self, loss: f64, correct: f64, warming: bool) {
+        self.sums.steps += 1;
+        self.sums.loss += loss;
+        self.sums.correct += correct;
+        let every = self.total_steps().div_ceil(CURVE_POINTS).max(1);
+        if self.step.is_multiple_of(every) || self.step == self.total_steps() {
+            let steps = self.sums.steps as f64;
+            self.curve.push(SearchPoint {
+                step: self.step,
+                epoch: self.step as f64 / self.steps_per_epoch() as f64,
+                phase: if warming { "warm-up" } else { "search" }.to_owned(),
+                loss: self.sums.loss / steps,
+                accuracy_percent: 100.0 * self.sums.correct / steps,
+                expected_ms: mean_latency(&self.gates.probabilities(), &self.costs),
+                entropy: self.gates.entropy(),
+                lambda: self.constraint.lambda,
+            });
+            self.sums = Sums::default();
+        }
+    }
+
+    /// The result as it stands.
+    pub fn found(&self) -> Result<Found, SearchError> {
+        let settings = |what: &str| SearchError::Settings(what.to_owned());
+        let architecture = self.gates.most_probable().ok_or_else(|| settings("the space has no decisions"))?;
+        let expected = expected_latency(&logit_tensors(self.gates.logits()), &self.costs)?;
+        Ok(Found {
+            predicted_ms: self.costs.latency_ms(&architecture),
+            architecture,
+            expected_ms: expected.f_double_value(&[])?,
+            probabilities: self.gates.probabilities(),
+            curve: self.curve.clone(),
+            lambda: self.constraint.lambda,
+        })
+    }
+
+    fn state(&self) -> State {
+        let (squares, steps) = self.gates.adam();
+        State {
+            settings: self.settings.clone(),
+            space: self.space.name().to_owned(),
+            costs: self.costs.clone(),
+            step: self.step,
+            lambda: self.constraint.lambda,
+            alpha: self.gates.logits().to_vec(),
+            adam_squares: squares.to_vec(),
+            adam_steps: steps,
+            gate_rng: RngState::of(&self.gate_rng),
+            sums: self.sums,
+            curve: self.curve.clone(),
+        }
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
+        let mut checkpoint = Checkpoint::default();
+        self.supernet.modules().try_for_each(|(name, module)| checkpoint.add(&name, module))?;
+        Ok(checkpoint)
+    }
+
+    /// Where a run folder's checkpoint is.
+    pub fn checkpoint_path(folder: &FilePath) -> PathBuf {
+        folder.join("checkpoint.safetensors")
+    }
+
+    /// Writes the checkpoint.
+    pub fn save(&self, folder: &FilePath) -> Result<(), SearchError> {
+        self.checkpoint()?.write(&Self::checkpoint_path(folder), &self.state())
+    }
+
+    /// Goes on from a folder's checkpoint, which must belong to the same settings, space and costs.
+    pub fn restore(&mut self, folder: &FilePath) -> Result<(), SearchError> {
+        let path = Self::checkpoint_path(folder);
+        let broken = |what: &str| SearchError::Checkpoint { path: path.clone(), what: what.to_owned() };
+        let (checkpoint, state) = Checkpoint::read::<State>(&path)?;
+        if state.settings != self.settings || state.space != self.space.name() || state.costs != self.costs {
+            return Err(broken("it belongs to other settings, another space or another table: use the same, or start anew with --force"));
+        }
+        for (name, module) in self.supernet.modules_mut() {
+            checkpoint.restore(&name, module)?;
+        }
+        self.gate_rng = state.gate_rng.generator().ok_or_else(|| broken("its random state can't be read"))?;
+        self.gates = Gates::restore(state.alpha, state.adam_squares, state.adam_steps);
+        self.constraint.lambda = state.lambda;
+        (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
+        (self.weight_epoch, self.gate_epoch) = (None, None);
+        Ok(())
+    }
+
+    /// SHA-256 over weights, BN's statistics, momentum, gates, Adam, lambda and random state.
+    pub fn hash(&self) -> Result<String, SearchError> {
+        Ok(self.checkpoint()?.hash(&self.state()))
+    }
+}
+
+/// The next batch of the epoch under way, which is taken up where it must be.
+fn next_batch(
+    under_way: &mut Option<(usize, Epoch)>,
+    source: &Source,
+    (seed, epoch, position): (u64, usize, usize),
+    size: usize,
+    augmentation: Augmentation,
+) -> Result<Batch, SearchError> {
+    let fits = under_way.as_ref().is_some_and(|(number, _)| *number == epoch);
+    if !fits {
+        *under_way = Some((epoch, source.epoch(seed, epoch as u64, position, size, augmentation)));
+    }
+    let batch = under_way.as_mut().and_then(|(_, batches)| batches.next());
+    let ended = || SearchError::Settings("fewer images than a batch holds: lower --batch".to_owned());
+    Ok(batch.ok_or_else(ended)??)
+}
+
+/// Training and validation images, drawn from the training set without overlap.
+fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result<(Source, Source), SearchError> {
+    let wanted = settings.train_images + settings.validation_images;
+    if wanted > dataset.train.len() || settings.train_images.min(settings.validation_images) < settings.batch {
+        return Err(SearchError::Settings(format!(
+            "{} training and {} validation images in batches of {}, of a set of {}: each needs at least a batch, both together at most the set",
+            settings.train_images,
+            settings.validation_images,
+            settings.batch,
+            dataset.train.len()
+        )));
+    }
+    let mut order: Vec<usize> = (0..dataset.train.len()).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    rng.set_stream(2);
+    order.shuffle(&mut rng);
+    let images = Arc::new(dataset.train.clone());
+    let statistics = channel_statistics(&images);
+    let source = |indices: &[usize]| Source {
+        images: Arc::clone(&images),
+        indices: Arc::new(indices.to_vec()),
+        statistics: statistics.clone(),
+        layout,
+    };
+    let (train, rest) = order.split_at(settings.train_images);
+    Ok((source(train), source(&rest[..settings.validation_images])))
+}
+
+/// Mean cross entropy of logits (N x classes) against labels (N), with label smoothing.
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor, SearchError> {
+    Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, smoothing)?)
+}
+
+/// Share of logits (N x classes) whose largest is the label's.
+pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Result<f64, SearchError> {
+    let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_to_kind(tch::Kind::Double)?;
+    Ok(right.f_mean(None)?.f_double_value(&[])?)
+}

@@ -1,0 +1,148 @@
+//! The over-parameterised network: every candidate of every decision with weights of its own, one path computed.
+
+use fleetfoot_space::{Candidate, Network, Precision, SearchSpace, Unit, Weights};
+use tch::{Tensor, no_grad};
+
+use crate::error::SearchError;
+use crate::gates::Path;
+use crate::layout::Layout;
+use crate::module::{Mode, Module, Parameter};
+
+/// A supernet. Only what a [`Path`] names is computed: memory and time are those of one network.
+#[derive(Debug)]
+pub struct Supernet {
+    front: Module,
+    /// `[decision][candidate]`; Zero has no module.
+    decisions: Vec<Vec<Option<Module>>>,
+    back: Module,
+}
+
+/// What a forward pass of a path leaves behind for the gates.
+#[derive(Debug)]
+pub struct Trace {
+    /// Every decision's input, N x C x H x W.
+    pub inputs: Vec<Tensor>,
+    /// Every decision's output, N x C x H x W.
+    pub outputs: Vec<Tensor>,
+    /// N x classes.
+    pub logits: Tensor,
+}
+
+impl Supernet {
+    /// A supernet at the initialisation that `seed` draws.
+    pub fn new(space: &SearchSpace, seed: u64, layout: Layout) -> Result<Self, SearchError> {
+        let chain = |units: &[Unit]| -> Result<Network, SearchError> {
+            let input = units.first().map_or(space.input(), |unit| unit.key.input);
+            let mut network = Network::empty(input, Precision::Fp32, space.bn_eps());
+            units.iter().try_for_each(|unit| network.push(&unit.name, unit.key.operator))?;
+            Ok(network)
+        };
+        // Every module draws from a seed of its own, so that a candidate added to one decision changes no other.
+        let mut module = 0;
+        let mut seeded = |network: Network| {
+            module += 1;
+            Module::initial(network, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(module), layout)
+        };
+        let front = seeded(chain(space.front())?)?;
+        let mut decisions = Vec::new();
+        for decision in space.decisions() {
+            let mut candidates = Vec::new();
+            for &candidate in &decision.candidates {
+                candidates.push(match candidate {
+                    Candidate::Zero => None,
+                    other => {
+                        let mut network = Network::empty(decision.input, Precision::Fp32, space.bn_eps());
+                        network.push(&decision.name, decision.operator(other))?;
+                        Some(seeded(network)?)
+                    }
+                });
+            }
+            decisions.push(candidates);
+        }
+        Ok(Self { front, decisions, back: seeded(chain(space.back())?)? })
+    }
+
+    /// Logits (N x classes) of images (N x C x H x W) along a path.
+    pub fn forward(&self, path: &Path, images: &Tensor, mode: Mode) -> Result<Tensor, SearchError> {
+        let mut x = self.front.forward(images, mode)?;
+        for (decision, &choice) in path.0.iter().enumerate() {
+            x = self.candidate(decision, choice, &x, mode)?;
+        }
+        Ok(self.back.forward(&x, mode)?)
+    }
+
+    /// As [`forward`](Self::forward), with what lies before and behind every decision. Batch normalisation uses the
+    /// batch's statistics and leaves the running ones as they are: they belong to weight steps. What lies in front of
+    /// the first decision takes no gradient, since no gate is there.
+    pub fn trace(&self, path: &Path, images: &Tensor) -> Result<Trace, SearchError> {
+        let front = no_grad(|| self.front.forward(images, Mode::Probe))?;
+        // The first decision's output must depend on something that takes gradients, also where it is the identity.
+        let mut x = front.f_set_requires_grad(true)?;
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        for (decision, &choice) in path.0.iter().enumerate() {
+            inputs.push(x.shallow_clone());
+            x = self.candidate(decision, choice, &x, Mode::Probe)?;
+            outputs.push(x.shallow_clone());
+        }
+        Ok(Trace { inputs, outputs, logits: self.back.forward(&x, Mode::Probe)? })
+    }
+
+    /// A candidate's output; Zero's is its input.
+    pub fn candidate(&self, decision: usize, choice: usize, x: &Tensor, mode: Mode) -> Result<Tensor, SearchError> {
+        match &self.decisions[decision][choice] {
+            Some(module) => Ok(module.forward(x, mode)?),
+            None => Ok(x.shallow_clone()),
+        }
+    }
+
+    /// The modules on a path.
+    fn active_mut(&mut self, path: &Path) -> impl Iterator<Item = &mut Module> {
+        let chosen = self.decisions.iter_mut().zip(&path.0).filter_map(|(row, &choice)| row[choice].as_mut());
+        std::iter::once(&mut self.front).chain(chosen).chain(std::iter::once(&mut self.back))
+    }
+
+    /// The trainable parameters on a path.
+    pub fn trainable_mut(&mut self, path: &Path) -> Vec<&mut Parameter> {
+        let parameters = self.active_mut(path).flat_map(Module::parameters_mut);
+        parameters.filter(|parameter| parameter.trainable).collect()
+    }
+
+    /// All modules with a name each that no other has.
+    pub fn modules(&self) -> impl Iterator<Item = (String, &Module)> {
+        let decisions = self.decisions.iter().enumerate().flat_map(|(decision, row)| {
+            let candidates = row.iter().enumerate();
+            candidates.filter_map(move |(choice, module)| Some((name(decision, choice), module.as_ref()?)))
+        });
+        std::iter::once(("front".to_owned(), &self.front))
+            .chain(decisions)
+            .chain(std::iter::once(("back".to_owned(), &self.back)))
+    }
+
+    /// All modules with their names, to be restored.
+    pub fn modules_mut(&mut self) -> impl Iterator<Item = (String, &mut Module)> {
+        let decisions = self.decisions.iter_mut().enumerate().flat_map(|(decision, row)| {
+            let candidates = row.iter_mut().enumerate();
+            candidates.filter_map(move |(choice, module)| Some((name(decision, choice), module.as_mut()?)))
+        });
+        std::iter::once(("front".to_owned(), &mut self.front))
+            .chain(decisions)
+            .chain(std::iter::once(("back".to_owned(), &mut self.back)))
+    }
+
+    /// The weights of the network that a path derives.
+    pub fn derive(&self, path: &Path) -> Result<Weights, SearchError> {
+        let mut weights = Weights::default();
+        self.front.collect(&mut weights)?;
+        for (row, &choice) in self.decisions.iter().zip(&path.0) {
+            if let Some(module) = &row[choice] {
+                module.collect(&mut weights)?;
+            }
+        }
+        self.back.collect(&mut weights)?;
+        Ok(weights)
+    }
+}
+
+fn name(decision: usize, choice: usize) -> String {
+    format!("decision{decision}.candidate{choice}")
+}

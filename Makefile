@@ -33,14 +33,14 @@ lint: native ## Check formatting, clippy and the documentation's links
 	$(CARGO) clippy --release $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release $(CARGO_FLAGS) --workspace --no-deps
 
-demo: setup build ## Profile, fit, search and train on a small scale, on this machine
+demo: setup build ## Profile this CPU, search a network for it, train, export, measure, report
 	scripts/demo.sh
 
-demo-full: setup build ## The same at full size
+demo-full: setup build ## The same with more networks to compare with, three seeds each
 	scripts/demo-full.sh
 
 bench: build ## Measure what the README claims about speed
-	$(CARGO) bench $(CARGO_FLAGS)
+	GOMP_SPINCOUNT=0 $(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -119,11 +119,14 @@ impl ArchitectureOptions {
         self.given.is_empty() && self.architectures.is_none()
     }
 
-    /// The architectures with the text that named each, and the space with their widths.
+    /// The architectures with the space in their widths, each under the label that results carry: its digits, or its
+    /// name where it has widths of its own.
     pub fn resolve(&self, space: &SearchSpace) -> Result<Vec<(String, SearchSpace, Architecture)>> {
         let resolved = |text: &str| {
-            let (space, architecture) = space.resolve(text)?;
-            Ok::<_, anyhow::Error>((text.to_owned(), space, architecture))
+            let (own, architecture) = space.resolve(text)?;
+            let plain = own.decisions() == space.decisions() && own.back() == space.back();
+            let label = if plain { architecture.to_string() } else { text.to_owned() };
+            Ok::<_, anyhow::Error>((label, own, architecture))
         };
         let mut all = self.given.iter().map(|text| resolved(text)).collect::<Result<Vec<_>>>()?;
         if let Some(path) = &self.architectures {

@@ -32,7 +32,11 @@ pub fn run(options: &Options) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for device in &found {
         let (name, state) = (text(&device["name"]), text(&device["state"]));
-        let detail = if state == "ready" { format!("{} on {}", text(&device["runtime"]), text(&device["cpu"])) } else { text(&device["remedy"]) };
+        let detail = if state == "ready" {
+            format!("{} on {}", text(&device["runtime"]), text(&device["cpu"]))
+        } else {
+            text(&device["remedy"])
+        };
         writeln!(out, "{name:<20} {state:<8} {:<50} {detail}", text(&device["description"]))?;
     }
     Ok(())

@@ -55,8 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
     let networks = networks(options)?;
     let device = DeviceConfig::load(&options.device)?;
     let plan = options.plan.plan()?;
-    let output =
-        options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
+    let output = options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
     let mut agent = Agent::start(&device)?;
     let conditions = agent.conditions(Context::Warm, plan.statistic);
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
@@ -79,12 +78,14 @@ fn networks(options: &Options) -> Result<Vec<Measured>> {
     if let Some(name) = &options.space {
         let space = SearchSpace::load(name)?;
         let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
-        let random = (0..options.random).map(|_| (String::new(), space.clone(), space.random(&mut rng)));
-        for (text, space, architecture) in options.architectures.resolve(&space)?.into_iter().chain(random) {
-            let digits = architecture.to_string();
-            let name = if text.is_empty() { digits.clone() } else { text };
-            let subject = Subject::of_network(name, &space.network(&architecture)?)?;
-            networks.push(Measured { model: String::new(), architecture: digits, subject });
+        let random = (0..options.random).map(|_| {
+            let architecture = space.random(&mut rng);
+            (architecture.to_string(), space.clone(), architecture)
+        });
+        let random: Vec<_> = random.collect();
+        for (label, space, architecture) in options.architectures.resolve(&space)?.into_iter().chain(random) {
+            let subject = Subject::of_network(label.clone(), &space.network(&architecture)?)?;
+            networks.push(Measured { model: String::new(), architecture: label, subject });
         }
     } else if !options.architectures.is_empty() {
         bail!("architectures need --space");

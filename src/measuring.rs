@@ -103,11 +103,7 @@ pub fn measure(
     let mut campaign = Campaign::new(plan.clone(), subjects, earlier, threads);
     let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
     bar.finish_and_clear();
-    if output.is_some() {
-        measured.context("stopped; go on with --resume")
-    } else {
-        Ok(measured?)
-    }
+    if output.is_some() { measured.context("stopped; go on with --resume") } else { Ok(measured?) }
 }
 
 /// Set by Ctrl-C and by a request to terminate; a second Ctrl-C ends the program at once.

@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor};
 use fleetfoot_space::{Precision, SearchSpace};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::cli::ArchitectureOptions;
 
@@ -20,6 +22,12 @@ pub struct Options {
     space: String,
     #[command(flatten)]
     architectures: ArchitectureOptions,
+    /// Predict this many random architectures of the space, too
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    random: usize,
+    /// Seed of the random architectures
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     /// List every unit's cost, interval and source instead of the networks' latencies
     #[arg(long)]
     explain: bool,
@@ -50,13 +58,19 @@ impl EvidenceOptions {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    if options.architectures.is_empty() {
-        bail!("nothing to predict: name architectures, or a file with --architectures");
+    if options.architectures.is_empty() && options.random == 0 {
+        bail!("nothing to predict: name architectures, a file with --architectures, or --random N");
     }
     let space = SearchSpace::load(&options.space)?;
     let predictor = options.evidence.predictor()?;
     let mut predictions = Vec::new();
-    for (_, space, architecture) in options.architectures.resolve(&space)? {
+    for (label, space, architecture) in options.architectures.resolve(&space)? {
+        let network = space.network_at(&architecture, 1, Precision::Fp32)?;
+        predictions.push((label, predictor.network(&network)?));
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    for _ in 0..options.random {
+        let architecture = space.random(&mut rng);
         let network = space.network_at(&architecture, 1, Precision::Fp32)?;
         predictions.push((architecture.to_string(), predictor.network(&network)?));
     }

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use fleetfoot_profiler::{
-    Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, UnitCampaign,
-};
+use fleetfoot_profiler::{Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, UnitCampaign};
 use fleetfoot_space::SearchSpace;
 
 use crate::cli::PlanOptions;

@@ -24,11 +24,11 @@ mod summary;
 mod tables;
 mod terminal;
 
-use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use fleetfoot_profiler::write_atomically;
 
 /// What `fleetfoot report` is asked.
 #[derive(Debug, clap::Args)]
@@ -49,29 +49,18 @@ pub fn run(options: &Options) -> Result<()> {
         eprintln!("warning: {}", terminal::printable(warning));
     }
     let json = serde_json::to_string_pretty(&summary).context("summary.json")? + "\n";
-    write_atomically(&run.join("summary.json"), &json)?;
+    write(&run.join("summary.json"), &json)?;
     // From here on the summary's text is the only source.
     let page = page::render(&json).context("the page can't be made from summary.json")?;
     let report = run.join("report.html");
-    write_atomically(&report, &page)?;
+    write(&report, &page)?;
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(terminal::table(&summary).as_bytes()).and_then(|()| stdout.flush()).context("stdout")?;
     eprintln!("{}", report.display());
     Ok(())
 }
 
-/// Writes beside the target and renames: a reader sees the old file or the new one.
-fn write_atomically(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error| {
-        // What is left of a failed write; the first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-        anyhow::anyhow!("{} can't be written: {error}", path.display())
-    })
+/// Whole or not at all.
+fn write(path: &Path, text: &str) -> Result<()> {
+    write_atomically(path, text.as_bytes()).with_context(|| format!("{} can't be written", path.display()))
 }

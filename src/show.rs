@@ -56,14 +56,27 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn show_space(out: &mut impl Write, space: &SearchSpace) -> io::Result<()> {
-    writeln!(out, "space {}: input {}, {} classes, {:.3e} architectures", space.name(), space.input(), space.classes(), space.size())?;
+    writeln!(
+        out,
+        "space {}: input {}, {} classes, {:.3e} architectures",
+        space.name(),
+        space.input(),
+        space.classes(),
+        space.size()
+    )?;
     for unit in space.front() {
         writeln!(out, "  {:<10} {} (fixed)", unit.name, unit.key)?;
     }
     for decision in space.decisions() {
         let candidates: Vec<String> = decision.candidates.iter().map(ToString::to_string).collect();
         let (c_out, stride) = (decision.c_out, decision.stride);
-        writeln!(out, "  {:<10} {} -> {c_out}, stride {stride}: {}", decision.name, decision.input, candidates.join(" "))?;
+        writeln!(
+            out,
+            "  {:<10} {} -> {c_out}, stride {stride}: {}",
+            decision.name,
+            decision.input,
+            candidates.join(" ")
+        )?;
     }
     for unit in space.back() {
         writeln!(out, "  {:<10} {} (fixed)", unit.name, unit.key)?;

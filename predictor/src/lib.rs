@@ -15,6 +15,7 @@ pub use cost::{CostError, CostMatrix};
 pub use evaluation::{Evaluation, EvaluationError};
 pub use features::{FEATURES, features};
 pub use predictor::{
-    CostModelError, Estimate, EvidenceError, PredictError, Prediction, Predictor, Source, TablePredictor, UnitCost, cost_matrix,
+    CostModelError, Estimate, EvidenceError, PredictError, Prediction, Predictor, Source, TablePredictor, UnitCost,
+    cost_matrix,
 };
 pub use regression::{Regression, RegressionError, Validation};

@@ -170,7 +170,9 @@ impl TablePredictor {
         let regression = match model {
             Some(path) => {
                 let model = Regression::read(path)?;
-                if let (Some(ours), Some(theirs)) = (table.conditions(), Conditions::from_provenance(model.provenance())) {
+                if let (Some(ours), Some(theirs)) =
+                    (table.conditions(), Conditions::from_provenance(model.provenance()))
+                {
                     ours.compatible(&theirs)
                         .map_err(|differences| EvidenceError::Conditions { model: path.to_path_buf(), differences })?;
                 }

@@ -115,9 +115,8 @@ impl Source {
                     };
                     for (x, value) in row.iter_mut().enumerate() {
                         let x = if mirror { width - 1 - x } else { x };
-                        *value = inside(x, dx, width).map_or(outside, |x| {
-                            (f32::from(plane[from * width + x]) / 255.0 - mean) / std
-                        });
+                        *value = inside(x, dx, width)
+                            .map_or(outside, |x| (f32::from(plane[from * width + x]) / 255.0 - mean) / std);
                     }
                 }
             }

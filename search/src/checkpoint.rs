@@ -73,10 +73,8 @@ impl Checkpoint {
     pub fn write(&self, path: &Path, state: &impl Serialize) -> Result<(), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
         let state = serde_json::to_string(state).map_err(|error| broken(error.to_string()))?;
-        let metadata = BTreeMap::from([
-            ("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()),
-            ("state".to_owned(), state),
-        ]);
+        let metadata =
+            BTreeMap::from([("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()), ("state".to_owned(), state)]);
         write_atomically(path, &self.tensors.to_safetensors(metadata)?).map_err(SearchError::io(path))
     }
 

@@ -98,7 +98,9 @@ pub enum DatasetError {
         folder: PathBuf,
     },
     /// Nothing was named and nothing is where it is usually installed.
-    #[error("no data set: name its folder with --data, set FASHION_MNIST, or install Debian's package dataset-fashion-mnist")]
+    #[error(
+        "no data set: name its folder with --data, set FASHION_MNIST, or install Debian's package dataset-fashion-mnist"
+    )]
     Missing,
     /// A file can't be read.
     #[error("{file}: {source}", file = file.display())]

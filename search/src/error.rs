@@ -66,7 +66,9 @@ pub enum SearchError {
     #[error(transparent)]
     Latency(#[from] LatencyError),
     /// `mul#log` has no value at or below a 80th of its reference.
-    #[error("expected latency {expected_ms} ms is at most an 80th of the reference {reference_ms} ms: the loss mul#log isn't defined there, use add#linear")]
+    #[error(
+        "expected latency {expected_ms} ms is at most an 80th of the reference {reference_ms} ms: the loss mul#log isn't defined there, use add#linear"
+    )]
     LossUndefined {
         /// The expected latency.
         expected_ms: f64,
@@ -97,7 +99,9 @@ pub enum SearchError {
     #[error("{0}")]
     Settings(String),
     /// ONNX Runtime computes something else than libtorch.
-    #[error("the exported model differs from the trained network by {difference:.2e} on image {image} (at most {limit:.0e} is permitted): the export is wrong, nothing was written")]
+    #[error(
+        "the exported model differs from the trained network by {difference:.2e} on image {image} (at most {limit:.0e} is permitted): the export is wrong, nothing was written"
+    )]
     ExportDiffers {
         /// Largest difference of an output, relative to max(1, |output|).
         difference: f64,

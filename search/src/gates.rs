@@ -1,8 +1,8 @@
 //! Architecture parameters: one logit per decision and candidate, and the paths that are drawn from them.
 
 use fleetfoot_space::{Architecture, SearchSpace};
-use rand::distr::weighted::WeightedIndex;
 use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Normal;
 

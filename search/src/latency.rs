@@ -79,7 +79,13 @@ impl FromStr for LatencyLoss {
 impl LatencyLoss {
     /// The loss of a cross entropy and an expected latency E (ms) against a reference (ms), and its derivatives by the
     /// two.
-    pub fn apply(self, ce: f64, expected_ms: f64, reference_ms: f64, lambda: f64) -> Result<(f64, f64, f64), SearchError> {
+    pub fn apply(
+        self,
+        ce: f64,
+        expected_ms: f64,
+        reference_ms: f64,
+        lambda: f64,
+    ) -> Result<(f64, f64, f64), SearchError> {
         match self {
             Self::AddLinear => {
                 let loss = ce + lambda * (expected_ms - reference_ms) / reference_ms;
@@ -123,7 +129,8 @@ impl Constraint {
 pub fn parse_latency(text: &str) -> Result<Latency, SearchError> {
     let bad = || SearchError::LatencyText(text.to_owned());
     let units = [("ms", 1.0), ("us", 1e-3), ("µs", 1e-3), ("s", 1e3)];
-    let (number, scale) = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale))).ok_or_else(bad)?;
+    let (number, scale) =
+        units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale))).ok_or_else(bad)?;
     let number: f64 = number.trim().parse().map_err(|_| bad())?;
     let latency = Latency::from_ms(number * scale)?;
     if latency > Latency::ZERO { Ok(latency) } else { Err(bad()) }

@@ -5,6 +5,7 @@
 //! the gates against a device's [`CostMatrix`](fleetfoot_predictor::CostMatrix). A [`Training`] trains what was found
 //! from scratch; [`to_onnx`] and [`compare`] export it and check the export.
 
+mod allocator;
 mod batches;
 mod checkpoint;
 mod dataset;
@@ -19,6 +20,7 @@ mod search;
 mod supernet;
 mod train;
 
+pub use allocator::keep_memory;
 pub use batches::{Augmentation, Batch, Epoch, Source};
 pub use checkpoint::{Checkpoint, RngState};
 pub use dataset::{Dataset, DatasetError, Form, Images, channel_statistics};

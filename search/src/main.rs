@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     if let Some(status) = restart_for_openmp() {
         return status;
     }
+    fleetfoot_search::keep_memory();
     let done = match &Cli::parse().command {
         Commands::Search(options) => commands::search::run(options),
         Commands::Train(options) => commands::train::run(options),

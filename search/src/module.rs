@@ -132,7 +132,8 @@ impl Module {
         match node.layer {
             Layer::Conv { kernel, stride, groups, .. } => {
                 let (stride, padding) = (stride as i64, (kernel / 2) as i64);
-                let y = x.f_conv2d(value(0), None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups as i64)?;
+                let y =
+                    x.f_conv2d(value(0), None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups as i64)?;
                 // With one input channel both orders are the same to libtorch, which then chooses NCHW for the output
                 // and for everything behind it.
                 if self.layout == Layout::ChannelsLast && y.stride()[1] != 1 { self.layout.arrange(&y) } else { Ok(y) }

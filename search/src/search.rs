@@ -312,7 +312,8 @@ impl Search {
                 gradients.push((0.0, 0.0));
                 continue;
             };
-            let other = no_grad(|| self.supernet.candidate(decision, pair.other, &trace.inputs[decision], Mode::Probe))?;
+            let other =
+                no_grad(|| self.supernet.candidate(decision, pair.other, &trace.inputs[decision], Mode::Probe))?;
             let gate = |output: &Tensor| output.f_detach()?.f_mul(&slopes[decision])?.f_sum(None)?.f_double_value(&[]);
             let (g, h) = (gate(&trace.outputs[decision])?, gate(&other)?);
             // sum_j g_j q_j (delta_ij - q_i) for two: q_a q_b (g_a - g_b), and its negative.
@@ -401,7 +402,9 @@ impl Search {
         let broken = |what: &str| SearchError::Checkpoint { path: path.clone(), what: what.to_owned() };
         let (checkpoint, state) = Checkpoint::read::<State>(&path)?;
         if state.settings != self.settings || state.space != self.space.name() || state.costs != self.costs {
-            return Err(broken("it belongs to other settings, another space or another table: use the same, or start anew with --force"));
+            return Err(broken(
+                "it belongs to other settings, another space or another table: use the same, or start anew with --force",
+            ));
         }
         for (name, module) in self.supernet.modules_mut() {
             checkpoint.restore(&name, module)?;

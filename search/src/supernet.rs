@@ -95,6 +95,11 @@ impl Supernet {
         }
     }
 
+    /// Logits (N x classes) of what the last decision puts out.
+    pub fn head(&self, x: &Tensor, mode: Mode) -> Result<Tensor, SearchError> {
+        Ok(self.back.forward(x, mode)?)
+    }
+
     /// The modules on a path.
     fn active_mut(&mut self, path: &Path) -> impl Iterator<Item = &mut Module> {
         let chosen = self.decisions.iter_mut().zip(&path.0).filter_map(|(row, &choice)| row[choice].as_mut());

@@ -94,7 +94,8 @@ pub fn check_images(space: &SearchSpace, dataset: &Dataset) -> Result<(), Search
     for images in [&dataset.train, &dataset.test] {
         let found = (images.channels, images.height, images.width, images.classes);
         if found != wanted {
-            let say = |(c, h, w, classes): (usize, usize, usize, usize)| format!("{c} x {h} x {w} of {classes} classes");
+            let say =
+                |(c, h, w, classes): (usize, usize, usize, usize)| format!("{c} x {h} x {w} of {classes} classes");
             let (found, wanted) = (say(found), say(wanted));
             return Err(SearchError::Images { found, space: space.name().to_owned(), wanted });
         }

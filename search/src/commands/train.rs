@@ -99,7 +99,10 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Done => {
             let record = read(folder)?;
             if record.recipe != recipe || record.architecture != architecture.to_string() {
-                bail!("{} is of another recipe or architecture: use the same, or start anew with --force", folder.join(RECORD).display());
+                bail!(
+                    "{} is of another recipe or architecture: use the same, or start anew with --force",
+                    folder.join(RECORD).display()
+                );
             }
             eprintln!("{} is there already", folder.join(RECORD).display());
             return Ok(());

@@ -27,10 +27,13 @@ pub(super) fn load(folder: &Path, size: (usize, usize, usize)) -> Result<(Images
     Ok((split(&train, &classes, size)?, split(&test, &classes, size)?))
 }
 
-fn split(folder: &Path, classes: &[String], (channels, height, width): (usize, usize, usize)) -> Result<Images, DatasetError> {
+fn split(
+    folder: &Path,
+    classes: &[String],
+    (channels, height, width): (usize, usize, usize),
+) -> Result<Images, DatasetError> {
     let classes_count = classes.len();
-    let mut images =
-        Images { channels, height, width, classes: classes_count, pixels: Vec::new(), labels: Vec::new() };
+    let mut images = Images { channels, height, width, classes: classes_count, pixels: Vec::new(), labels: Vec::new() };
     for (label, class) in classes.iter().enumerate() {
         let folder = folder.join(class);
         if !folder.is_dir() {

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# From nothing to a network that was searched for this very CPU: every step is a command of fleetfoot.
+# A run that was stopped goes on where it was; RUN names another folder for the results.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH="${CARGO_TARGET_DIR:-$PWD/target}/release:$PATH"
+RUN=${RUN:-runs/demo}
+SPACE=fashion-28
+mkdir -p "$RUN"
+say() { printf '\n== %s\n' "$*" >&2; }
+
+say "1. Profile: what does each block cost on this CPU?"
+fleetfoot profile --space $SPACE --device local-cpu --seed 0 -o "$RUN/table.csv" --resume
+
+say "2. Fit: a regression for blocks that were never measured"
+fleetfoot fit --table "$RUN/table.csv" -o "$RUN/model.json" --force
+
+say "3. Evaluate: predictions against 30 random networks, measured now"
+[ -e "$RUN/evaluate.json" ] ||
+  fleetfoot evaluate --table "$RUN/table.csv" --space $SPACE --device local-cpu --networks 30 --seed 1 -o "$RUN/evaluate.json" >&2
+
+say "4. Search: a network with 55 % of the latency of MobileNetV2's block everywhere (k3e6)"
+TARGET=$(fleetfoot predict --table "$RUN/table.csv" --space $SPACE k3e6 | awk -F, 'NR == 2 { printf "%.4fms", 0.55 * $2 }')
+FOUND=$(fleetfoot search --space $SPACE --table "$RUN/table.csv" --target "$TARGET" --seed 0 -o "$RUN/search" --resume \
+  --train-images 24000 --validation-images 8000 --warmup-epochs 3 --search-epochs 6 --batch 64 --weight-steps 2 --alpha-lr 0.02)
+
+say "5. Train from scratch, all by one recipe: the found network, the baseline, the shallowest network"
+train() { # ROLE ARCHITECTURE
+  fleetfoot train --space $SPACE "$2" -o "$RUN/train/$1" --resume --epochs 4 --batch 64 --lr 0.1 --shift 1 --seed 0 --threads 1
+  fleetfoot export "$RUN/train/$1"
+}
+train baseline k3e6 2> "$RUN/baseline.log" & # one thread each on two cores is faster than two threads after each other
+train found "$FOUND"
+train shallowest shallowest
+wait $! || { cat "$RUN/baseline.log" >&2; exit 1; }
+tail -n 2 "$RUN/baseline.log" >&2
+
+say "6. Measure the exported models, interleaved, and report"
+fleetfoot measure --device local-cpu --onnx "$RUN"/train/*/model.onnx -o "$RUN/measured.csv" --force
+fleetfoot predict --table "$RUN/table.csv" --space $SPACE "$FOUND" k3e6 shallowest > "$RUN/predicted.csv"
+fleetfoot report "$RUN"

@@ -1,0 +1,164 @@
+//! A run that was stopped and gone on with is the run that was never stopped.
+
+use std::sync::atomic::AtomicBool;
+
+use fleetfoot_predictor::CostMatrix;
+use fleetfoot_search::{
+    Constraint, Dataset, Images, LatencyLoss, Recipe, Search, SearchError, SearchSettings, Training,
+};
+use fleetfoot_space::SearchSpace;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+fn space() -> SearchSpace {
+    let text = r#"
+        name = "tiny"
+        classes = 3
+        input = { channels = 1, height = 10, width = 10 }
+        candidates = ["k3e2", "k5e1", "zero"]
+        stem = { channels = 8 }
+        first_block = { channels = 8 }
+        stages = [{ channels = 8, depth = 2, stride = 1 }]
+        head = { channels = 16 }
+    "#;
+    SearchSpace::from_toml(text, "tiny").unwrap()
+}
+
+fn dataset() -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut set = |n: usize| Images {
+        channels: 1,
+        height: 10,
+        width: 10,
+        classes: 3,
+        pixels: (0..n * 100).map(|_| rng.random()).collect(),
+        labels: (0..n).map(|i| (i % 3) as u8).collect(),
+    };
+    Dataset { name: "noise".into(), train: set(90), test: set(30) }
+}
+
+fn settings() -> SearchSettings {
+    SearchSettings {
+        warmup_epochs: 2,
+        search_epochs: 3,
+        batch: 8,
+        train_images: 50,
+        validation_images: 30,
+        warmup_lr: 0.05,
+        search_lr: 0.025,
+        alpha_lr: 0.02,
+        weight_steps: 2,
+        loss: LatencyLoss::AddLinear,
+        constraint: Constraint { lambda: 0.1, rate: 0.1 },
+        target_ms: 2.0,
+        smoothing: 0.1,
+        shift: 1,
+        flip: true,
+        seed: 4,
+        channels_last: true,
+    }
+}
+
+fn search() -> Search {
+    let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.7, 0.0]; 2]).unwrap();
+    Search::new(&space(), costs, &dataset(), settings()).unwrap()
+}
+
+#[test]
+fn a_search_resumed_anywhere_ends_in_the_same_state() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let mut whole = search();
+    let found = whole.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    let expected = whole.hash().unwrap();
+    // Six steps an epoch: in the warm-up, at its end, between gate steps, in mid-epoch, at the last step.
+    for stop_after in [3, 12, 13, 20, 29] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = search();
+        (0..stop_after).for_each(|_| first.advance(folder.path()).unwrap());
+        first.save(folder.path()).unwrap();
+        drop(first);
+        let mut second = search();
+        second.restore(folder.path()).unwrap();
+        assert_eq!(second.step(), stop_after);
+        let again = second.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+        assert_eq!(second.hash().unwrap(), expected, "stopped after {stop_after}");
+        assert_eq!(again, found);
+    }
+}
+
+#[test]
+fn a_stop_saves_the_state_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = search().run(folder.path(), &AtomicBool::new(true), &mut |_, _| {}).unwrap_err();
+    assert!(matches!(error, SearchError::Interrupted { .. }) && error.to_string().contains("--resume"));
+    let mut resumed = search();
+    resumed.restore(folder.path()).unwrap();
+    assert_eq!(resumed.step(), 1);
+}
+
+#[test]
+fn equal_seeds_give_equal_searches_and_other_seeds_others() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let hash = |seed: u64| {
+        let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.7, 0.0]; 2]).unwrap();
+        let mut search = Search::new(&space(), costs, &dataset(), SearchSettings { seed, ..settings() }).unwrap();
+        (0..8).for_each(|_| search.advance(folder.path()).unwrap());
+        search.hash().unwrap()
+    };
+    assert_eq!(hash(1), hash(1));
+    assert_ne!(hash(1), hash(2));
+}
+
+fn recipe() -> Recipe {
+    Recipe {
+        epochs: 3,
+        rise_epochs: 1.0,
+        batch: 8,
+        train_images: 80,
+        lr: 0.05,
+        smoothing: 0.1,
+        shift: 1,
+        flip: true,
+        seed: 2,
+        channels_last: true,
+    }
+}
+
+#[test]
+fn a_training_resumed_in_mid_epoch_ends_in_the_same_state() {
+    tch::set_num_threads(1);
+    let space = space();
+    let training = || Training::new(&space, &space.parse_architecture("02").unwrap(), &dataset(), recipe()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut whole = training();
+    whole.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    let mut first = training();
+    (0..14).for_each(|_| drop(first.advance(folder.path()).unwrap()));
+    first.save(folder.path()).unwrap();
+    let mut second = training();
+    second.restore(folder.path()).unwrap();
+    second.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    assert_eq!(second.hash().unwrap(), whole.hash().unwrap());
+    assert_eq!(second.evaluate().unwrap(), whole.evaluate().unwrap());
+}
+
+#[test]
+fn checkpoints_of_another_run_and_broken_ones_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut one = search();
+    one.advance(folder.path()).unwrap();
+    one.save(folder.path()).unwrap();
+    let costs = CostMatrix::new(9.0, vec![vec![1.0, 0.7, 0.0]; 2]).unwrap();
+    let settings = SearchSettings { target_ms: 10.0, ..settings() };
+    let mut other = Search::new(&space(), costs, &dataset(), settings).unwrap();
+    assert!(other.restore(folder.path()).unwrap_err().to_string().contains("--force"));
+    let path = Search::checkpoint_path(folder.path());
+    let bytes = std::fs::read(&path).unwrap();
+    for cut in [0, 5, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..cut]).unwrap();
+        let error = search().restore(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("checkpoint.safetensors"), "{error}");
+    }
+}

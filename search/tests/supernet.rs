@@ -1,0 +1,280 @@
+//! What the supernet computes, and what a step leaves alone.
+
+use fleetfoot_predictor::CostMatrix;
+use fleetfoot_search::{
+    Augmentation, Constraint, Dataset, Gates, Images, LatencyLoss, Layout, Mode, Module, Path, Search, SearchSettings,
+    Sgd, Supernet, cross_entropy,
+};
+use fleetfoot_space::{SearchSpace, Weights};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// A space that is small enough for exact comparisons.
+const TINY: &str = r#"
+name = "tiny"
+classes = 4
+input = { channels = 1, height = 12, width = 12 }
+candidates = ["k3e2", "k5e1", "k3e3", "zero"]
+stem = { channels = 8 }
+first_block = { channels = 8 }
+stages = [{ channels = 8, depth = 2, stride = 1 }, { channels = 12, depth = 2, stride = 2 }]
+head = { channels = 16 }
+"#;
+
+fn tiny() -> SearchSpace {
+    SearchSpace::from_toml(TINY, "tiny").unwrap()
+}
+
+fn images(n: i64, seed: i64) -> (Tensor, Tensor) {
+    tch::manual_seed(seed);
+    let images = Tensor::randn([n, 1, 12, 12], (Kind::Float, Device::Cpu));
+    (images, Tensor::randint(4, [n], (Kind::Int64, Device::Cpu)))
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn a_path_computes_exactly_the_network_that_it_derives() {
+    let space = tiny();
+    let supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (x, _) = images(6, 1);
+    for _ in 0..8 {
+        let architecture = space.random(&mut rng);
+        let path = Path(architecture.choices().collect());
+        let weights = supernet.derive(&path).unwrap();
+        let derived = Module::new(space.network(&architecture).unwrap(), &weights, Layout::ChannelsLast).unwrap();
+        for mode in [Mode::Probe, Mode::Eval] {
+            let ours = no_grad(|| supernet.forward(&path, &x, mode)).unwrap();
+            let theirs = no_grad(|| derived.forward(&x, mode)).unwrap();
+            assert_eq!(largest_difference(&ours, &theirs), 0.0, "{architecture} {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn gates_that_are_certain_draw_one_path_only() {
+    let mut alpha = vec![vec![0.0, 0.0, 0.0, 0.0]; 4];
+    alpha[2].pop();
+    for (row, choice) in alpha.iter_mut().zip([1, 3, 0, 2]) {
+        row[choice] = 1e3;
+    }
+    let gates = Gates::from_logits(alpha);
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    for _ in 0..100 {
+        assert_eq!(gates.sample_path(&mut rng), Path(vec![1, 3, 0, 2]));
+    }
+    assert_eq!(gates.most_probable().unwrap().to_string(), "1302");
+}
+
+/// Values, momentum and whether a gradient is defined, of every parameter, by name.
+fn snapshot(supernet: &Supernet) -> Vec<(String, Vec<f32>, Option<Vec<f32>>, bool)> {
+    let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor.detach().contiguous().reshape([-1])).unwrap();
+    let modules = supernet.modules();
+    modules
+        .flat_map(|(module, parameters)| {
+            let of = parameters.parameters().iter();
+            of.map(move |p| {
+                let name = format!("{module}/{}", p.name);
+                (name, values(&p.value), p.momentum.as_ref().map(values), p.value.grad().defined())
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn a_weight_step_leaves_inactive_candidates_untouched() {
+    let space = tiny();
+    let mut supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
+    let step = |supernet: &mut Supernet, path: &Path, seed: i64| {
+        let (x, labels) = images(16, seed);
+        let loss = cross_entropy(&supernet.forward(path, &x, Mode::Train).unwrap(), &labels, 0.1).unwrap();
+        let mut parameters = supernet.trainable_mut(path);
+        let values: Vec<&Tensor> = parameters.iter().map(|p| &p.value).collect();
+        let gradients = Tensor::run_backward(&[&loss], &values, false, false);
+        Sgd::default().step(&mut parameters, &gradients, 0.05).unwrap();
+    };
+    // A step on another path first: what is inactive later has momentum and moved statistics by then.
+    step(&mut supernet, &Path(vec![0, 1, 0, 3]), 1);
+    let before = snapshot(&supernet);
+    let path = Path(vec![1, 1, 2, 0]);
+    step(&mut supernet, &path, 2);
+    let after = snapshot(&supernet);
+    let active = |name: &str| {
+        let on_path =
+            |(decision, choice): (usize, &usize)| name.starts_with(&format!("decision{decision}.candidate{choice}/"));
+        name.starts_with("front/") || name.starts_with("back/") || path.0.iter().enumerate().any(on_path)
+    };
+    let (mut moved, mut still) = (0, 0);
+    for (old, new) in before.iter().zip(&after) {
+        assert!(!new.3, "{} has a gradient left over", new.0);
+        if active(&new.0) {
+            assert_ne!(old.1, new.1, "{} is active and didn't move", new.0);
+            moved += 1;
+        } else {
+            assert_eq!((&old.1, &old.2), (&new.1, &new.2), "{} is inactive and moved", new.0);
+            still += 1;
+        }
+    }
+    assert!(moved > 20 && still > 40, "{moved} {still}");
+}
+
+#[test]
+fn a_gate_step_changes_gates_only() {
+    let dataset = noise(64);
+    let mut search = Search::new(&tiny(), costs(), &dataset, settings()).unwrap();
+    let (x, labels) = images(16, 9);
+    let batch = fleetfoot_search::Batch { images: x, labels };
+    let before = snapshot(search.supernet());
+    let gates = search.gates().clone();
+    search.gate_step(&batch).unwrap();
+    let same = before.iter().zip(&snapshot(search.supernet())).all(|(old, new)| (&old.1, &old.2) == (&new.1, &new.2));
+    assert!(same, "weights, statistics or momentum moved in a gate step");
+    assert_ne!(gates.logits(), search.gates().logits());
+    let mass = |gates: &Gates| gates.probabilities().iter().map(|row| row.iter().sum::<f64>()).collect::<Vec<_>>();
+    mass(search.gates()).iter().for_each(|sum| assert!((sum - 1.0).abs() < 1e-9));
+}
+
+/// The loss of a network whose one mixed decision is `q o_a + (1 - q) o_b`, by finite differences of the gate values.
+#[test]
+fn gate_gradients_are_the_derivatives_of_the_loss_by_the_gates() {
+    let space = tiny();
+    let supernet = Supernet::new(&space, 3, Layout::Nchw).unwrap();
+    let (x, labels) = images(16, 4);
+    let path = Path(vec![0, 3, 2, 1]);
+    let trace = supernet.trace(&path, &x).unwrap();
+    let ce = cross_entropy(&trace.logits, &labels, 0.0).unwrap();
+    let slopes = Tensor::run_backward(&[&ce], &trace.outputs, false, false);
+    for (decision, other) in [(0, 2), (1, 0), (2, 1), (3, 3)] {
+        let own = trace.outputs[decision].detach();
+        let rival = no_grad(|| supernet.candidate(decision, other, &trace.inputs[decision], Mode::Probe)).unwrap();
+        let loss = |on_own: f64, on_rival: f64| {
+            no_grad(|| {
+                let mut y = &own * on_own + &rival * on_rival;
+                for behind in decision + 1..4 {
+                    y = supernet.candidate(behind, path.0[behind], &y, Mode::Probe).unwrap();
+                }
+                let logits = supernet.head(&y, Mode::Probe).unwrap();
+                cross_entropy(&logits, &labels, 0.0).unwrap().double_value(&[])
+            })
+        };
+        let h = 1e-2;
+        for (output, plus, minus) in
+            [(&own, loss(1.0 + h, 0.0), loss(1.0 - h, 0.0)), (&rival, loss(1.0, h), loss(1.0, -h))]
+        {
+            let gradient = (output * &slopes[decision]).sum(Kind::Double).double_value(&[]);
+            let difference = (plus - minus) / (2.0 * h);
+            assert!((gradient - difference).abs() < 1e-2 * difference.abs().max(0.1), "{gradient} {difference}");
+        }
+    }
+}
+
+#[test]
+fn latency_pulls_the_gates_towards_the_cheap_candidate() {
+    let dataset = noise(64);
+    let settings = SearchSettings { constraint: Constraint { lambda: 50.0, rate: 0.0 }, alpha_lr: 0.05, ..settings() };
+    let mut search = Search::new(&tiny(), costs(), &dataset, settings).unwrap();
+    let (x, labels) = images(16, 9);
+    for _ in 0..60 {
+        let batch = fleetfoot_search::Batch { images: x.shallow_clone(), labels: labels.shallow_clone() };
+        search.gate_step(&batch).unwrap();
+    }
+    assert_eq!(search.found().unwrap().architecture.to_string(), "3303");
+}
+
+#[test]
+fn folding_batch_normalisation_changes_nothing_but_rounding() {
+    // The ONNX writer folds; the module doesn't. Both on weights away from the identity, on every preset. The
+    // comparison through ONNX Runtime itself is in export.rs.
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let network = space.network(&space.random(&mut rng)).unwrap();
+    let weights = Weights::random(&network, 1);
+    let module = Module::new(network.clone(), &weights, Layout::ChannelsLast).unwrap();
+    let plain = Module::new(network, &weights, Layout::Nchw).unwrap();
+    let x = Tensor::randn([2, 1, 28, 28], (Kind::Float, Device::Cpu));
+    let (a, b) = no_grad(|| (module.forward(&x, Mode::Eval).unwrap(), plain.forward(&x, Mode::Eval).unwrap()));
+    assert!(largest_difference(&a, &b) < 1e-4 * b.abs().max().double_value(&[]).max(1.0));
+}
+
+fn costs() -> CostMatrix {
+    let full = vec![2.0, 1.5, 3.0, 0.0];
+    CostMatrix::new(1.0, vec![full.clone(), full.clone(), vec![2.0, 2.5, 3.0], full]).unwrap()
+}
+
+fn noise(n: usize) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut set = |n: usize| Images {
+        channels: 1,
+        height: 12,
+        width: 12,
+        classes: 4,
+        pixels: (0..n * 144).map(|_| rng.random()).collect(),
+        labels: (0..n).map(|i| (i % 4) as u8).collect(),
+    };
+    Dataset { name: "noise".into(), train: set(n), test: set(16) }
+}
+
+fn settings() -> SearchSettings {
+    SearchSettings {
+        warmup_epochs: 1,
+        search_epochs: 1,
+        batch: 8,
+        train_images: 40,
+        validation_images: 24,
+        warmup_lr: 0.05,
+        search_lr: 0.025,
+        alpha_lr: 0.01,
+        weight_steps: 1,
+        loss: LatencyLoss::AddLinear,
+        constraint: Constraint { lambda: 0.1, rate: 0.05 },
+        target_ms: 7.0,
+        smoothing: 0.1,
+        shift: 1,
+        flip: true,
+        seed: 11,
+        channels_last: true,
+    }
+}
+
+#[test]
+fn a_target_that_the_space_cannot_meet_is_refused_at_once() {
+    for target_ms in [0.5, 100.0] {
+        let error = Search::new(&tiny(), costs(), &noise(64), SearchSettings { target_ms, ..settings() }).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("fastest network takes 3.0000 ms") && text.contains("slowest 13.0000 ms"), "{text}");
+    }
+}
+
+#[test]
+fn images_that_the_space_does_not_take_are_refused() {
+    let space = SearchSpace::load("cifar-32").unwrap();
+    let costs = CostMatrix::new(1.0, vec![vec![1.0; 7]; 21]).unwrap();
+    let error = Search::new(&space, costs, &noise(64), settings()).unwrap_err().to_string();
+    assert!(error.contains("1 x 12 x 12") && error.contains("3 x 32 x 32"), "{error}");
+}
+
+#[test]
+fn augmentation_shifts_and_mirrors_but_keeps_labels() {
+    let dataset = noise(32);
+    let source = fleetfoot_search::Source {
+        images: std::sync::Arc::new(dataset.train),
+        indices: std::sync::Arc::new((0..32).collect()),
+        statistics: vec![(0.0, 1.0)],
+        layout: Layout::Nchw,
+    };
+    let collect = |augmentation: Augmentation, first: usize| -> Vec<(Vec<f32>, Vec<i64>)> {
+        let batches = source.epoch(1, 0, first, 8, augmentation).map(Result::unwrap);
+        let values = |t: &Tensor| Vec::<f32>::try_from(t.reshape([-1])).unwrap();
+        batches.map(|b| (values(&b.images), Vec::<i64>::try_from(&b.labels).unwrap())).collect()
+    };
+    let plain = collect(Augmentation::NONE, 0);
+    let shaken = collect(Augmentation { shift: 2, flip: true }, 0);
+    assert_eq!(plain.len(), 4);
+    assert!(plain.iter().zip(&shaken).all(|(a, b)| a.1 == b.1 && a.0 != b.0));
+    // An epoch can be taken up in its middle.
+    assert_eq!(collect(Augmentation { shift: 2, flip: true }, 2), shaken[2..]);
+}

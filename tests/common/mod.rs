@@ -1,0 +1,99 @@
+//! What the end-to-end tests share: the real programs, scratch folders, tables read back.
+
+#![allow(dead_code)] // Every test program uses its own share.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
+
+/// ONNX Runtime of this checkout, for agents that lie outside of it; `None` where the environment says which, or where
+/// agents find it by themselves.
+pub fn own_runtime() -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("native/onnxruntime/lib/libonnxruntime.so.1.31.1");
+    (std::env::var_os("ORT_DYLIB_PATH").is_none() && own.exists()).then_some(own)
+}
+
+/// The real `fleetfoot`, with a runtime in reach.
+pub fn fleetfoot(arguments: &[&str]) -> Command {
+    Command::from_std(fleetfoot_process(arguments))
+}
+
+/// The same, for tests that signal the process.
+pub fn fleetfoot_process(arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(cargo_bin("fleetfoot"));
+    command.args(arguments);
+    if let Some(library) = own_runtime() {
+        command.env("ORT_DYLIB_PATH", library);
+    }
+    command
+}
+
+/// What a program that ended said on standard error.
+pub fn stderr(assert: &assert_cmd::assert::Assert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).expect("messages are UTF-8")
+}
+
+/// What a program that ended wrote to standard output.
+pub fn stdout(assert: &assert_cmd::assert::Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).expect("output is UTF-8")
+}
+
+/// Fails as a tool should: the exit status, nothing on standard output, one line on standard error, no panic. Returns
+/// the line.
+#[track_caller]
+pub fn fails_in_one_line(mut command: Command) -> String {
+    let assert = command.assert();
+    let (message, output) = (stderr(&assert), stdout(&assert));
+    assert_eq!(assert.get_output().status.code(), Some(1), "exit status; it said: {message}");
+    assert_eq!(output, "", "standard output of a failure");
+    assert!(!message.contains("panicked") && !message.contains("RUST_BACKTRACE"), "a panic: {message}");
+    assert_eq!(message.lines().count(), 1, "one line wanted: {message}");
+    assert!(message.starts_with("fleetfoot: "), "who speaks: {message}");
+    message
+}
+
+/// A latency table or a file of measurements, as any reader of CSV sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Csv {
+    pub provenance: BTreeMap<String, String>,
+    pub header: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Csv {
+    pub fn read(path: &Path) -> Self {
+        Self::parse(&fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+    }
+
+    pub fn parse(text: &str) -> Self {
+        let heads = text.lines().map_while(|line| line.strip_prefix("# "));
+        let pairs = heads.filter_map(|line| line.split_once(": "));
+        let provenance = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
+        let fields = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
+        let header = fields(reader.headers().unwrap());
+        let rows = reader.records().map(|record| fields(&record.unwrap())).collect();
+        Self { provenance, header, rows }
+    }
+
+    /// A column as numbers.
+    pub fn numbers(&self, column: &str) -> Vec<f64> {
+        let index = self.header.iter().position(|name| name == column);
+        let index = index.unwrap_or_else(|| panic!("no column {column} in {:?}", self.header));
+        self.rows.iter().map(|row| row[index].parse().unwrap()).collect()
+    }
+
+    /// The columns with these names, as texts.
+    pub fn texts(&self, column: &str) -> Vec<&str> {
+        let index = self.header.iter().position(|name| name == column).unwrap();
+        self.rows.iter().map(|row| row[index].as_str()).collect()
+    }
+}
+
+/// A path as the text that an argument is.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are UTF-8")
+}

@@ -1,0 +1,359 @@
+//! `fleetfoot profile` and `fleetfoot measure`: what was measured is whole, and is never lost.
+
+mod common;
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, own_runtime, stderr, stdout, text};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Units of fashion-28 and what is measured besides them: the empty graph and two probes on each of four shapes.
+const UNITS: usize = 45;
+const SUBJECTS: usize = UNITS + 1 + 2 * 4;
+const SHORT: [&str; 6] = ["--min-rounds", "6", "--max-rounds", "6", "--visit", "1"];
+
+/// `profile` of fashion-28 into a file, with further options.
+fn profile<'a>(device: &'a str, table: &'a Path, options: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["profile", "--space", "fashion-28", "--device", device, "-o", text(table)];
+    arguments.extend(options);
+    arguments
+}
+
+fn with<'a>(options: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [options, more].concat()
+}
+
+fn journal_of(table: &Path) -> PathBuf {
+    table.with_extension("csv.journal")
+}
+
+/// Round and subject of every visit that a journal holds, in order.
+fn visits(journal: &Path) -> Vec<(u64, u64)> {
+    let text = fs::read_to_string(journal).unwrap();
+    let visit = |line: &str| {
+        let visit: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        (visit["round"].as_u64().unwrap(), visit["subject"].as_u64().unwrap())
+    };
+    text.lines().skip(1).map(visit).collect()
+}
+
+#[track_caller]
+fn assert_every_visit_stands_once(journal: &Path, rounds: u64) {
+    let visits = visits(journal);
+    let distinct: HashSet<_> = visits.iter().copied().collect();
+    assert_eq!(distinct.len(), visits.len(), "a visit stands twice in {}", journal.display());
+    let want = (0..=rounds).flat_map(|round| (0..SUBJECTS as u64).map(move |subject| (round, subject)));
+    assert_eq!(distinct, want.collect::<HashSet<_>>(), "rounds and subjects of {}", journal.display());
+}
+
+#[track_caller]
+fn assert_complete(table: &Csv) {
+    assert_eq!(table.rows.len(), UNITS);
+    assert_eq!(table.provenance["rows"], UNITS.to_string());
+    let [low, latency, high] = ["low_ms", "latency_ms", "high_ms"].map(|column| table.numbers(column));
+    for ((low, latency), high) in low.iter().zip(&latency).zip(&high) {
+        assert!(0.0 <= *low && low <= latency && latency <= high, "{low} <= {latency} <= {high}");
+    }
+}
+
+#[test]
+fn a_profile_is_a_whole_table_with_its_provenance_and_its_journal() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("T.csv");
+    let done = fleetfoot(&profile("local-cpu", &path, &SHORT)).assert().success();
+    assert_eq!(stdout(&done), "", "standard output is for data");
+    let table = Csv::read(&path);
+    assert_complete(&table);
+    for (name, value) in [("device", "local-cpu"), ("context", "cold"), ("threads", "1"), ("statistic", "median")] {
+        assert_eq!(table.provenance[name], value, "{name}");
+    }
+    assert_eq!(table.provenance["space"], "fashion-28");
+    assert_eq!(table.provenance["seed"], "0");
+    assert!(table.provenance["runtime"].starts_with("ONNX Runtime 1."));
+    assert!(!table.provenance["cpu"].is_empty());
+    assert!(table.provenance["cores"].parse::<usize>().is_ok());
+    assert!(table.provenance["empty_graph_ms"].parse::<f64>().unwrap() > 0.0);
+    assert_every_visit_stands_once(&journal_of(&path), 6);
+}
+
+#[test]
+fn a_table_is_neither_overwritten_unasked_nor_changed_by_resuming() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("T.csv");
+    fleetfoot(&profile("local-cpu", &path, &SHORT)).assert().success();
+    let first = Csv::read(&path);
+
+    let refusal = fails_in_one_line(fleetfoot(&profile("local-cpu", &path, &SHORT)));
+    assert!(refusal.contains("--resume") && refusal.contains("--force"), "{refusal}");
+    assert_eq!(Csv::read(&path), first);
+
+    fleetfoot(&profile("local-cpu", &path, &with(&SHORT, &["--resume"]))).assert().success();
+    assert_eq!(Csv::read(&path).rows, first.rows);
+
+    let anew = with(&SHORT, &["--force", "--seed", "7"]);
+    fleetfoot(&profile("local-cpu", &path, &anew)).assert().success();
+    let second = Csv::read(&path);
+    assert_complete(&second);
+    assert_eq!(second.provenance["seed"], "7");
+    assert_ne!(second.rows, first.rows, "measured anew");
+    assert_every_visit_stands_once(&journal_of(&path), 6);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("deeper/T.csv");
+    let done = fleetfoot(&profile("local-cpu", &path, &["--dry-run"])).assert().success();
+    assert!(stderr(&done).contains("45 units"), "{}", stderr(&done));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Waits until a file holds this many bytes, or the process has ended.
+fn wait_for(process: &mut Child, journal: &Path, bytes: u64) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while fs::metadata(journal).map_or(0, |data| data.len()) < bytes && process.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "{} doesn't grow to {bytes} bytes", journal.display());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Agents that a process has started: their process numbers.
+fn agents_of(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter(|&number| is_agent(number) && parent_of(number) == Some(parent)).collect()
+}
+
+fn parent_of(number: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// A zombie has no command line: it no longer counts.
+fn is_agent(number: u32) -> bool {
+    fs::read(format!("/proc/{number}/cmdline"))
+        .is_ok_and(|line| String::from_utf8_lossy(&line).contains("fleetfoot-agent"))
+}
+
+#[track_caller]
+fn assert_gone(agents: &[u32]) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while agents.iter().any(|&agent| is_agent(agent)) {
+        assert!(Instant::now() < deadline, "agents {agents:?} stay behind");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Starts a profile, kills it where its journal has so many bytes, and again, then lets it end. Whether all kills came
+/// before the end isn't asserted: what is asserted holds either way.
+fn killed_and_resumed(device: &str, options: &[&str], kills: &[u64], rounds: u64) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("T.csv");
+    let options = with(options, &["--resume"]);
+    for &bytes in kills {
+        let mut command = fleetfoot_process(&profile(device, &path, &options));
+        let mut process = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for(&mut process, &journal_of(&path), bytes);
+        let agents = agents_of(process.id());
+        let _ = process.kill();
+        process.wait().unwrap();
+        assert_gone(&agents);
+    }
+    fleetfoot(&profile(device, &path, &options)).assert().success();
+    assert_every_visit_stands_once(&journal_of(&path), rounds);
+    assert_complete(&Csv::read(&path));
+}
+
+#[test]
+fn a_killed_simulation_goes_on_with_every_visit_once() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for _ in 0..3 {
+        let mut kills: Vec<u64> = (0..4).map(|_| rng.random_range(0..1_400_000)).collect();
+        kills.sort_unstable();
+        killed_and_resumed("mock", &["--min-rounds", "30", "--max-rounds", "30"], &kills, 30);
+    }
+}
+
+#[test]
+fn a_killed_measurement_goes_on_with_every_visit_once() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let mut kills: Vec<u64> = (0..4).map(|_| rng.random_range(0..150_000)).collect();
+    kills.sort_unstable();
+    killed_and_resumed("local-cpu", &SHORT, &kills, 6);
+}
+
+/// A finished simulation: its table's path and its journal's bytes.
+fn simulated(folder: &TempDir) -> (PathBuf, Vec<u8>) {
+    let path = folder.path().join("whole.csv");
+    fleetfoot(&profile("mock", &path, &SHORT)).assert().success();
+    let journal = fs::read(journal_of(&path)).unwrap();
+    (path, journal)
+}
+
+/// What `--resume` makes of a journal.
+fn resumed(folder: &TempDir, name: &str, journal: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(journal_of(&path), journal).unwrap();
+    fleetfoot(&profile("mock", &path, &with(&SHORT, &["--resume"]))).assert().success();
+    path
+}
+
+/// Units equal, raw times within the simulation's noise of 1 %.
+#[track_caller]
+fn assert_same_within_noise(resumed: &Csv, whole: &Csv) {
+    assert_complete(resumed);
+    let units = |table: &Csv| table.rows.iter().map(|row| row[..14].to_vec()).collect::<Vec<_>>();
+    assert_eq!(units(resumed), units(whole));
+    for (ours, theirs) in resumed.numbers("raw_ms").iter().zip(whole.numbers("raw_ms")) {
+        assert!((ours / theirs - 1.0).abs() < 0.011, "{ours} against {theirs}");
+    }
+}
+
+#[test]
+fn a_journal_cut_anywhere_is_mended_by_resuming() {
+    let folder = TempDir::new().unwrap();
+    let (path, journal) = simulated(&folder);
+    let whole = Csv::read(&path);
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let header = journal.iter().position(|&byte| byte == b'\n').unwrap();
+    let edges = [0, 1, header, header + 1, header + 2, journal.len() - 1, journal.len()];
+    let cuts: Vec<usize> = edges.into_iter().chain((0..20).map(|_| rng.random_range(0..journal.len()))).collect();
+    for cut in cuts {
+        let path = resumed(&folder, &format!("cut-{cut}.csv"), &journal[..cut]);
+        let kept = journal[..cut].iter().rposition(|&byte| byte == b'\n').map_or(0, |index| index + 1);
+        let mended = fs::read(journal_of(&path)).unwrap();
+        assert!(mended.starts_with(&journal[..kept]), "cut at {cut}: whole lines are kept");
+        assert_every_visit_stands_once(&journal_of(&path), 6);
+        assert_same_within_noise(&Csv::read(&path), &whole);
+    }
+}
+
+#[test]
+fn half_a_line_behind_a_finished_journal_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (path, mut journal) = simulated(&folder);
+    journal.extend_from_slice(br#"{"round":7,"subject":3,"batch":16,"unix_ms":17955"#);
+    let mended = resumed(&folder, "torn.csv", &journal);
+    assert_eq!(Csv::read(&mended).rows, Csv::read(&path).rows);
+    assert_every_visit_stands_once(&journal_of(&mended), 6);
+}
+
+// Fails: profiler/src/transport/mock.rs derives its noise from the session's number, which is the order of loading and
+// differs in a resumed run; device-configs/mock.toml promises "the same numbers every time".
+#[test]
+fn a_resumed_simulation_gives_the_same_table_as_an_uninterrupted_one() {
+    let folder = TempDir::new().unwrap();
+    let (path, journal) = simulated(&folder);
+    let half = resumed(&folder, "half.csv", &journal[..journal.len() / 2]);
+    assert!(Csv::read(&half).rows == Csv::read(&path).rows, "the tables' rows differ");
+}
+
+/// The one line with which resuming is refused; the journal stays as it is.
+#[track_caller]
+fn refused(folder: &TempDir, journal: &[u8], options: &[&str]) -> String {
+    let path = folder.path().join("refused.csv");
+    fs::write(journal_of(&path), journal).unwrap();
+    let message = fails_in_one_line(fleetfoot(&profile("mock", &path, &with(options, &["--resume"]))));
+    assert_eq!(fs::read(journal_of(&path)).unwrap(), journal, "a refused journal is left alone");
+    assert!(!path.exists());
+    message
+}
+
+#[test]
+fn a_line_broken_in_the_middle_of_a_journal_is_an_error_that_names_it() {
+    let folder = TempDir::new().unwrap();
+    let (_, journal) = simulated(&folder);
+    let lines: Vec<&[u8]> = journal.split_inclusive(|&byte| byte == b'\n').collect();
+    for (index, broken) in [(1, &b"{\"round\":0,\"sub\n"[..]), (40, b"\xff\xfe\x00\n"), (100, b"[]\n"), (0, b"{}\n")] {
+        let mut lines = lines.clone();
+        lines[index] = broken;
+        let message = refused(&folder, &lines.concat(), &SHORT);
+        assert!(message.contains(&format!("line {}:", index + 1)) && message.contains("refused.csv"), "{message}");
+    }
+}
+
+#[test]
+fn a_journal_of_another_seed_space_or_condition_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let (_, journal) = simulated(&folder);
+    let seed = refused(&folder, &journal, &with(&SHORT, &["--seed", "5"]));
+    assert!(seed.contains("seed 0 against 5"), "{seed}");
+    let statistic = refused(&folder, &journal, &with(&SHORT, &["--statistic", "min"]));
+    assert!(statistic.contains("statistic: 'median' against 'min'"), "{statistic}");
+    let text = String::from_utf8(journal).unwrap();
+    let space = text.replacen(r#""space":"fashion-28""#, r#""space":"cifar-32""#, 1);
+    let space = refused(&folder, space.as_bytes(), &SHORT);
+    assert!(space.contains("'cifar-32' against 'fashion-28'"), "{space}");
+    let cpu = text.replacen(r#""cpu":"simulation""#, r#""cpu":"another one""#, 1);
+    let cpu = refused(&folder, cpu.as_bytes(), &SHORT);
+    assert!(cpu.contains("cpu: 'another one' against 'simulation'"), "{cpu}");
+}
+
+#[test]
+fn an_interrupted_measurement_ends_its_agent_and_says_how_to_go_on() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("T.csv");
+    let mut command = fleetfoot_process(&profile("local-cpu", &path, &["--min-rounds", "500", "--max-rounds", "500"]));
+    let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&mut process, &journal_of(&path), 20_000);
+    let agents = agents_of(process.id());
+    assert_eq!(agents.len(), 1, "one agent at work");
+    assert!(Command::new("kill").args(["-INT", &process.id().to_string()]).status().unwrap().success());
+    let output = process.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(message.contains("--resume") && message.contains("interrupted"), "{message}");
+    assert_gone(&agents);
+    assert!(!path.exists(), "no table of an interrupted measurement");
+    let before = visits(&journal_of(&path)).len();
+    assert!(before > 0);
+    let done = fleetfoot(&profile("local-cpu", &path, &with(&SHORT, &["--resume"]))).assert().success();
+    assert!(stderr(&done).contains(&format!("{before} visits")), "{}", stderr(&done));
+    assert_complete(&Csv::read(&path));
+}
+
+#[test]
+fn whole_networks_are_measured_to_standard_output() {
+    let architectures = ["measure", "--space", "fashion-28", "k3e3", "k3e6", "6606606606"];
+    let done = fleetfoot(&with(&architectures, &SHORT)).assert().success();
+    let measured = Csv::parse(&stdout(&done));
+    assert_eq!(measured.header, ["architecture", "latency_ms", "low_ms", "high_ms", "n"]);
+    assert_eq!(measured.texts("architecture"), ["0000000000", "1111111111", "6606606606"]);
+    assert_eq!(measured.provenance["context"], "warm");
+    let [low, latency, high] = ["low_ms", "latency_ms", "high_ms"].map(|column| measured.numbers(column));
+    for row in 0..3 {
+        assert!(low[row] <= latency[row] && latency[row] <= high[row]);
+    }
+    assert!(measured.numbers("n").iter().all(|&samples| samples >= 6.0));
+    assert!(latency[2] < latency[0] && latency[0] < latency[1], "shallowest < k3e3 < k3e6: {latency:?}");
+}
+
+#[test]
+fn a_model_that_is_garbage_is_an_error_that_names_the_file() {
+    let folder = TempDir::new().unwrap();
+    let model = folder.path().join("garbage.onnx");
+    for garbage in [&b""[..], b"this is no model", &[0xff; 1000]] {
+        fs::write(&model, garbage).unwrap();
+        let message = fails_in_one_line(fleetfoot(&["measure", "--onnx", text(&model)]));
+        assert!(message.contains("garbage.onnx") && message.contains("local-cpu"), "{message}");
+    }
+    let message = fails_in_one_line(fleetfoot(&["measure", "--onnx", "/nowhere/at-all.onnx"]));
+    assert!(message.contains("/nowhere/at-all.onnx"), "{message}");
+}
+
+#[test]
+fn the_local_processor_is_ready() {
+    let done = fleetfoot(&["devices", "--json"]).assert().success();
+    let devices: Vec<Value> = serde_json::from_str(&stdout(&done)).unwrap();
+    let local = devices.iter().find(|device| device["name"] == "local-cpu").expect("local-cpu ships");
+    assert_eq!(local["state"], "ready", "{local}; runtime of this checkout: {:?}", own_runtime());
+    assert!(local["runtime"].as_str().unwrap().starts_with("ONNX Runtime 1."));
+}

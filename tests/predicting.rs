@@ -1,0 +1,203 @@
+//! `fleetfoot show`, `predict`, `fit` and `evaluate`: what a network would cost, and how far that is right.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use assert_cmd::assert::Assert;
+use common::{Csv, fails_in_one_line, fleetfoot, stderr, stdout, text};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// fashion-28 profiled for real, once for all tests here.
+fn table() -> &'static Path {
+    static TABLE: OnceLock<PathBuf> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("predicting/T.csv");
+        let profile = ["profile", "--space", "fashion-28", "-o", text(&path), "--force"];
+        let short = ["--min-rounds", "8", "--max-rounds", "8", "--visit", "1"];
+        fleetfoot(&[&profile[..], &short].concat()).assert().success();
+        path
+    })
+}
+
+fn predict(space: &str, options: &[&str]) -> Assert {
+    let arguments = ["predict", "--table", text(table()), "--space", space];
+    fleetfoot(&[&arguments[..], options].concat()).assert()
+}
+
+fn predicted(space: &str, options: &[&str]) -> Csv {
+    Csv::parse(&stdout(&predict(space, options).success()))
+}
+
+#[test]
+fn a_prediction_is_the_sum_of_the_units_that_explain_it() {
+    let networks = ["k3e3", "k7e6", "shallowest", "0123450123", "5006604160"];
+    let predictions = predicted("fashion-28", &networks);
+    assert_eq!(predictions.header, ["architecture", "latency_ms", "low_ms", "high_ms"]);
+    assert_eq!(
+        predictions.texts("architecture"),
+        ["0000000000", "5555555555", "6606606606", "0123450123", "5006604160"],
+        "digits, in the order asked"
+    );
+    let [low, latency, high] = ["low_ms", "latency_ms", "high_ms"].map(|column| predictions.numbers(column));
+    let explained = predicted("fashion-28", &[&networks[..], &["--explain"]].concat());
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    for (architecture, ms) in explained.texts("architecture").into_iter().zip(explained.numbers("latency_ms")) {
+        *sums.entry(architecture).or_default() += ms;
+    }
+    for (index, architecture) in predictions.texts("architecture").into_iter().enumerate() {
+        let (ms, sum) = (latency[index], sums[architecture]);
+        assert!((ms - sum).abs() < 1e-9, "{architecture}: {ms} against {sum}");
+        assert!(low[index] <= ms && ms <= high[index]);
+    }
+    assert!(explained.texts("source").iter().all(|&source| source == "measured"));
+    assert!(latency[2] < latency[0] && latency[0] < latency[1], "shallowest < k3e3 < k7e6: {latency:?}");
+}
+
+#[test]
+fn architectures_come_from_a_list_or_a_csv_with_header_and_comments() {
+    let folder = TempDir::new().unwrap();
+    let list = folder.path().join("list.txt");
+    fs::write(&list, "0000000000\n\nk7e6\n").unwrap();
+    let csv = folder.path().join("measured.csv");
+    fs::write(&csv, "# device: any\narchitecture,latency_ms\n0000000000,1.5\n# between\n 5555555555 ,2\n").unwrap();
+    let want = predicted("fashion-28", &["0000000000", "5555555555"]);
+    for file in [list, csv] {
+        assert_eq!(predicted("fashion-28", &["--architectures", text(&file)]), want, "{}", file.display());
+    }
+    let bad = folder.path().join("bad.txt");
+    fs::write(&bad, "0000000000\n00000\n").unwrap();
+    let arguments = ["predict", "--table", text(table()), "--space", "fashion-28", "--architectures", text(&bad)];
+    let message = fails_in_one_line(fleetfoot(&arguments));
+    assert!(message.contains("bad.txt, line 2") && message.contains("10 decisions"), "{message}");
+}
+
+#[test]
+fn a_unit_that_was_never_measured_is_an_error_unless_an_estimate_is_asked_for() {
+    let arguments = ["predict", "--table", text(table()), "--space", "proxyless-224", "k3e3"];
+    let message = fails_in_one_line(fleetfoot(&arguments));
+    assert!(message.contains("conv-k3-s2-i3-o32-g1@1x3x224x224:fp32"), "names the key: {message}");
+    assert!(message.contains("fleetfoot profile") && message.contains("--estimate"), "says what next: {message}");
+
+    let estimated = predict("proxyless-224", &["k3e3", "--estimate"]).success();
+    let said = stderr(&estimated);
+    assert!(said.contains("warning: ") && said.contains("estimated by regression"), "{said}");
+    assert!(Csv::parse(&stdout(&estimated)).numbers("latency_ms")[0] > 0.0);
+
+    let known = predict("fashion-28", &["k3e3", "--estimate"]).success();
+    assert_eq!(stderr(&known), "", "nothing is estimated where everything was measured");
+}
+
+#[test]
+fn a_fitted_model_is_json_that_predictions_can_be_made_with() {
+    let folder = TempDir::new().unwrap();
+    let model = folder.path().join("model.json");
+    let fit = ["fit", "--table", text(table()), "-o", text(&model)];
+    let done = fleetfoot(&fit).assert().success();
+    assert_eq!(stdout(&done), "");
+    assert!(stderr(&done).contains("RMSPE"), "{}", stderr(&done));
+    let json: Value = serde_json::from_slice(&fs::read(&model).unwrap()).unwrap();
+    assert!(json.is_object());
+
+    let refusal = fails_in_one_line(fleetfoot(&fit));
+    assert!(refusal.contains("--force"), "{refusal}");
+    fleetfoot(&[&fit[..], &["--force"]].concat()).assert().success();
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&model).unwrap()).unwrap(), json, "one seed, one model");
+
+    let on_the_spot = predicted("cifar-32", &["k3e6", "--estimate"]);
+    let from_file = predicted("cifar-32", &["k3e6", "--estimate", "--model", text(&model)]);
+    let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+    assert!(near(on_the_spot.numbers("latency_ms")[0], from_file.numbers("latency_ms")[0]));
+
+    fs::write(&model, "{\"half\": ").unwrap();
+    let arguments = ["predict", "--table", text(table()), "--space", "cifar-32", "k3e6", "--estimate", "--model"];
+    let message = fails_in_one_line(fleetfoot(&[&arguments[..], &[text(&model)]].concat()));
+    assert!(message.contains("model.json"), "{message}");
+}
+
+fn evaluate(table: &Path) -> Vec<&str> {
+    let what = ["evaluate", "--table", text(table), "--space", "fashion-28", "--networks", "5", "--passes", "2"];
+    [&what[..], &["--min-rounds", "12", "--max-rounds", "12", "--visit", "1", "--json"]].concat()
+}
+
+#[test]
+fn an_evaluation_is_json_with_exactly_the_figures_that_are_promised() {
+    let folder = TempDir::new().unwrap();
+    let points = folder.path().join("points.json");
+    let done = fleetfoot(&[&evaluate(table())[..], &["-o", text(&points)]].concat()).assert().success();
+    let report: BTreeMap<String, Value> = serde_json::from_str(&stdout(&done)).unwrap();
+    let mut promised = [
+        "networks",
+        "rmspe_percent",
+        "mape_percent",
+        "within_5_percent",
+        "within_10_percent",
+        "spearman",
+        "kendall",
+        "repeatability_percent",
+    ];
+    promised.sort_unstable();
+    assert_eq!(report.keys().map(String::as_str).collect::<Vec<_>>(), promised);
+    assert_eq!(report["networks"], 5);
+    for name in ["rmspe_percent", "mape_percent", "repeatability_percent"] {
+        assert!(report[name].as_f64().is_some_and(|percent| percent >= 0.0), "{name}: {}", report[name]);
+    }
+    assert!(report["mape_percent"].as_f64() <= report["rmspe_percent"].as_f64());
+    let within = |name: &str| report[name].as_f64().unwrap();
+    assert!(within("within_5_percent") <= within("within_10_percent"));
+
+    let written: Value = serde_json::from_slice(&fs::read(&points).unwrap()).unwrap();
+    assert_eq!(written["rmspe_percent"], report["rmspe_percent"]);
+    let networks: Vec<&str> =
+        written["points"].as_array().unwrap().iter().map(|point| point["architecture"].as_str().unwrap()).collect();
+    assert_eq!(networks.len(), 5);
+    let predicted = predicted("fashion-28", &networks).numbers("latency_ms");
+    for (point, predicted) in written["points"].as_array().unwrap().iter().zip(predicted) {
+        assert!((point["predicted_ms"].as_f64().unwrap() - predicted).abs() < 1e-9, "predict and evaluate agree");
+    }
+}
+
+#[test]
+fn a_table_of_other_conditions_is_not_held_against_this_device() {
+    let folder = TempDir::new().unwrap();
+    let text_of_table = fs::read_to_string(table()).unwrap();
+    let real = Csv::read(table());
+    let edited = |name: &str, value: &str| {
+        let line = |value: &str| format!("# {name}: {value}\n");
+        let other = text_of_table.replacen(&line(&real.provenance[name]), &line(value), 1);
+        assert_ne!(other, text_of_table);
+        let path = folder.path().join("other.csv");
+        fs::write(&path, other).unwrap();
+        fails_in_one_line(fleetfoot(&evaluate(&path)))
+    };
+    for (name, value) in [("cpu", "Another CPU"), ("threads", "2"), ("optimisation", "basic"), ("statistic", "min")] {
+        let message = edited(name, value);
+        assert!(message.contains(name) && message.contains(value), "{name}: {message}");
+    }
+}
+
+fn shown(architecture: &str) -> Value {
+    let done = fleetfoot(&["show", "--space", "proxyless-224", architecture, "--json"]).assert().success();
+    serde_json::from_str(&stdout(&done)).unwrap()
+}
+
+// MACs and parameters of the authors' own networks (proxylessnas, `proxyless_mobile.config`).
+#[test]
+fn a_network_is_shown_with_its_macs_parameters_and_units() {
+    assert_eq!(shown("206640225322222255445")["macs"], 303_474_368_u64);
+    let mobile = shown("proxyless-mobile");
+    assert_eq!(mobile["macs"], 320_427_584_u64);
+    assert_eq!(mobile["params"], 4_080_512_u64);
+    let units = mobile["units"].as_array().unwrap();
+    let sum = |name: &str| units.iter().map(|unit| unit[name].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("macs"), sum("params")), (320_427_584, 4_080_512), "the units are a partition");
+    assert_eq!(units.first().unwrap()["input"], serde_json::json!([1, 3, 224, 224]));
+    assert_eq!(units.last().unwrap()["name"], "head");
+    for pair in units.windows(2) {
+        assert_eq!(pair[0]["output"], pair[1]["input"], "{} feeds {}", pair[0]["name"], pair[1]["name"]);
+    }
+}

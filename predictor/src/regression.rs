@@ -1,13 +1,13 @@
-//! A generalised linear model of a unit's cost.
+//! A linear model of the logarithm of a unit's cost.
 
 use std::path::{Path, PathBuf};
 
 use fleetfoot_profiler::{Latency, LatencyTable, Provenance, write_atomically};
 use fleetfoot_space::{NetworkError, OperatorKey};
-use linfa::prelude::{Fit, Predict};
-use linfa::{Dataset, ParamGuard};
-use linfa_linear::{Link, TweedieRegressor};
-use ndarray::{Array1, Array2, Axis};
+use linfa::Dataset;
+use linfa::prelude::Fit;
+use linfa_linear::LinearRegression;
+use ndarray::{Array1, Array2, Axis, concatenate};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -27,8 +27,13 @@ const PENALTIES: [f64; 6] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// A 95 % interval of a normal distribution, in standard deviations.
 const Z95: f64 = 1.959_964;
 
-/// Gamma regression with a log link on the unit's [`features`]: `latency = exp(b + sum_j w_j (x_j - m_j) / s_j)`, so
-/// predictions are positive and errors relative (linfa's Tweedie regressor of power 2 with an L2 penalty).
+/// Ridge regression of ln(latency) on the unit's [`features`]: `latency = exp(b + sum_j w_j (x_j - m_j) / s_j)`, so that
+/// predictions are positive and errors relative. The penalty `lambda |w|^2` is written as rows below the data,
+/// `sqrt(lambda) I` with target 0, so that linfa's ordinary least squares solves it, in closed form and also where
+/// features are collinear.
+///
+/// linfa's gamma regression with a log link was tried first; on the same features its optimiser ended at a
+/// cross-validated RMSPE of 92 % on a table of fashion-28 where this reaches 7 %.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Regression {
     format: u32,
@@ -126,29 +131,34 @@ impl Data {
 struct Fitted {
     mean: Array1<f64>,
     scale: Array1<f64>,
-    model: TweedieRegressor<f64>,
+    intercept: f64,
+    weights: Array1<f64>,
 }
 
 impl Fitted {
     fn new(data: &Data, penalty: f64) -> Result<Self, RegressionError> {
         let fit = |what: String| RegressionError::Fit(what);
-        let mean = data.x.mean_axis(Axis(0)).ok_or_else(|| fit("no rows".to_owned()))?;
+        let none = || RegressionError::Fit("no rows".to_owned());
+        let mean = data.x.mean_axis(Axis(0)).ok_or_else(none)?;
         // A feature that never varies carries nothing; dividing it by 1 leaves it at 0.
         let scale = data.x.std_axis(Axis(0), 0.0).mapv(|s| if s > 1e-12 { s } else { 1.0 });
+        let logs = data.y.mapv(f64::ln);
+        let intercept = logs.mean().ok_or_else(none)?;
+        let ridge = Array2::eye(data.x.ncols()) * penalty.sqrt();
         let standardised = (&data.x - &mean) / &scale;
-        // Latencies relative to their geometric mean keep the optimiser's steps of one size on every device.
-        let dataset = Dataset::new(standardised, data.y.clone());
-        let params = TweedieRegressor::params().power(2.0).link(Link::Log).alpha(penalty).max_iter(2_000).tol(1e-6);
-        let params = params.check().map_err(|error| fit(error.to_string()))?;
-        let model = params.fit(&dataset).map_err(|error| fit(error.to_string()))?;
-        if model.coef.iter().chain([&model.intercept]).any(|w| !w.is_finite()) {
+        let x = concatenate(Axis(0), &[standardised.view(), ridge.view()]).map_err(|error| fit(error.to_string()))?;
+        let y = logs.iter().map(|y| y - intercept).chain(std::iter::repeat_n(0.0, data.x.ncols())).collect();
+        let dataset = Dataset::new(x, Array1::from_vec(y));
+        let model = LinearRegression::new().with_intercept(false).fit(&dataset);
+        let weights = model.map_err(|error| fit(error.to_string()))?.params().to_owned();
+        if weights.iter().chain([&intercept]).any(|w| !w.is_finite()) {
             return Err(fit("its weights aren't finite".to_owned()));
         }
-        Ok(Self { mean, scale, model })
+        Ok(Self { mean, scale, intercept, weights })
     }
 
     fn predict(&self, x: &Array2<f64>) -> Array1<f64> {
-        self.model.predict(&((x - &self.mean) / &self.scale))
+        (((x - &self.mean) / &self.scale).dot(&self.weights) + self.intercept).mapv(f64::exp)
     }
 }
 
@@ -207,8 +217,8 @@ impl Regression {
             mean: fitted.mean.to_vec(),
             scale: fitted.scale.to_vec(),
             range: data.x.columns().into_iter().map(range).collect(),
-            intercept: fitted.model.intercept,
-            weights: fitted.model.coef.to_vec(),
+            intercept: fitted.intercept,
+            weights: fitted.weights.to_vec(),
             penalty,
             rows: data.y.len(),
             validation: Validation { folds: FOLDS, seed, evaluation: Evaluation::new(&pairs)?, log_sd },

@@ -1,0 +1,426 @@
+//! Whatever is wrong with what `fleetfoot` is given, it says so in one line and fails; it never panics.
+
+mod common;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use assert_cmd::cargo::cargo_bin;
+use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, stderr, text};
+use fleetfoot_profiler::LatencyTable;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+const SHORT: [&str; 4] = ["--min-rounds", "6", "--max-rounds", "6"];
+
+/// The text of a simulated table of fashion-28.
+fn table_text() -> &'static str {
+    static TABLE: OnceLock<String> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("T.csv");
+        let profile = ["profile", "--space", "fashion-28", "--device", "mock", "-o", text(&path)];
+        fleetfoot(&[&profile[..], &SHORT].concat()).assert().success();
+        fs::read_to_string(path).unwrap()
+    })
+}
+
+/// What each command that reads a table says of this one; the same thing in one line.
+#[track_caller]
+fn table_refused(bytes: &[u8]) -> String {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("bad.csv");
+    fs::write(&path, bytes).unwrap();
+    let predict = fails_in_one_line(fleetfoot(&["predict", "--table", text(&path), "--space", "fashion-28", "k3e3"]));
+    let model = folder.path().join("model.json");
+    let fit = fails_in_one_line(fleetfoot(&["fit", "--table", text(&path), "-o", text(&model)]));
+    assert_eq!(predict, fit, "predict and fit read tables alike");
+    assert!(!model.exists());
+    assert!(predict.contains("bad.csv"), "the file is named: {predict}");
+    predict
+}
+
+/// The table with one field of one row replaced, and that row's line.
+fn edited(row: usize, column: &str, value: &str) -> (Vec<u8>, usize) {
+    let header = table_text().lines().position(|line| !line.starts_with('#')).unwrap();
+    let mut lines: Vec<String> = table_text().lines().map(str::to_owned).collect();
+    let column = lines[header].split(',').position(|name| name == column).unwrap();
+    let mut fields: Vec<&str> = lines[header + 1 + row].split(',').collect();
+    fields[column] = value;
+    lines[header + 1 + row] = fields.join(",");
+    ((lines.join("\n") + "\n").into_bytes(), header + 2 + row)
+}
+
+#[test]
+fn a_table_that_is_missing_empty_or_foreign_is_refused() {
+    let predict = ["predict", "--table", "/nowhere/T.csv", "--space", "fashion-28", "k3e3"];
+    let message = fails_in_one_line(fleetfoot(&predict));
+    assert!(message.contains("/nowhere/T.csv"), "{message}");
+    assert!(fails_in_one_line(fleetfoot(&["predict", "--table", "/", "--space", "fashion-28", "k3e3"])).contains("/"));
+    table_refused(b"");
+    table_refused(b"\n\n\n");
+    table_refused(b"\x7fELF\x02\x01\x01\0\0\xff\xfe\xfd,,,\n\0\0\0");
+    table_refused(&[0; 4096]);
+    let foreign = table_refused(b"name,age\nMiller,47\n");
+    assert!(foreign.contains("'operator'"), "the first missing column is named: {foreign}");
+    let header = table_text().lines().find(|line| !line.starts_with('#')).unwrap();
+    table_refused(format!("{header}\n").as_bytes());
+}
+
+#[test]
+fn a_table_cut_short_anywhere_is_never_taken_for_a_whole_one() {
+    let whole = table_text().as_bytes();
+    for cut in 0..whole.len() {
+        let read = LatencyTable::parse(&table_text()[..cut], Path::new("cut.csv"));
+        assert!(read.is_err(), "cut at byte {cut} of {}", whole.len());
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(21);
+    for cut in
+        [1, whole.len() - 1, whole.len() / 2].into_iter().chain((0..25).map(|_| rng.random_range(0..whole.len())))
+    {
+        table_refused(&whole[..cut]);
+    }
+}
+
+#[test]
+fn bytes_overturned_in_a_table_never_make_a_panic() {
+    let mut rng = ChaCha8Rng::seed_from_u64(22);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("noise.csv");
+    for _ in 0..60 {
+        let mut bytes = table_text().as_bytes().to_vec();
+        for _ in 0..rng.random_range(1..6) {
+            let at = rng.random_range(0..bytes.len());
+            bytes[at] = rng.random();
+        }
+        fs::write(&path, &bytes).unwrap();
+        let done = fleetfoot(&["predict", "--table", text(&path), "--space", "fashion-28", "k7e6"]).assert();
+        let code = done.get_output().status.code();
+        assert!(matches!(code, Some(0 | 1)), "{code:?}: {}", stderr(&done));
+        assert!(!stderr(&done).contains("panicked"), "{}", stderr(&done));
+    }
+}
+
+#[test]
+fn a_latency_that_is_none_is_refused_with_its_line_and_column() {
+    for (row, wrong) in [(0, "NaN"), (7, "-0.5"), (20, "inf"), (30, "fast"), (44, ""), (3, "1e400"), (2, "0,5")] {
+        let (bytes, line) = edited(row, "latency_ms", wrong);
+        let message = table_refused(&bytes);
+        assert!(message.contains(&format!("line {line}")), "{wrong}: {message}");
+        assert!(wrong == "0,5" || message.contains("latency_ms"), "{wrong}: {message}");
+    }
+    let (bytes, line) = edited(5, "high_ms", "-inf");
+    let message = table_refused(&bytes);
+    assert!(message.contains(&format!("line {line}, column high_ms")), "{message}");
+    let message = table_refused(table_text().replacen("# empty_graph_ms: ", "# empty_graph_ms: -", 1).as_bytes());
+    assert!(message.contains("empty_graph_ms"), "{message}");
+}
+
+#[test]
+fn latencies_in_another_unit_are_refused_with_what_to_do() {
+    let message = table_refused(table_text().replacen(",latency_ms,", ",latency_us,", 1).as_bytes());
+    assert!(message.contains("latency_us") && message.contains("milliseconds"), "{message}");
+}
+
+#[test]
+fn a_row_that_is_no_unit_is_refused_with_its_line() {
+    for (column, wrong) in [
+        ("operator", "attention"),
+        ("operator", ""),
+        ("operator", "zero"),
+        ("kernel", "4"),
+        ("stride", "0"),
+        ("c_in", "-16"),
+        ("c_out", "1e9"),
+        ("height", "28.5"),
+        ("precision", "fp7"),
+        ("samples", "many"),
+    ] {
+        let (bytes, line) = edited(2, column, wrong);
+        let message = table_refused(&bytes);
+        assert!(message.contains(&format!("line {line}")), "{column} {wrong}: {message}");
+    }
+    let (bytes, _) = edited(2, "operator", "attention");
+    let message = table_refused(&bytes);
+    assert!(message.contains("unknown operator 'attention'"), "{message}");
+}
+
+#[test]
+fn an_interval_that_lies_beside_its_latency_is_refused() {
+    let (bytes, line) = edited(9, "low_ms", "1000");
+    let message = table_refused(&bytes);
+    assert!(message.contains(&format!("line {line}, column low_ms")) && message.contains("interval"), "{message}");
+}
+
+// Fails: TableError::Twice (profiler/src/table.rs) names neither file nor line; `table_refused` wants the file.
+#[test]
+fn a_unit_that_stands_twice_is_refused_by_name() {
+    let last = table_text().lines().last().unwrap();
+    let twice = table_text().replacen("# rows: 45", "# rows: 46", 1) + last + "\n";
+    let message = table_refused(twice.as_bytes());
+    assert!(message.contains("two rows") && message.contains("head-i64-h256-o10"), "{message}");
+}
+
+/// What is said of a space file with this text.
+#[track_caller]
+fn space_refused(toml: &str) -> String {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("space.toml");
+    fs::write(&path, toml).unwrap();
+    let message = fails_in_one_line(fleetfoot(&["show", "--space", text(&path)]));
+    assert!(message.contains("space.toml"), "the file is named: {message}");
+    let table = folder.path().join("T.csv");
+    let profile = ["profile", "--space", text(&path), "--device", "mock", "-o", text(&table)];
+    assert_eq!(fails_in_one_line(fleetfoot(&profile)), message);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was written");
+    message
+}
+
+#[test]
+fn a_space_that_cannot_be_is_refused() {
+    let preset = fleetfoot(&["show", "--space", "fashion-28", "--toml"]).assert().success();
+    let preset = common::stdout(&preset);
+    let changed = |from: &str, to: &str| {
+        assert!(preset.contains(from), "{from} stands in the preset");
+        space_refused(&preset.replacen(from, to, 1))
+    };
+    let line_of = |text: &str| format!("line {}", 1 + preset.lines().position(|line| line == text).unwrap());
+    for (from, to, says) in [
+        ("depth = 2", "depth = 0", "depth = 0"),
+        ("depth = 2", "depth = 100000", "depth"),
+        ("channels = 24", "channels = 0", "channels = 0"),
+        ("height = 28", "height = 0", "height = 0"),
+        ("classes = 10", "classes = 0", "classes = 0"),
+        ("bn_eps = 0.001", "bn_eps = nan", "bn_eps"),
+        ("kernel = 3", "kernel = 4", "kernel = 4"),
+        (r#""k3e3", "#, r#""k4e3", "#, "unknown operator 'k4e3'"),
+        (r#""k3e3", "#, r#""conv9", "#, "unknown operator 'conv9'"),
+        (r#""k3e3", "#, r#""k3e6", "#, "k3e6 stands there twice"),
+        (r#"["k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6", "zero"]"#, r#"["zero"]"#, "no candidate but zero"),
+        (r#"["k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6", "zero"]"#, "[]", "candidates"),
+        ("0000000000", "00000", "named architecture 'k3e3'"),
+    ] {
+        let message = changed(from, to);
+        assert!(message.contains(says), "{from} -> {to}: {message}");
+    }
+    let message = changed("bn_eps = 0.001", "bn_epsilon = 0.001");
+    assert!(message.contains("bn_epsilon") && message.contains(&line_of("bn_eps = 0.001")), "{message}");
+    let message = changed("[head]", "[head]\nsize = 3");
+    assert!(message.contains("size"), "{message}");
+    space_refused("");
+    space_refused("this is = = no TOML");
+    let message = fails_in_one_line(fleetfoot(&["show", "--space", "imagenet"]));
+    assert!(message.contains("'imagenet'") && message.contains("proxyless-224"), "{message}");
+}
+
+// Fails: `one_line` (src/main.rs) looks for a cause of several lines in a text whose line breaks it has replaced.
+#[test]
+fn a_cause_of_several_lines_is_said_once() {
+    let message = space_refused("name = \"x\"\nclasses = ten\n");
+    assert_eq!(message.matches("TOML parse error").count(), 1, "{message}");
+}
+
+/// What is said of a device with this configuration.
+#[track_caller]
+fn device_refused(toml: &str) -> String {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("device.toml");
+    fs::write(&path, toml).unwrap();
+    let message = fails_in_one_line(fleetfoot(&["measure", "--space", "fashion-28", "k3e3", "--device", text(&path)]));
+    assert!(message.contains("device"), "{message}");
+    message
+}
+
+#[test]
+fn a_device_that_cannot_be_is_refused() {
+    for (toml, says) in [
+        ("transport = \"local\"\nthreds = 2\n", &["device.toml", "threds", "line 2"][..]),
+        ("transport = \"local\"\nthreads = 0\n", &["device.toml", "threads = 0"]),
+        ("transport = \"local\"\nthreads = -1\n", &["device.toml", "line 2"]),
+        ("transport = \"local\"\nthreads = 2\ncores = [0]\n", &["device.toml", "cores"]),
+        ("transport = \"local\"\ncores = [9999]\n", &["9999"]),
+        ("transport = \"local\"\nruntime_library = \"/nowhere/libonnxruntime.so\"\n", &["/nowhere/libonnxruntime.so"]),
+        ("transport = \"local\"\nruntime_library = \"/proc/self/exe\"\n", &["ONNX Runtime"]),
+        ("transport = \"local\"\nagent = \"/nowhere/fleetfoot-agent\"\n", &["/nowhere/fleetfoot-agent"]),
+        ("transport = \"local\"\nagent = \"/bin/true\"\n", &["agent"]),
+        ("transport = \"local\"\nagent = \"/bin/cat\"\n", &["agent"]),
+        ("transport = \"local\"\nprovider = \"abacus\"\n", &["abacus"]),
+        ("transport = \"local\"\nprecision = \"fp7\"\n", &["device.toml", "fp7", "line 2"]),
+        ("transport = \"carrier pigeon\"\n", &["device.toml", "carrier pigeon", "line 1"]),
+        ("", &["device.toml", "transport"]),
+    ] {
+        let message = device_refused(toml);
+        for part in says {
+            assert!(message.contains(part), "{part} is missing for {toml}: {message}");
+        }
+    }
+    let message = fails_in_one_line(fleetfoot(&["measure", "--space", "fashion-28", "k3e3", "--device", "my-phone"]));
+    assert!(message.contains("'my-phone'") && message.contains("local-cpu"), "{message}");
+}
+
+#[test]
+fn a_runtime_that_is_not_where_the_environment_says_is_named() {
+    let mut measure = fleetfoot(&["measure", "--space", "fashion-28", "k3e3"]);
+    measure.env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
+    let message = fails_in_one_line(measure);
+    assert!(message.contains("ORT_DYLIB_PATH") && message.contains("/nowhere/libonnxruntime.so"), "{message}");
+}
+
+#[test]
+fn a_text_that_is_no_architecture_is_refused() {
+    for (wrong, says) in [
+        ("00000", "10 decisions"),
+        ("00000000000", "10 decisions"),
+        ("0000000007", "position 10"),
+        ("0060000000", "position 3"),
+        ("00000000-0", "00000000-0"),
+        ("", "architecture"),
+        ("mobilenet", "10 decisions"),
+        ("mobile-net", "k3e3"),
+        ("öööööööööö", "öööööööööö"),
+    ] {
+        let message = fails_in_one_line(fleetfoot(&["show", "--space", "fashion-28", wrong]));
+        assert!(message.contains(says), "'{wrong}': {message}");
+    }
+}
+
+#[test]
+fn a_wrong_usage_exits_with_2_and_says_what_is_wrong() {
+    for (arguments, says) in [
+        (&["profile", "--space", "fashion-28", "--frobnicate"][..], "--frobnicate"),
+        (&["profile", "--space", "fashion-28"], "--output"),
+        (&["profile", "--space", "fashion-28", "-o", "T.csv", "--resume", "--force"], "--force"),
+        (&["predict", "--space", "fashion-28", "k3e3"], "--table"),
+        (&["show", "--space", "fashion-28", "--toml", "k3e3"], "--toml"),
+        (&["measure", "--space", "fashion-28", "k3e3", "--seed", "-1"], "-1"),
+        (&["measure", "--space", "fashion-28", "k3e3", "--statistic", "mean"], "mean"),
+        (&["teleport"], "teleport"),
+    ] {
+        let done = fleetfoot(arguments).assert().code(2);
+        assert_eq!(common::stdout(&done), "");
+        assert!(stderr(&done).contains(says), "{arguments:?}: {}", stderr(&done));
+    }
+}
+
+#[test]
+fn a_plan_that_cannot_be_is_refused() {
+    for plan in [
+        &["--min-rounds", "0"][..],
+        &["--min-rounds", "9", "--max-rounds", "8"],
+        &["--visit", "0"],
+        &["--visit", "nan"],
+        &["--half-width", "0"],
+        &["--half-width", "inf"],
+    ] {
+        let measure = ["measure", "--space", "fashion-28", "k3e3", "--device", "mock"];
+        let message = fails_in_one_line(fleetfoot(&[&measure[..], plan].concat()));
+        assert!(message.contains(plan[0]), "{plan:?}: {message}");
+    }
+}
+
+#[test]
+fn a_search_without_its_program_says_what_is_missing() {
+    let folder = TempDir::new().unwrap();
+    let alone = folder.path().join("fleetfoot");
+    fs::copy(cargo_bin("fleetfoot"), &alone).unwrap();
+    for command in ["search", "train", "export"] {
+        let mut command_alone = assert_cmd::Command::new(&alone);
+        command_alone.arg(command).env("PATH", "");
+        let message = fails_in_one_line(command_alone);
+        assert!(message.contains("fleetfoot-search") && message.contains("PATH"), "{message}");
+    }
+    let mut measure = assert_cmd::Command::new(&alone);
+    measure.args(["measure", "--space", "fashion-28", "k3e3"]).env("PATH", "");
+    let message = fails_in_one_line(measure);
+    assert!(message.contains("fleetfoot-agent") && message.contains("PATH"), "{message}");
+}
+
+fn profile_into(table: &Path) -> assert_cmd::Command {
+    let profile = ["profile", "--space", "fashion-28", "--device", "mock", "-o", text(table)];
+    fleetfoot(&[&profile[..], &["--min-rounds", "40", "--max-rounds", "40", "--resume"]].concat())
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_named() {
+    let message = fails_in_one_line(profile_into(Path::new("/proc/nowhere/T.csv")));
+    assert!(message.contains("/proc/nowhere"), "{message}");
+    let message = fails_in_one_line(profile_into(Path::new("/proc/T.csv")));
+    assert!(message.contains("/proc/T.csv"), "{message}");
+}
+
+#[test]
+fn standard_output_that_takes_nothing_is_an_error() {
+    if !Path::new("/dev/full").exists() {
+        eprintln!("skipped: there is no /dev/full here");
+        return;
+    }
+    for arguments in [&["show", "--space", "fashion-28"][..], &["show", "--space", "fashion-28", "k3e3", "--json"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = fleetfoot_process(arguments).stdout(Stdio::from(full)).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.lines().count() == 1 && message.contains("No space left"), "{message}");
+    }
+}
+
+/// A file system of its own, unmounted at the end whatever happens.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None`, with the reason on standard error, where it can't be mounted.
+    fn new(folder: &TempDir, options: &str) -> Option<Self> {
+        let path = folder.path().join("mounted");
+        fs::create_dir(&path).unwrap();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&path).output();
+        match mount {
+            Ok(output) if output.status.success() => Some(Self(path)),
+            Ok(output) => {
+                eprintln!("skipped: can't mount a tmpfs (root only): {}", String::from_utf8_lossy(&output.stderr));
+                None
+            }
+            Err(error) => {
+                eprintln!("skipped: can't start mount: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_read_only_folder_is_an_error_that_says_so() {
+    let folder = TempDir::new().unwrap();
+    let Some(mount) = Mount::new(&folder, "ro,size=64k") else { return };
+    let message = fails_in_one_line(profile_into(&mount.0.join("T.csv")));
+    assert!(message.contains("mounted/T.csv") && message.contains("Read-only file system"), "{message}");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_what_was_measured_until_then_goes_on_elsewhere() {
+    let folder = TempDir::new().unwrap();
+    let Some(mount) = Mount::new(&folder, "size=64k") else { return };
+    let small = mount.0.join("T.csv");
+    let message = fails_in_one_line(profile_into(&small));
+    assert!(message.contains("No space left") && message.contains("--resume"), "{message}");
+    assert!(!small.exists(), "no half a table");
+    let journal = fs::read(mount.0.join("T.csv.journal")).unwrap();
+    assert!(journal.len() > 10_000, "{} bytes of journal kept", journal.len());
+    // Full still: the same error again, nothing lost.
+    let again = profile_into(&small).assert().code(1);
+    assert!(stderr(&again).contains("No space left"), "{}", stderr(&again));
+    assert!(fs::read(mount.0.join("T.csv.journal")).unwrap().len() > 10_000);
+
+    let large = folder.path().join("T.csv");
+    fs::copy(mount.0.join("T.csv.journal"), folder.path().join("T.csv.journal")).unwrap();
+    let done = profile_into(&large).assert().success();
+    assert!(stderr(&done).contains("going on behind"), "{}", stderr(&done));
+    assert_eq!(Csv::read(&large).rows.len(), 45);
+}

@@ -1,0 +1,162 @@
+//! A latency table reads back what it writes, and says what is wrong with one that it can't use.
+
+use std::path::Path;
+
+use fleetfoot_profiler::{Conditions, Latency, LatencyTable, Provenance, Row, Statistic, TableError};
+use fleetfoot_space::{Operator, OperatorKey, Precision, Shape};
+use proptest::prelude::*;
+
+fn latency() -> impl Strategy<Value = Latency> {
+    (0.0f64..1e4).prop_map(|ms| Latency::from_ms(ms).unwrap())
+}
+
+fn operator() -> impl Strategy<Value = (Operator, usize)> {
+    let number = 1usize..2000;
+    let kernel = (0usize..4).prop_map(|k| 2 * k + 1);
+    prop_oneof![
+        (kernel.clone(), 1usize..4, number.clone(), number.clone(), 1usize..4).prop_map(
+            |(kernel, stride, c_in, c_out, groups)| (Operator::Conv { kernel, stride, c_in, c_out, groups }, c_in)
+        ),
+        (kernel, 1usize..9, 1usize..4, number.clone(), number.clone(), 1usize..4, any::<bool>()).prop_map(
+            |(kernel, expansion, stride, c_in, c_out, groups, shortcut)| {
+                (Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut }, c_in)
+            }
+        ),
+        (number.clone(), number.clone(), number)
+            .prop_map(|(c_in, c_hidden, classes)| (Operator::Head { c_in, c_hidden, classes }, c_in)),
+    ]
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let times = (latency(), 0.0f64..1.0, 0.0f64..1.0);
+    let shape = (1usize..5, 1usize..300, 1usize..300);
+    let known = (any::<u32>(), prop::option::of(latency()), prop::option::of(latency()));
+    (operator(), shape, times, known).prop_map(|((operator, c_in), (n, h, w), (latency, below, above), known)| {
+        let scaled = |factor: f64| Latency::from_ms(latency.ms() * factor).unwrap();
+        Row {
+            key: OperatorKey { operator, input: Shape::new(n, c_in, h, w), precision: Precision::Fp32 },
+            latency,
+            low: scaled(1.0 - below),
+            high: scaled(1.0 + above),
+            samples: u64::from(known.0),
+            raw: known.1,
+            boundary: known.2,
+        }
+    })
+}
+
+fn conditions() -> Conditions {
+    Conditions {
+        device: "here".into(),
+        cpu: "a processor".into(),
+        runtime: "ONNX Runtime 1.31.1".into(),
+        provider: "cpu".into(),
+        optimisation: "all".into(),
+        threads: 1,
+        cores: "1".into(),
+        context: "cold".into(),
+        statistic: Statistic::Median,
+    }
+}
+
+fn provenance() -> Provenance {
+    let mut provenance = Provenance::default();
+    conditions().to_provenance(&mut provenance);
+    provenance.set("space", "fashion-28");
+    provenance
+}
+
+fn ms(ms: f64) -> Latency {
+    Latency::from_ms(ms).unwrap()
+}
+
+fn plain_row(kernel: usize) -> Row {
+    let operator = Operator::Conv { kernel, stride: 1, c_in: 8, c_out: 8, groups: 1 };
+    let key = OperatorKey { operator, input: Shape::new(1, 8, 7, 7), precision: Precision::Fp32 };
+    Row { key, latency: ms(1.0), low: ms(0.9), high: ms(1.2), samples: 3, raw: None, boundary: None }
+}
+
+proptest! {
+    #[test]
+    fn a_table_reads_back_what_it_writes(rows in prop::collection::vec(row(), 1..20), overhead in latency()) {
+        let mut rows = rows;
+        let mut seen = std::collections::HashSet::new();
+        rows.retain(|row| seen.insert(row.key));
+        let table = LatencyTable::new(provenance(), overhead, rows.clone()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.csv");
+        table.write(&path).unwrap();
+        let (read, warnings) = LatencyTable::read(&path).unwrap();
+        prop_assert!(warnings.is_empty());
+        prop_assert_eq!(read.rows(), &rows[..]);
+        prop_assert_eq!(read.overhead(), overhead);
+        prop_assert_eq!(read.conditions(), Some(conditions()));
+    }
+
+    #[test]
+    fn a_table_cut_anywhere_is_an_error(cut in 0.0f64..1.0) {
+        let table = LatencyTable::new(provenance(), ms(0.1), (0..9).map(|k| plain_row(2 * k + 1)).collect()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.csv");
+        table.write(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let cut = (cut * text.len() as f64) as usize;
+        prop_assert!(LatencyTable::parse(&text[..cut], Path::new("t.csv")).is_err());
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(#[ a-z:0-9]{0,20}\n)?[a-z_,0-9.\n-]{0,200}") {
+        let _ = LatencyTable::parse(&text, Path::new("t.csv"));
+    }
+}
+
+#[test]
+fn a_bare_table_is_read_with_a_warning() {
+    let text = "operator,kernel,stride,c_in,c_out,height,width,latency_ms\nconv,3,2,3,8,32,32,0.25\n";
+    let (table, warnings) = LatencyTable::parse(text, Path::new("bare.csv")).unwrap();
+    assert!(warnings[0].contains("provenance unknown"));
+    let row = &table.rows()[0];
+    assert_eq!((row.latency, row.low, row.high, row.samples), (ms(0.25), ms(0.25), ms(0.25), 0));
+    assert_eq!((table.overhead(), table.conditions()), (Latency::ZERO, None));
+}
+
+#[test]
+fn what_is_wrong_is_said_with_line_and_column() {
+    let header = "operator,kernel,stride,c_in,c_out,height,width,latency_ms,low_ms\n";
+    for (row, wanted) in [
+        ("conv,3,2,3,8,32,32,NaN,0.1\n", "line 2, column latency_ms"),
+        ("conv,3,2,3,8,32,32,-0.5,0.1\n", "at least 0"),
+        ("conv,3,2,3,8,32,32,inf,0.1\n", "column latency_ms"),
+        ("conv,3,2,3,8,32,32,fast,0.1\n", "'fast' is no number"),
+        ("conv,3,2,3,8,32,32,0.5,0.6\n", "lies outside of its interval"),
+        ("conv,4,2,3,8,32,32,0.5,0.4\n", "line 2, column operator"),
+        ("swish,3,2,3,8,32,32,0.5,0.4\n", "unknown operator 'swish'"),
+        ("conv,3.5,2,3,8,32,32,0.5,0.4\n", "column kernel"),
+        ("conv,,2,3,8,32,32,0.5,0.4\n", "nothing stands there"),
+        ("conv,3,2,3,8,32\n", "line 2 has 6 fields"),
+        ("conv,3,2,3,8,32,32,0.5,0.4\nconv,3,2,3,8,32,32,0.5,0.4\n", "two rows for conv-k3"),
+        ("", "holds no rows"),
+    ] {
+        let error = LatencyTable::parse(&format!("{header}{row}"), Path::new("t.csv")).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{row}: {error}");
+    }
+    let micro = header.replace("latency_ms", "latency_us") + "conv,3,2,3,8,32,32,250,200\n";
+    let error = LatencyTable::parse(&micro, Path::new("t.csv")).unwrap_err().to_string();
+    assert!(error.contains("no column 'latency_ms'") && error.contains("latency_us"), "{error}");
+}
+
+#[test]
+fn tables_of_other_conditions_are_not_joined() {
+    let one = || LatencyTable::new(provenance(), ms(0.1), vec![plain_row(3)]).unwrap();
+    let mut joined = one();
+    joined.merge(LatencyTable::new(provenance(), ms(0.1), vec![plain_row(5)]).unwrap()).unwrap();
+    assert_eq!(joined.rows().len(), 2);
+    let mut other = provenance();
+    other.set("threads", 2);
+    let two_threads = LatencyTable::new(other, ms(0.1), vec![plain_row(7)]).unwrap();
+    let error = one().merge(two_threads).unwrap_err();
+    assert!(matches!(&error, TableError::Conditions(_)) && error.to_string().contains("threads: '1' against '2'"));
+    let unknown = LatencyTable::new(Provenance::default(), ms(0.1), vec![plain_row(7)]).unwrap();
+    assert!(one().merge(unknown).is_err());
+    assert!(matches!(one().merge(one()).unwrap_err(), TableError::Twice(_)));
+}

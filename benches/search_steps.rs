@@ -66,7 +66,7 @@ fn search(channels_last: bool) -> Result<Search, SearchError> {
         alpha_lr: 1e-3,
         weight_steps: 1,
         loss: LatencyLoss::AddLinear,
-        constraint: Constraint { lambda: 0.1, rate: 0.0 },
+        constraint: Constraint::fixed(0.1),
         target_ms: 0.3,
         smoothing: 0.1,
         shift: 0,

@@ -34,6 +34,8 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough (`| head`).
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fleetfoot: {}", one_line(&error));
             ExitCode::FAILURE
@@ -44,11 +46,17 @@ fn main() -> ExitCode {
 /// The error and its causes, each said once, on one line.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        let cause = cause.to_string().trim_end().replace('\n', " | ");
         if !line.contains(&cause) {
             let separator = if line.is_empty() { "" } else { ": " };
-            line = format!("{line}{separator}{}", cause.trim_end().replace('\n', " | "));
+            line = format!("{line}{separator}{cause}");
         }
     }
     line
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.root_cause().downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<()> {
     let measured = measuring::measure(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
     let mut head = measuring::provenance(&agent, &conditions, &plan);
     if let Some(space) = &options.space {
-        head.set("space", space);
+        head.set("space", SearchSpace::load(space)?.name());
     }
     let csv = csv(&head.to_head(), &networks, &measured)?;
     match &options.output {

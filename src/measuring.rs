@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use fleetfoot_profiler::{
-    Agent, Campaign, Conditions, Header, Journal, Measurement, Plan, Progress, Provenance, Subject, Visit,
+    Agent, Campaign, CampaignError, Conditions, Header, Journal, Measurement, Plan, Progress, Provenance, Subject,
+    Visit,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -20,36 +21,40 @@ const JOURNAL_FORMAT: u32 = 1;
 pub struct Output {
     path: PathBuf,
     journal: PathBuf,
-    resume: bool,
+    start: Start,
+}
+
+/// What becomes of an earlier run's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Anew,
+    Resume,
+    Replace,
 }
 
 impl Output {
-    /// Decides what may be written: nothing that exists is overwritten without `force`; `resume` goes on.
+    /// Decides what may be written: nothing that exists is overwritten without `force`; `resume` goes on. An earlier
+    /// result stays until there is a new one, its journal until the first new measurement.
     pub fn new(path: &Path, resume: bool, force: bool) -> Result<Self> {
         let mut journal = path.as_os_str().to_owned();
         journal.push(".journal");
-        let output = Self { path: path.to_path_buf(), journal: PathBuf::from(journal), resume };
-        if force {
-            for file in [&output.path, &output.journal] {
-                match fs::remove_file(file) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(error).with_context(|| format!("can't replace {}", file.display()));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if output.path.exists() && !(resume && output.journal.exists()) {
+        let journal = PathBuf::from(journal);
+        let start = match (force, resume && journal.exists()) {
+            (true, _) => Start::Replace,
+            (false, true) => Start::Resume,
+            (false, false) => Start::Anew,
+        };
+        if path.exists() && start == Start::Anew {
             bail!(
                 "{} exists: choose another file, or measure anew with --force{}",
                 path.display(),
-                if output.journal.exists() { " or go on with --resume" } else { "" }
+                if journal.exists() { " or go on with --resume" } else { "" }
             );
         }
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
         }
-        Ok(output)
+        Ok(Self { path: path.to_path_buf(), journal, start })
     }
 
     /// The result's path.
@@ -58,8 +63,15 @@ impl Output {
     }
 
     fn open(&self, header: &Header) -> Result<(Journal, Vec<Visit>)> {
-        if self.resume && self.journal.exists() {
-            return Ok(Journal::resume(&self.journal, header)?);
+        match self.start {
+            Start::Resume => return Ok(Journal::resume(&self.journal, header)?),
+            Start::Replace => match fs::remove_file(&self.journal) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("can't replace {}", self.journal.display()));
+                }
+                _ => {}
+            },
+            Start::Anew => {}
         }
         Ok((Journal::create(&self.journal, header)?, Vec::new()))
     }
@@ -103,7 +115,10 @@ pub fn measure(
     let mut campaign = Campaign::new(plan.clone(), subjects, earlier, threads);
     let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
     bar.finish_and_clear();
-    if output.is_some() { measured.context("stopped; go on with --resume") } else { Ok(measured?) }
+    match measured {
+        Err(error @ CampaignError::Interrupted) if output.is_some() => Err(error).context("go on with --resume"),
+        measured => Ok(measured?),
+    }
 }
 
 /// Set by Ctrl-C and by a request to terminate; a second Ctrl-C ends the program at once.

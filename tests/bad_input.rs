@@ -155,7 +155,6 @@ fn an_interval_that_lies_beside_its_latency_is_refused() {
     assert!(message.contains(&format!("line {line}, column low_ms")) && message.contains("interval"), "{message}");
 }
 
-// Fails: TableError::Twice (profiler/src/table.rs) names neither file nor line; `table_refused` wants the file.
 #[test]
 fn a_unit_that_stands_twice_is_refused_by_name() {
     let last = table_text().lines().last().unwrap();
@@ -216,7 +215,6 @@ fn a_space_that_cannot_be_is_refused() {
     assert!(message.contains("'imagenet'") && message.contains("proxyless-224"), "{message}");
 }
 
-// Fails: `one_line` (src/main.rs) looks for a cause of several lines in a text whose line breaks it has replaced.
 #[test]
 fn a_cause_of_several_lines_is_said_once() {
     let message = space_refused("name = \"x\"\nclasses = ten\n");

@@ -107,7 +107,6 @@ fn a_table_is_neither_overwritten_unasked_nor_changed_by_resuming() {
     assert_every_visit_stands_once(&journal_of(&path), 6);
 }
 
-// Fails: `Output::new` (src/measuring.rs) removes table and journal before the device is even reached.
 #[test]
 fn replacing_a_table_from_a_device_out_of_reach_leaves_the_table() {
     let folder = TempDir::new().unwrap();
@@ -258,8 +257,6 @@ fn half_a_line_behind_a_finished_journal_changes_nothing() {
     assert_every_visit_stands_once(&journal_of(&mended), 6);
 }
 
-// Fails: profiler/src/transport/mock.rs derives its noise from the session's number, which is the order of loading and
-// differs in a resumed run; device-configs/mock.toml promises "the same numbers every time".
 #[test]
 fn a_resumed_simulation_gives_the_same_table_as_an_uninterrupted_one() {
     let folder = TempDir::new().unwrap();

@@ -78,7 +78,7 @@ pub enum PredictError {
     )]
     Unknown {
         /// The unit.
-        key: OperatorKey,
+        key: Box<OperatorKey>,
         /// Where it stands.
         place: String,
         /// What the table was made for.
@@ -212,7 +212,7 @@ impl Predictor for TablePredictor {
             let space = self.table.provenance.get("space");
             let made_for = space.map(|space| format!(" in the table, which was made for space {space}"));
             let made_for = made_for.unwrap_or_else(|| " in the table".to_owned());
-            return Err(PredictError::Unknown { key: *key, place: String::new(), made_for });
+            return Err(PredictError::Unknown { key: Box::new(*key), place: String::new(), made_for });
         };
         let (latency, low, high) = regression.predict(key)?;
         Ok(Estimate { latency, low, high, source: Source::Regression })

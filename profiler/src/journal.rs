@@ -128,7 +128,7 @@ impl Journal {
         file.set_len(whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
         let mut journal = Self { path: path.to_path_buf(), file };
-        let mut lines = text[..whole].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
+        let mut lines = text[..whole].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
         let broken = |line: usize, error: serde_json::Error| JournalError::Broken {
             path: path.to_path_buf(),
             line: line + 1,

@@ -217,7 +217,13 @@ impl LatencyTable {
         let columns = Columns::find(reader.headers().map_err(|error| malformed(path, &error))?, path)?;
         for record in reader.records() {
             let record = record.map_err(|error| malformed(path, &error))?;
-            table.push(columns.row(&record, path)?)?;
+            let row = columns.row(&record, path)?;
+            table.push(row).map_err(|twice| TableError::Value {
+                path: path.to_path_buf(),
+                line: record.position().map_or(0, csv::Position::line),
+                column: "operator",
+                what: twice.to_string(),
+            })?;
         }
         let stated = table.provenance.get("rows").and_then(|rows| rows.parse::<usize>().ok());
         match stated {

@@ -105,19 +105,36 @@ impl LatencyLoss {
     }
 }
 
-/// The weight of latency in `add#linear`. Where a target is to be met, dual ascent on the constraint `E <= target`
-/// sets it: it grows while the expected latency is above the target and shrinks, down to 0, while it is below.
+/// The weight of latency in `add#linear`. Where a target is to be met, a controller sets it: the integral of the
+/// relative error (dual ascent on the constraint `E <= target`), plus a share of the error itself, without which the
+/// expected latency swings far beyond the target before the integral has come down again.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Constraint {
-    /// The weight.
+    /// The integral part: the multiplier of the constraint, at least 0.
     pub lambda: f64,
-    /// How fast it follows; 0 keeps it as it is.
+    /// How fast the integral follows the error; 0 keeps it as it is.
     pub rate: f64,
+    /// Weight of the present error.
+    pub gain: f64,
 }
 
 impl Constraint {
     /// The authors' weight, fixed or as the start of the ascent.
     pub const INITIAL_LAMBDA: f64 = 0.1;
+    /// Gain and rate that reach a target within some hundred gate steps without swinging.
+    pub const GAIN: f64 = 2.0;
+    /// See [`GAIN`](Self::GAIN).
+    pub const RATE: f64 = 0.02;
+
+    /// A weight that stays.
+    pub fn fixed(lambda: f64) -> Self {
+        Self { lambda, rate: 0.0, gain: 0.0 }
+    }
+
+    /// `max(0, lambda + gain (E - target) / target)`.
+    pub fn weight(&self, expected_ms: f64, target_ms: f64) -> f64 {
+        (self.lambda + self.gain * (expected_ms - target_ms) / target_ms).max(0.0)
+    }
 
     /// `lambda <- max(0, lambda + rate (E - target) / target)`.
     pub fn follow(&mut self, expected_ms: f64, target_ms: f64) {

@@ -304,7 +304,8 @@ impl Search {
         let ce = cross_entropy(&trace.logits, &batch.labels, 0.0)?;
         let slopes = Tensor::f_run_backward(&[&ce], &trace.outputs, false, false)?;
         let (expected, by_latency) = expected_latency_of_pairs(&pairs, &self.costs);
-        let (target, lambda) = (self.settings.target_ms, self.constraint.lambda);
+        let target = self.settings.target_ms;
+        let lambda = self.constraint.weight(mean_latency(&self.gates.probabilities(), &self.costs), target);
         let (_, by_ce, by_expected) = self.settings.loss.apply(ce.f_double_value(&[])?, expected, target, lambda)?;
         let mut gradients = Vec::with_capacity(pairs.len());
         for (decision, pair) in pairs.iter().enumerate() {

@@ -49,7 +49,7 @@ fn settings() -> SearchSettings {
         alpha_lr: 0.02,
         weight_steps: 2,
         loss: LatencyLoss::AddLinear,
-        constraint: Constraint { lambda: 0.1, rate: 0.1 },
+        constraint: Constraint { lambda: 0.1, rate: 0.1, gain: 1.0 },
         target_ms: 2.0,
         smoothing: 0.1,
         shift: 1,
@@ -135,7 +135,9 @@ fn a_training_resumed_in_mid_epoch_ends_in_the_same_state() {
     let mut whole = training();
     whole.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
     let mut first = training();
-    (0..14).for_each(|_| drop(first.advance(folder.path()).unwrap()));
+    for _ in 0..14 {
+        first.advance(folder.path()).unwrap();
+    }
     first.save(folder.path()).unwrap();
     let mut second = training();
     second.restore(folder.path()).unwrap();

@@ -70,8 +70,10 @@ fn gates_that_are_certain_draw_one_path_only() {
     assert_eq!(gates.most_probable().unwrap().to_string(), "1302");
 }
 
-/// Values, momentum and whether a gradient is defined, of every parameter, by name.
-fn snapshot(supernet: &Supernet) -> Vec<(String, Vec<f32>, Option<Vec<f32>>, bool)> {
+/// Name, values, momentum and whether a gradient is defined, of a parameter.
+type Snapshot = (String, Vec<f32>, Option<Vec<f32>>, bool);
+
+fn snapshot(supernet: &Supernet) -> Vec<Snapshot> {
     let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor.detach().contiguous().reshape([-1])).unwrap();
     let modules = supernet.modules();
     modules
@@ -175,7 +177,7 @@ fn gate_gradients_are_the_derivatives_of_the_loss_by_the_gates() {
 #[test]
 fn latency_pulls_the_gates_towards_the_cheap_candidate() {
     let dataset = noise(64);
-    let settings = SearchSettings { constraint: Constraint { lambda: 50.0, rate: 0.0 }, alpha_lr: 0.05, ..settings() };
+    let settings = SearchSettings { constraint: Constraint::fixed(50.0), alpha_lr: 0.05, ..settings() };
     let mut search = Search::new(&tiny(), costs(), &dataset, settings).unwrap();
     let (x, labels) = images(16, 9);
     for _ in 0..60 {
@@ -230,7 +232,7 @@ fn settings() -> SearchSettings {
         alpha_lr: 0.01,
         weight_steps: 1,
         loss: LatencyLoss::AddLinear,
-        constraint: Constraint { lambda: 0.1, rate: 0.05 },
+        constraint: Constraint { lambda: 0.1, rate: 0.05, gain: 2.0 },
         target_ms: 7.0,
         smoothing: 0.1,
         shift: 1,

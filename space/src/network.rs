@@ -50,16 +50,14 @@ pub struct Network {
 
 /// An operator that can't stand where it was put.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-#[error("unit '{unit}' ({operator}) can't be applied to {input}: {source}")]
+#[error("unit '{unit}' ({}) can't be applied to {}: {source}", key.operator, key.input)]
 pub struct NetworkError {
     /// The unit's name.
     pub unit: String,
-    /// The operator.
-    pub operator: Operator,
-    /// The shape it was given.
-    pub input: Shape,
+    /// The operator and the shape that it was given.
+    pub key: Box<OperatorKey>,
     /// Why.
-    pub source: ShapeError,
+    pub source: Box<ShapeError>,
 }
 
 impl Network {
@@ -105,7 +103,8 @@ impl Network {
                     self.nodes.truncate(first);
                     self.shapes.truncate(first);
                     self.output = unit_input;
-                    return Err(NetworkError { unit: name.to_owned(), operator, input, source });
+                    let key = OperatorKey { operator, input, precision: self.precision };
+                    return Err(NetworkError { unit: name.to_owned(), key: Box::new(key), source: Box::new(source) });
                 }
             };
             self.output = Source::Node(self.nodes.len());

@@ -156,7 +156,9 @@ pub enum SpaceError {
     #[error("{0}; named architectures of the space: {1}")]
     Architecture(ArchitectureParseError, String),
     /// The number of digits is wrong.
-    #[error("architecture '{architecture}' has {got} choices, but space '{space}' has {want} decisions")]
+    #[error(
+        "architecture '{architecture}' has {got} choices, but space '{space}' has {want} decisions; named architectures of the space: {names}"
+    )]
     Length {
         /// The architecture.
         architecture: String,
@@ -166,6 +168,8 @@ pub enum SpaceError {
         space: String,
         /// The space's decisions.
         want: usize,
+        /// The architectures that have names.
+        names: String,
     },
     /// A digit names no candidate.
     #[error("architecture '{architecture}': choice '{digit}' at position {position} is out of range, decision {decision} has {candidates} candidates (0 to {last})", last = candidates - 1)]
@@ -328,13 +332,14 @@ impl SearchSpace {
 
     /// Digits, checked against the decisions.
     pub fn parse_architecture(&self, text: &str) -> Result<Architecture, SpaceError> {
-        let names = || {
-            let names: Vec<&str> = self.architecture_names().collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-        };
-        let architecture: Architecture = text.parse().map_err(|error| SpaceError::Architecture(error, names()))?;
+        let architecture: Architecture = text.parse().map_err(|error| SpaceError::Architecture(error, self.names()))?;
         self.check(&architecture)?;
         Ok(architecture)
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.architecture_names().collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     }
 
     /// Whether an architecture is one of this space.
@@ -345,6 +350,7 @@ impl SearchSpace {
                 got: architecture.len(),
                 space: self.name.clone(),
                 want: self.decisions.len(),
+                names: self.names(),
             });
         }
         for (index, (choice, decision)) in architecture.choices().zip(&self.decisions).enumerate() {

@@ -35,7 +35,8 @@ pub(super) fn connect(device: &DeviceConfig) -> io::Result<Connection> {
         let talk = Arc::clone(&talk);
         thread::spawn(move || keep_talk(stderr, &talk));
     }
-    Ok(Connection { from: Box::new(from), to: Box::new(to), peer: Box::new(LocalAgent { child, talk }) })
+    let peer = LocalAgent { program, child, talk };
+    Ok(Connection { from: Box::new(from), to: Box::new(to), peer: Box::new(peer) })
 }
 
 /// The agent's program: the configuration's, else beside this program, else on PATH.
@@ -68,6 +69,7 @@ fn keep_talk(stderr: ChildStderr, talk: &Mutex<Vec<String>>) {
 }
 
 struct LocalAgent {
+    program: PathBuf,
     child: Child,
     talk: Arc<Mutex<Vec<String>>>,
 }
@@ -77,9 +79,9 @@ impl Peer for LocalAgent {
         let deadline = Instant::now() + Duration::from_secs(2);
         let ended = loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => break format!("the agent ended ({status})"),
+                Ok(Some(status)) => break format!("the agent {} ended ({status})", self.program.display()),
                 Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(10)),
-                _ => break "the agent closed its output".to_owned(),
+                _ => break format!("the agent {} closed its output", self.program.display()),
             }
         };
         let last = self.talk.lock().ok().and_then(|lines| lines.last().cloned());

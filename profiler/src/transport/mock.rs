@@ -23,7 +23,7 @@ impl Peer for Thread {
     }
 }
 
-/// Latency grows with the model's size; noise of about 1 % comes from a counter.
+/// Latency grows with the model's size; noise of about 1 % depends on the size and the sample's number only.
 #[derive(Default)]
 struct Simulation {
     models: HashMap<u32, u64>,
@@ -49,7 +49,7 @@ impl Engine for Simulation {
         let unknown = || EngineError(format!("no model {model} is loaded"));
         let base = *self.models.get(&model).ok_or_else(unknown)?;
         let samples = (0..u64::from(timing.samples)).map(|index| {
-            let noise = (index * 37 + u64::from(model) * 11) % 21;
+            let noise = (index * 37 + base * 11) % 21;
             let wall_ns = base * u64::from(timing.batch) * (990 + noise) / 1000;
             self.clock_ns += wall_ns;
             Sample { at_ns: self.clock_ns - wall_ns, wall_ns, cpu_ns: wall_ns }

@@ -42,9 +42,6 @@ pub struct Options {
     /// Fixed weight of latency in add#linear; without it, the weight follows the target
     #[arg(long, value_name = "WEIGHT")]
     lambda: Option<f64>,
-    /// How fast the weight of latency follows the target
-    #[arg(long, value_name = "RATE", default_value_t = 0.05)]
-    lambda_rate: f64,
     /// Epochs in which only weights learn
     #[arg(long, value_name = "N", default_value_t = 40)]
     warmup_epochs: usize,
@@ -174,9 +171,9 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
         anyhow::bail!("{name} {rate}: wanted a number above 0");
     }
     let constraint = match options.lambda {
-        Some(lambda) if lambda.is_finite() && lambda >= 0.0 => Constraint { lambda, rate: 0.0 },
+        Some(lambda) if lambda.is_finite() && lambda >= 0.0 => Constraint::fixed(lambda),
         Some(lambda) => anyhow::bail!("--lambda {lambda}: wanted a number, at least 0"),
-        None => Constraint { lambda: Constraint::INITIAL_LAMBDA, rate: options.lambda_rate },
+        None => Constraint { lambda: Constraint::INITIAL_LAMBDA, rate: Constraint::RATE, gain: Constraint::GAIN },
     };
     Ok(SearchSettings {
         warmup_epochs: options.warmup_epochs,
@@ -246,8 +243,6 @@ fn tell(found: &Found, costs: &CostMatrix, target_ms: f64) {
         found.architecture, found.predicted_ms, found.expected_ms
     );
     if found.predicted_ms > 1.02 * target_ms {
-        eprintln!(
-            "warning: the found network is slower than the target: search longer, or raise --alpha-lr or --lambda-rate"
-        );
+        eprintln!("warning: the found network is slower than the target: search longer, or raise --alpha-lr");
     }
 }

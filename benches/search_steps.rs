@@ -59,6 +59,7 @@ fn search(channels_last: bool) -> Result<Search, SearchError> {
         warmup_epochs: 0,
         search_epochs: 1,
         batch: BATCH,
+        gate_batch: BATCH,
         train_images: BATCH,
         validation_images: BATCH,
         warmup_lr: 0.05,

@@ -35,6 +35,8 @@ pub struct SearchSettings {
     pub search_epochs: usize,
     /// Images of a step.
     pub batch: usize,
+    /// Images of a gate step: more of them, less noise in the gates' gradients.
+    pub gate_batch: usize,
     /// Images that weights learn from.
     pub train_images: usize,
     /// Images, of the training set too, that gates learn from.
@@ -274,9 +276,10 @@ impl Search {
     }
 
     fn gate_batch(&mut self, number: usize) -> Result<Batch, SearchError> {
-        let per_epoch = self.validation.batches(self.settings.batch).max(1);
+        let size = self.settings.gate_batch;
+        let per_epoch = self.validation.batches(size).max(1);
         let place = (self.settings.seed ^ 0xa1fa, number / per_epoch, number % per_epoch);
-        next_batch(&mut self.gate_epoch, &self.validation, place, self.settings.batch, Augmentation::NONE)
+        next_batch(&mut self.gate_epoch, &self.validation, place, size, Augmentation::NONE)
     }
 
     /// Draws a path and updates its weights: the loss, and the share of right answers.
@@ -444,12 +447,15 @@ fn next_batch(
 /// Training and validation images, drawn from the training set without overlap.
 fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result<(Source, Source), SearchError> {
     let wanted = settings.train_images + settings.validation_images;
-    if wanted > dataset.train.len() || settings.train_images.min(settings.validation_images) < settings.batch {
+    let too_few = settings.train_images < settings.batch || settings.validation_images < settings.gate_batch;
+    if too_few || wanted > dataset.train.len() {
         return Err(SearchError::Settings(format!(
-            "{} training and {} validation images in batches of {}, of a set of {}: each needs at least a batch, both together at most the set",
+            "{} training images in batches of {} and {} validation images in batches of {}, of a set of {}: each needs \
+             at least a batch, both together at most the set",
             settings.train_images,
-            settings.validation_images,
             settings.batch,
+            settings.validation_images,
+            settings.gate_batch,
             dataset.train.len()
         )));
     }

@@ -225,6 +225,7 @@ fn settings() -> SearchSettings {
         warmup_epochs: 1,
         search_epochs: 1,
         batch: 8,
+        gate_batch: 8,
         train_images: 40,
         validation_images: 24,
         warmup_lr: 0.05,

@@ -51,6 +51,9 @@ pub struct Options {
     /// Images of a step
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch: usize,
+    /// Images of a step of the gates; default: those of a step of the weights
+    #[arg(long, value_name = "N")]
+    gate_batch: Option<usize>,
     /// Images that weights learn from; default: all of the training set that gates don't learn from
     #[arg(long, value_name = "N")]
     train_images: Option<usize>,
@@ -160,6 +163,7 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
     let train_images = options.train_images.unwrap_or(available.saturating_sub(validation_images));
     let positive = [
         ("--batch", options.batch),
+        ("--gate-batch", options.gate_batch.unwrap_or(1)),
         ("--weight-steps", options.weight_steps),
         ("--search-epochs", options.search_epochs),
     ];
@@ -179,6 +183,7 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
         warmup_epochs: options.warmup_epochs,
         search_epochs: options.search_epochs,
         batch: options.batch,
+        gate_batch: options.gate_batch.unwrap_or(options.batch),
         train_images,
         validation_images,
         warmup_lr: options.warmup_lr,

@@ -40,7 +40,7 @@ demo-full: setup build ## The same with more networks to compare with, three see
 	scripts/demo-full.sh
 
 bench: build ## Measure what the README claims about speed
-	GOMP_SPINCOUNT=0 $(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps
+	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps
 
 clean: ## Remove what was built
 	$(CARGO) clean

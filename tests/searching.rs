@@ -157,9 +157,7 @@ fn a_search_says_what_it_cannot_do() {
     }
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    for (target, wanted) in
-        [("0.0001ms", "fastest network"), ("9s", "slowest"), ("0.2", "with its unit")]
-    {
+    for (target, wanted) in [("0.0001ms", "fastest network"), ("9s", "slowest"), ("0.2", "with its unit")] {
         let message = fails_in_one_line(fleetfoot(&search_arguments(&output, target)));
         assert!(message.contains(wanted), "{message}");
     }

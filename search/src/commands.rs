@@ -92,11 +92,34 @@ impl FolderOptions {
     }
 }
 
-/// Threads of libtorch: as many as asked for, else as there are cores.
-pub fn set_threads(threads: Option<usize>) -> usize {
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 1024);
-    tch::set_num_threads(threads as i32);
-    threads
+/// How to learn, whatever is learned.
+#[derive(Debug, Args)]
+pub struct LearningOptions {
+    /// Largest shift of training images, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 2)]
+    pub shift: usize,
+    /// Never mirror training images
+    #[arg(long)]
+    pub no_flip: bool,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads; default: all cores
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Keep tensors in NCHW order (slower on CPUs)
+    #[arg(long)]
+    pub nchw: bool,
+}
+
+impl LearningOptions {
+    /// Sets libtorch's threads: as many as asked for, else as there are cores.
+    pub fn set_threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
+        tch::set_num_threads(threads as i32);
+        threads
+    }
 }
 
 /// A progress bar on standard error.

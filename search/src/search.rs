@@ -16,6 +16,7 @@ use tch::{Tensor, no_grad};
 use crate::batches::{Augmentation, Batch, Epoch, Source};
 use crate::checkpoint::{Checkpoint, RngState};
 use crate::dataset::{Dataset, channel_statistics};
+use crate::derive::Judge;
 use crate::error::SearchError;
 use crate::gates::{Gates, Path};
 use crate::latency::{
@@ -114,6 +115,8 @@ struct Sums {
 
 /// Points of the curve, about.
 const CURVE_POINTS: usize = 150;
+/// Images of a batch by which exchanges are judged: large, since batch normalisation uses its statistics.
+const JUDGE_BATCH: usize = 1024;
 /// Seconds between checkpoints.
 const CHECKPOINT_SECONDS: u64 = 60;
 
@@ -140,8 +143,10 @@ pub struct Search {
 /// What a search found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The most probable candidate everywhere.
+    /// The network: the most probable candidates, brought to the target by single exchanges.
     pub architecture: Architecture,
+    /// The most probable candidate everywhere.
+    pub most_probable: Architecture,
     /// Expected latency of the gates at the end, in ms.
     pub expected_ms: f64,
     /// Latency of the architecture by the cost matrix, in ms.
@@ -352,14 +357,30 @@ impl Search {
         }
     }
 
+    /// The result brought to the target by single exchanges, judged on this many validation images; 0 leaves it as it
+    /// is. `watch` is told of every exchange.
+    pub fn refined(&self, images: usize, watch: &mut dyn FnMut(&str)) -> Result<Found, SearchError> {
+        let mut found = self.found()?;
+        let mut judges = self.validation.clone();
+        judges.indices = Arc::new(judges.indices.iter().copied().take(images).collect());
+        let batches = judges.in_order(JUDGE_BATCH).collect::<Result<Vec<Batch>, _>>()?;
+        if !batches.is_empty() {
+            let judge = Judge::new(&self.supernet, &self.costs, batches);
+            found.architecture = judge.refine(&found.most_probable, self.settings.target_ms, watch)?;
+            found.predicted_ms = self.costs.latency_ms(&found.architecture);
+        }
+        Ok(found)
+    }
+
     /// The result as it stands.
     pub fn found(&self) -> Result<Found, SearchError> {
         let settings = |what: &str| SearchError::Settings(what.to_owned());
-        let architecture = self.gates.most_probable().ok_or_else(|| settings("the space has no decisions"))?;
+        let most_probable = self.gates.most_probable().ok_or_else(|| settings("the space has no decisions"))?;
         let expected = expected_latency(&logit_tensors(self.gates.logits()), &self.costs)?;
         Ok(Found {
-            predicted_ms: self.costs.latency_ms(&architecture),
-            architecture,
+            predicted_ms: self.costs.latency_ms(&most_probable),
+            architecture: most_probable.clone(),
+            most_probable,
             expected_ms: expected.f_double_value(&[])?,
             probabilities: self.gates.probabilities(),
             curve: self.curve.clone(),

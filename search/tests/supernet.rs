@@ -26,10 +26,12 @@ fn tiny() -> SearchSpace {
     SearchSpace::from_toml(TINY, "tiny").unwrap()
 }
 
-fn images(n: i64, seed: i64) -> (Tensor, Tensor) {
-    tch::manual_seed(seed);
-    let images = Tensor::randn([n, 1, 12, 12], (Kind::Float, Device::Cpu));
-    (images, Tensor::randint(4, [n], (Kind::Int64, Device::Cpu)))
+fn images(n: i64, seed: u64) -> (Tensor, Tensor) {
+    // libtorch's own generator is shared by all threads, and tests run in several.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let pixels: Vec<f32> = (0..n * 144).map(|_| rng.random_range(-1.7..1.7)).collect();
+    let labels: Vec<i64> = (0..n).map(|_| rng.random_range(0..4)).collect();
+    (Tensor::from_slice(&pixels).reshape([n, 1, 12, 12]), Tensor::from_slice(&labels))
 }
 
 fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
@@ -91,7 +93,7 @@ fn snapshot(supernet: &Supernet) -> Vec<Snapshot> {
 fn a_weight_step_leaves_inactive_candidates_untouched() {
     let space = tiny();
     let mut supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
-    let step = |supernet: &mut Supernet, path: &Path, seed: i64| {
+    let step = |supernet: &mut Supernet, path: &Path, seed: u64| {
         let (x, labels) = images(16, seed);
         let loss = cross_entropy(&supernet.forward(path, &x, Mode::Train).unwrap(), &labels, 0.1).unwrap();
         let mut parameters = supernet.trainable_mut(path);
@@ -163,13 +165,14 @@ fn gate_gradients_are_the_derivatives_of_the_loss_by_the_gates() {
                 cross_entropy(&logits, &labels, 0.0).unwrap().double_value(&[])
             })
         };
-        let h = 1e-2;
+        let h = 3e-3;
         for (output, plus, minus) in
             [(&own, loss(1.0 + h, 0.0), loss(1.0 - h, 0.0)), (&rival, loss(1.0, h), loss(1.0, -h))]
         {
             let gradient = (output * &slopes[decision]).sum(Kind::Double).double_value(&[]);
             let difference = (plus - minus) / (2.0 * h);
-            assert!((gradient - difference).abs() < 1e-2 * difference.abs().max(0.1), "{gradient} {difference}");
+            // Single precision, and ReLU6 has kinks: differences are good to some percent.
+            assert!((gradient - difference).abs() < 0.05 * difference.abs() + 2e-3, "{gradient} {difference}");
         }
     }
 }
@@ -280,4 +283,32 @@ fn augmentation_shifts_and_mirrors_but_keeps_labels() {
     assert!(plain.iter().zip(&shaken).all(|(a, b)| a.1 == b.1 && a.0 != b.0));
     // An epoch can be taken up in its middle.
     assert_eq!(collect(Augmentation { shift: 2, flip: true }, 2), shaken[2..]);
+}
+
+#[test]
+fn a_refined_network_meets_the_target_and_no_single_exchange_that_fits_is_better() {
+    let space = tiny();
+    let supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
+    let costs = costs();
+    let (x, labels) = images(64, 12);
+    let batch = || fleetfoot_search::Batch { images: x.shallow_clone(), labels: labels.shallow_clone() };
+    let judge = fleetfoot_search::Judge::new(&supernet, &costs, vec![batch()]);
+    let entropy = |choices: &[usize]| {
+        let logits = no_grad(|| supernet.forward(&Path(choices.to_vec()), &x, Mode::Probe)).unwrap();
+        cross_entropy(&logits, &labels, 0.0).unwrap().double_value(&[])
+    };
+    for start in ["2222", "3303", "0101"] {
+        let refined = judge.refine(&start.parse().unwrap(), 7.0, &mut |_| {}).unwrap();
+        assert!(costs.latency_ms(&refined) <= 7.0);
+        let choices: Vec<usize> = refined.choices().collect();
+        let reached = entropy(&choices);
+        for decision in 0..4 {
+            for choice in 0..costs.rows[decision].len() {
+                let mut other = choices.clone();
+                other[decision] = choice;
+                let fits = costs.latency_ms(&fleetfoot_space::Architecture::new(other.clone()).unwrap()) <= 7.0;
+                assert!(!fits || entropy(&other) >= reached - 1e-6, "{start}: {refined} {other:?}");
+            }
+        }
+    }
 }

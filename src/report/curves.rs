@@ -11,9 +11,9 @@ type Curve = (&'static str, &'static str, fn(&SearchPoint) -> Option<f64>);
 
 const SEARCH: [Curve; 4] = [
     ("Loss of the supernet", "loss", |point| Some(point.loss)),
-    ("Accuracy of the supernet", "accuracy (%)", |point| point.accuracy_percent),
+    ("Accuracy of the supernet", "training batches (%)", |point| point.accuracy_percent),
     ("Expected latency", EXPECTED, |point| point.expected_ms),
-    ("Entropy of the gates", "entropy of α (nats)", |point| point.entropy),
+    ("Entropy of the gates", "entropy of α (1 = undecided, 0 = decided)", |point| point.entropy),
 ];
 const EXPECTED: &str = "expected latency (ms)";
 
@@ -71,7 +71,7 @@ pub fn training(summary: &Summary) -> Vec<Markup> {
     };
     vec![
         draw("Training loss over the epochs", "loss", |point| Some(point.loss)),
-        draw("Accuracy over the epochs", "accuracy (%)", |point| point.accuracy_percent),
+        draw("Accuracy over the epochs", "training batches (%)", |point| point.accuracy_percent),
     ]
 }
 

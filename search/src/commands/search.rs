@@ -12,7 +12,7 @@ use fleetfoot_search::{Constraint, Found, LatencyLoss, Search, SearchPoint, Sear
 use fleetfoot_space::{Precision, SearchSpace};
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, Start, progress, set_threads, stop_flag, write_json};
+use super::{DataOptions, FolderOptions, LearningOptions, Start, progress, stop_flag, write_json};
 
 /// Options of `search`.
 #[derive(Debug, Args)]
@@ -66,27 +66,17 @@ pub struct Options {
     /// Peak learning rate of the weights in the search
     #[arg(long, default_value_t = 0.025)]
     lr: f64,
+    /// Validation images that judge which exchanges bring the most probable network to the target; 0: none are made
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    refine_images: usize,
     /// Learning rate of the gates
     #[arg(long, default_value_t = 1e-3)]
     alpha_lr: f64,
     /// Weight steps for one step of the gates
     #[arg(long, value_name = "N", default_value_t = 5)]
     weight_steps: usize,
-    /// Largest shift of training images, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 2)]
-    shift: usize,
-    /// Never mirror training images
-    #[arg(long)]
-    no_flip: bool,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Threads; default: all cores
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Keep tensors in NCHW order (slower on CPUs)
-    #[arg(long)]
-    nchw: bool,
+    #[command(flatten)]
+    learning: LearningOptions,
 }
 
 /// search.json.
@@ -95,6 +85,7 @@ struct Record {
     format: u32,
     space: String,
     architecture: String,
+    most_probable: String,
     expected_ms: f64,
     predicted_ms: f64,
     target_ms: f64,
@@ -138,7 +129,7 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Checkpoint => search.restore(folder)?,
         Start::Anew => {}
     }
-    let threads = set_threads(options.threads);
+    let threads = options.learning.set_threads();
     let started = Instant::now();
     let bar = progress(search.total_steps(), search.step(), "steps")?;
     let mut watch = |point: &SearchPoint, step: usize| {
@@ -148,8 +139,9 @@ pub fn run(options: &Options) -> Result<()> {
             point.phase, point.loss, point.accuracy_percent, point.expected_ms, point.entropy
         ));
     };
-    let found = search.run(folder, &*stop_flag()?, &mut watch)?;
+    search.run(folder, &*stop_flag()?, &mut watch)?;
     bar.finish_and_clear();
+    let found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
     let record = record(&found, &space, &dataset.name, &settings, threads, started.elapsed().as_secs_f64());
     write_curve(&folder.join("curve.csv"), &found.curve)?;
     write_json(&result, &record)?;
@@ -194,10 +186,10 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
         constraint,
         target_ms: parse_latency(&options.target)?.ms(),
         smoothing: 0.1,
-        shift: options.shift,
-        flip: !options.no_flip,
-        seed: options.seed,
-        channels_last: !options.nchw,
+        shift: options.learning.shift,
+        flip: !options.learning.no_flip,
+        seed: options.learning.seed,
+        channels_last: !options.learning.nchw,
     })
 }
 
@@ -213,6 +205,7 @@ fn record(
         format: 1,
         space: space.name().to_owned(),
         architecture: found.architecture.to_string(),
+        most_probable: found.most_probable.to_string(),
         expected_ms: found.expected_ms,
         predicted_ms: found.predicted_ms,
         target_ms: settings.target_ms,
@@ -243,9 +236,9 @@ fn write_curve(path: &std::path::Path, curve: &[SearchPoint]) -> Result<()> {
 fn tell(found: &Found, costs: &CostMatrix, target_ms: f64) {
     let (fastest, slowest) = costs.range_ms();
     eprintln!(
-        "found {}: predicted {:.4} ms (target {target_ms:.4} ms, the space holds {fastest:.4} to {slowest:.4} ms), \
+        "found {} (most probable: {}): predicted {:.4} ms (target {target_ms:.4} ms, the space holds {fastest:.4} to {slowest:.4} ms), \
          expected latency of the gates {:.4} ms",
-        found.architecture, found.predicted_ms, found.expected_ms
+        found.architecture, found.most_probable, found.predicted_ms, found.expected_ms
     );
     if found.predicted_ms > 1.02 * target_ms {
         eprintln!("warning: the found network is slower than the target: search longer, or raise --alpha-lr");

@@ -10,7 +10,7 @@ use fleetfoot_search::{Check, Recipe, Training, TrainingPoint};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, Start, progress, set_threads, stop_flag, write_json};
+use super::{DataOptions, FolderOptions, LearningOptions, Start, progress, stop_flag, write_json};
 
 /// Name of the trained weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
@@ -44,21 +44,8 @@ pub struct Options {
     /// Peak learning rate
     #[arg(long, default_value_t = 0.1)]
     lr: f64,
-    /// Largest shift of training images, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 2)]
-    shift: usize,
-    /// Never mirror training images
-    #[arg(long)]
-    no_flip: bool,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Threads; default: all cores
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Keep tensors in NCHW order (slower on CPUs)
-    #[arg(long)]
-    nchw: bool,
+    #[command(flatten)]
+    learning: LearningOptions,
 }
 
 /// train.json.
@@ -110,7 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Checkpoint => training.restore(folder)?,
         Start::Anew => {}
     }
-    let threads = set_threads(options.threads);
+    let threads = options.learning.set_threads();
     let started = Instant::now();
     let bar = progress(training.total_steps(), training.step(), "steps")?;
     let mut watch = |step: usize, loss: f64| {
@@ -168,10 +155,10 @@ fn recipe(options: &Options, available: usize) -> Result<Recipe> {
         train_images: options.train_images.unwrap_or(available),
         lr: options.lr,
         smoothing: 0.1,
-        shift: options.shift,
-        flip: !options.no_flip,
-        seed: options.seed,
-        channels_last: !options.nchw,
+        shift: options.learning.shift,
+        flip: !options.learning.no_flip,
+        seed: options.learning.seed,
+        channels_last: !options.learning.nchw,
     })
 }
 

@@ -117,7 +117,6 @@ fn recipe() -> Recipe {
         epochs: 3,
         rise_epochs: 1.0,
         batch: 8,
-        gate_batch: 8,
         train_images: 80,
         lr: 0.05,
         smoothing: 0.1,

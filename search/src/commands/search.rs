@@ -66,8 +66,9 @@ pub struct Options {
     /// Peak learning rate of the weights in the search
     #[arg(long, default_value_t = 0.025)]
     lr: f64,
-    /// Validation images that judge which exchanges bring the most probable network to the target; 0: none are made
-    #[arg(long, value_name = "N", default_value_t = 2048)]
+    /// Bring the most probable network to the target by single exchanges, judged by the supernet on this many validation
+    /// images (2048 is a good number); 0: leave it as it is
+    #[arg(long, value_name = "N", default_value_t = 0)]
     refine_images: usize,
     /// Learning rate of the gates
     #[arg(long, default_value_t = 1e-3)]

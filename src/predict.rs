@@ -3,14 +3,18 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor};
+use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor, cost_matrix};
+use fleetfoot_profiler::Latency;
 use fleetfoot_space::{Precision, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::cli::ArchitectureOptions;
+
+/// How near `--near` is.
+const NEAR: f64 = 0.02;
 
 /// Options of `predict`.
 #[derive(Debug, Args)]
@@ -25,6 +29,9 @@ pub struct Options {
     /// Predict this many random architectures of the space, too
     #[arg(long, value_name = "N", default_value_t = 0)]
     random: usize,
+    /// Draw the random architectures from those predicted within 2 % of this latency (0.25ms, 250us)
+    #[arg(long, value_name = "LATENCY", requires = "random")]
+    near: Option<Latency>,
     /// Seed of the random architectures
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -70,7 +77,17 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     for _ in 0..options.random {
-        let architecture = space.random(&mut rng);
+        let architecture = match options.near {
+            None => space.random(&mut rng),
+            Some(latency) => {
+                let costs = cost_matrix(&space, &predictor, Precision::Fp32)?;
+                let drawn = costs.sample_near(latency.ms(), NEAR, &mut rng);
+                let (fastest, slowest) = costs.range_ms();
+                drawn.with_context(|| {
+                    format!("no network is predicted within 2 % of {latency}: the space holds {fastest:.4} to {slowest:.4} ms")
+                })?
+            }
+        };
         let network = space.network_at(&architecture, 1, Precision::Fp32)?;
         predictions.push((architecture.to_string(), predictor.network(&network)?));
     }

@@ -1,6 +1,7 @@
 //! The additive cost model that a search uses.
 
 use fleetfoot_space::Architecture;
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 /// Latency of a space's networks as a constant plus one cost per decision, in milliseconds:
@@ -59,5 +60,73 @@ impl CostMatrix {
             self.constant_ms + costs.sum::<f64>()
         };
         (total(f64::min), total(f64::max))
+    }
+
+    /// An architecture drawn uniformly from those whose latency is within `tolerance` (a share) of `latency_ms`; `None`
+    /// where there is none. Architectures that fast or slow are too rare to be met by drawing at random: they are
+    /// counted first, by sums of costs in steps of a 20th of the tolerance.
+    pub fn sample_near(&self, latency_ms: f64, tolerance: f64, rng: &mut impl Rng) -> Option<Architecture> {
+        let step = latency_ms * tolerance / 20.0;
+        let bin = |ms: f64| (ms / step).round() as usize;
+        let wanted =
+            latency_ms * (1.0 - tolerance) - self.constant_ms..=latency_ms * (1.0 + tolerance) - self.constant_ms;
+        if !(step > 0.0 && *wanted.end() >= 0.0) {
+            return None;
+        }
+        let (first, last) = (bin(wanted.start().max(0.0)), bin(*wanted.end()));
+        // completions[d][b]: ways to choose decisions d and behind so that a sum that is b now ends within the bins.
+        let mut completions = vec![(0..=last).map(|b| f64::from(u8::from(b >= first))).collect::<Vec<f64>>()];
+        for row in self.rows.iter().rev() {
+            let behind = &completions[completions.len() - 1];
+            let ways = |b: usize| row.iter().filter_map(|&cost| behind.get(b + bin(cost))).sum();
+            completions.push((0..=last).map(ways).collect());
+        }
+        completions.reverse();
+        // Rounding can carry a draw over the edge; such draws are thrown away.
+        (0..1000).find_map(|_| {
+            let mut sum = 0;
+            let mut choices = Vec::with_capacity(self.rows.len());
+            for (row, behind) in self.rows.iter().zip(&completions[1..]) {
+                let ways = |cost: f64| behind.get(sum + bin(cost)).copied().unwrap_or(0.0);
+                let total: f64 = row.iter().map(|&cost| ways(cost)).sum();
+                let mut rest = rng.random::<f64>() * total;
+                let choice = row.iter().position(|&cost| {
+                    rest -= ways(cost);
+                    rest < 0.0
+                })?;
+                sum += bin(row[choice]);
+                choices.push(choice);
+            }
+            let drawn = Architecture::new(choices)?;
+            let error = self.latency_ms(&drawn) / latency_ms - 1.0;
+            (error.abs() <= tolerance).then_some(drawn)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn architectures_near_a_latency_are_drawn_evenly() {
+        let costs = CostMatrix::new(1.0, vec![vec![0.0, 1.0, 2.0, 4.0]; 5]).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut drawn: HashMap<String, usize> = HashMap::new();
+        for _ in 0..4000 {
+            let architecture = costs.sample_near(4.0, 0.02, &mut rng).unwrap();
+            assert_eq!(costs.latency_ms(&architecture), 4.0);
+            *drawn.entry(architecture.to_string()).or_default() += 1;
+        }
+        // Sums of 3 from five of 0, 1, 2, 4: C(5,3) with three ones, 5 * 4 with a two and a one.
+        assert_eq!(drawn.len(), 30);
+        assert!(drawn.values().all(|&count| (80..190).contains(&count)), "{drawn:?}");
+        assert_eq!(costs.sample_near(0.5, 0.02, &mut rng), None);
+        assert_eq!(costs.sample_near(100.0, 0.02, &mut rng), None);
     }
 }

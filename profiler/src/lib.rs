@@ -24,7 +24,7 @@ pub use conditions::{Conditions, Context, Differences, Provenance};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
 pub use fleetfoot_protocol::{Machine, Optimisation, Sample, Timing};
 pub use journal::{Header, Journal, JournalError, Visit};
-pub use latency::{Latency, LatencyError};
+pub use latency::{Latency, LatencyError, LatencyParseError};
 pub use statistics::{Interval, Measurement, Statistic, is_disturbed};
 pub use subject::{Subject, SubjectError};
 pub use table::{LatencyTable, Row, TableError};

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use fleetfoot_profiler::LatencyError;
 use fleetfoot_space::{NetworkError, OnnxError, SpaceError, WeightsError};
 
 use crate::dataset::DatasetError;
@@ -59,12 +58,6 @@ pub enum SearchError {
         /// The slowest network.
         slowest_ms: f64,
     },
-    /// A latency text without a unit, or no number.
-    #[error("'{0}' is not a latency: wanted a number with its unit, such as 0.25ms, 250us or 0.02s")]
-    LatencyText(String),
-    /// A number that is no latency.
-    #[error(transparent)]
-    Latency(#[from] LatencyError),
     /// `mul#log` has no value at or below a 80th of its reference.
     #[error(
         "expected latency {expected_ms} ms is at most an 80th of the reference {reference_ms} ms: the loss mul#log isn't defined there, use add#linear"

@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use fleetfoot_predictor::CostMatrix;
-use fleetfoot_profiler::Latency;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
@@ -143,17 +142,6 @@ impl Constraint {
     }
 }
 
-/// A latency with its unit, such as `0.25ms`, `250us`, `0.02s`.
-pub fn parse_latency(text: &str) -> Result<Latency, SearchError> {
-    let bad = || SearchError::LatencyText(text.to_owned());
-    let units = [("ms", 1.0), ("us", 1e-3), ("µs", 1e-3), ("s", 1e3)];
-    let (number, scale) =
-        units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale))).ok_or_else(bad)?;
-    let number: f64 = number.trim().parse().map_err(|_| bad())?;
-    let latency = Latency::from_ms(number * scale)?;
-    if latency > Latency::ZERO { Ok(latency) } else { Err(bad()) }
-}
-
 /// The expected latency of probabilities, in ms, without gradient.
 pub fn mean_latency(probabilities: &[Vec<f64>], costs: &CostMatrix) -> f64 {
     let rows = probabilities.iter().zip(&costs.rows);
@@ -239,15 +227,5 @@ mod tests {
         assert!((gradients[0].0 - (value(a + h, b) - value(a - h, b)) / (2.0 * h)).abs() < 1e-8);
         assert!((gradients[0].1 - (value(a, b + h) - value(a, b - h)) / (2.0 * h)).abs() < 1e-8);
         assert_eq!(gradients[1], (0.0, 0.0));
-    }
-
-    #[test]
-    fn latencies_need_a_unit() {
-        for (text, ms) in [("0.25ms", 0.25), ("250us", 0.25), ("250 µs", 0.25), ("0.02s", 20.0)] {
-            assert!((parse_latency(text).unwrap().ms() - ms).abs() < 1e-12);
-        }
-        for text in ["0.25", "fast", "-1ms", "0ms", "NaNms", "infms", ""] {
-            assert!(parse_latency(text).is_err(), "{text}");
-        }
     }
 }

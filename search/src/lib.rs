@@ -29,9 +29,7 @@ pub use derive::Judge;
 pub use error::SearchError;
 pub use export::{AgentRuntime, Check, LIMIT, Runtime, compare, to_onnx};
 pub use gates::{Gates, Pair, Path, softmax};
-pub use latency::{
-    Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency, parse_latency,
-};
+pub use latency::{Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency};
 pub use layout::Layout;
 pub use module::{Mode, Module, Parameter};
 pub use optimizer::{Sgd, cosine};

@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
-use fleetfoot_profiler::write_atomically;
-use fleetfoot_search::{Constraint, Found, LatencyLoss, Search, SearchPoint, SearchSettings, parse_latency};
+use fleetfoot_profiler::{Latency, write_atomically};
+use fleetfoot_search::{Constraint, Found, LatencyLoss, Search, SearchPoint, SearchSettings};
 use fleetfoot_space::{Precision, SearchSpace};
 use serde::{Deserialize, Serialize};
 
@@ -185,7 +185,7 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
         weight_steps: options.weight_steps,
         loss: options.loss,
         constraint,
-        target_ms: parse_latency(&options.target)?.ms(),
+        target_ms: options.target.parse::<Latency>()?.ms(),
         smoothing: 0.1,
         shift: options.learning.shift,
         flip: !options.learning.no_flip,

@@ -13,7 +13,7 @@ const SEARCH: [Curve; 4] = [
     ("Loss of the supernet", "loss", |point| Some(point.loss)),
     ("Accuracy of the supernet", "training batches (%)", |point| point.accuracy_percent),
     ("Expected latency", EXPECTED, |point| point.expected_ms),
-    ("Entropy of the gates", "entropy of α (1 = undecided, 0 = decided)", |point| point.entropy),
+    ("Entropy of the gates", "entropy of α, share of the largest", |point| point.entropy),
 ];
 const EXPECTED: &str = "expected latency (ms)";
 

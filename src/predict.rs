@@ -76,11 +76,11 @@ pub fn run(options: &Options) -> Result<()> {
         predictions.push((label, predictor.network(&network)?));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    let costs = options.near.map(|_| cost_matrix(&space, &predictor, Precision::Fp32)).transpose()?;
     for _ in 0..options.random {
-        let architecture = match options.near {
+        let architecture = match options.near.zip(costs.as_ref()) {
             None => space.random(&mut rng),
-            Some(latency) => {
-                let costs = cost_matrix(&space, &predictor, Precision::Fp32)?;
+            Some((latency, costs)) => {
                 let drawn = costs.sample_near(latency.ms(), NEAR, &mut rng);
                 let (fastest, slowest) = costs.range_ms();
                 drawn.with_context(|| {

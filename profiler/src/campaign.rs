@@ -218,11 +218,6 @@ impl<'a> Campaign<'a> {
         Ok(())
     }
 
-    /// Measurements at hand, for subjects that have any.
-    pub fn measurements(&self) -> Vec<Option<Measurement>> {
-        self.states.iter().map(|state| state.measurement(&self.plan, self.detect)).collect()
-    }
-
     /// About how long the plan takes for subjects of these sizes, from a rate of 2 G multiply-accumulates a second and
     /// the bytes that are evicted: known before anything is measured, right within a factor of about 3.
     pub fn estimate(plan: &Plan, sizes: &[(u64, u64)]) -> Duration {

@@ -219,11 +219,6 @@ impl Search {
         &self.supernet
     }
 
-    /// The supernet, to be looked into by tests and tools.
-    pub fn supernet_mut(&mut self) -> &mut Supernet {
-        &mut self.supernet
-    }
-
     /// Goes on until the end, or until `stop`. Checkpoints go to `folder`; `watch` is told of every step.
     pub fn run(
         &mut self,

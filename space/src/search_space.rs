@@ -425,12 +425,6 @@ impl SearchSpace {
         Architecture::new(choices.collect()).unwrap_or_else(|| unreachable!("the space has at most 36 candidates"))
     }
 
-    /// The architecture with one candidate everywhere, where every decision offers it.
-    pub fn uniform(&self, candidate: Candidate) -> Option<Architecture> {
-        let position = |decision: &Decision| decision.candidates.iter().position(|&c| c == candidate);
-        self.decisions.iter().map(position).collect::<Option<Vec<_>>>().and_then(Architecture::new)
-    }
-
     /// Number of architectures (as a float: spaces pass 10^17).
     pub fn size(&self) -> f64 {
         self.decisions.iter().map(|decision| decision.candidates.len() as f64).product()

@@ -52,7 +52,8 @@ struct Measured {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let networks = networks(options)?;
+    let space = options.space.as_deref().map(SearchSpace::load).transpose()?;
+    let networks = networks(options, space.as_ref())?;
     let device = DeviceConfig::load(&options.device)?;
     let plan = options.plan.plan()?;
     let output = options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
@@ -62,8 +63,8 @@ pub fn run(options: &Options) -> Result<()> {
     let what = options.space.as_deref().unwrap_or("models");
     let measured = measuring::measure(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
     let mut head = measuring::provenance(&agent, &conditions, &plan);
-    if let Some(space) = &options.space {
-        head.set("space", SearchSpace::load(space)?.name());
+    if let Some(space) = &space {
+        head.set("space", space.name());
     }
     let csv = csv(&head.to_head(), &networks, &measured)?;
     match &options.output {
@@ -73,17 +74,16 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn networks(options: &Options) -> Result<Vec<Measured>> {
+fn networks(options: &Options, space: Option<&SearchSpace>) -> Result<Vec<Measured>> {
     let mut networks = Vec::new();
-    if let Some(name) = &options.space {
-        let space = SearchSpace::load(name)?;
+    if let Some(space) = space {
         let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
         let random = (0..options.random).map(|_| {
             let architecture = space.random(&mut rng);
             (architecture.to_string(), space.clone(), architecture)
         });
         let random: Vec<_> = random.collect();
-        for (label, space, architecture) in options.architectures.resolve(&space)?.into_iter().chain(random) {
+        for (label, space, architecture) in options.architectures.resolve(space)?.into_iter().chain(random) {
             let subject = Subject::of_network(label.clone(), &space.network(&architecture)?)?;
             networks.push(Measured { model: String::new(), architecture: label, subject });
         }

@@ -105,7 +105,9 @@ pub fn measure(
     bar.set_style(style);
     bar.set_message(what.to_owned());
     let total = subjects.len();
+    let mut visits = earlier.len() as u64;
     let mut watch = |progress: Progress| {
+        visits = progress.visits;
         bar.set_length(progress.visits + progress.remaining);
         bar.set_position(progress.visits);
         bar.set_message(format!("round {}, {}/{total} known", progress.round, progress.done));
@@ -115,8 +117,15 @@ pub fn measure(
     let mut campaign = Campaign::new(plan.clone(), subjects, earlier, threads);
     let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
     bar.finish_and_clear();
+    if let (Err(_), 0, Some(output)) = (&measured, visits, output) {
+        // Nothing was measured: there is nothing to go on with.
+        drop(journal);
+        let _ = fs::remove_file(&output.journal);
+    }
     match measured {
-        Err(error @ CampaignError::Interrupted) if output.is_some() => Err(error).context("go on with --resume"),
+        Err(error @ CampaignError::Interrupted) if visits > 0 && output.is_some() => {
+            Err(error).context("go on with --resume")
+        }
         measured => Ok(measured?),
     }
 }

@@ -46,9 +46,8 @@ pub fn read_provenance(path: &Path, origin: &Origin) -> Result<Vec<Provenance>> 
 }
 
 fn provenance(text: &str) -> Vec<Provenance> {
-    let lines = text.trim_start_matches('\u{feff}').lines().map_while(|line| line.strip_prefix('#'));
-    let pairs = lines.filter_map(|line| line.split_once(':'));
-    pairs.map(|(key, value)| Provenance { key: key.trim().to_owned(), value: value.trim().to_owned() }).collect()
+    let head = fleetfoot_profiler::Provenance::from_head(text.trim_start_matches('\u{feff}'));
+    head.iter().map(|(key, value)| Provenance { key: key.to_owned(), value: value.to_owned() }).collect()
 }
 
 /// predicted.csv: the prediction of each architecture.

@@ -58,6 +58,7 @@ fn search(channels_last: bool) -> Result<Search, SearchError> {
     let settings = SearchSettings {
         warmup_epochs: 0,
         search_epochs: 1,
+        inherit_after: 0,
         batch: BATCH,
         gate_batch: BATCH,
         train_images: BATCH,

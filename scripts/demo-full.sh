@@ -31,7 +31,7 @@ export SPACE RUN
 train() { # ROLE ARCHITECTURE SEED
   local folder=$RUN/train/$1
   [ "$3" = 0 ] || folder=$folder.seed$3
-  fleetfoot train --space "$SPACE" "$2" -o "$folder" --resume --epochs 4 --batch 64 --lr 0.1 --shift 1 --seed "$3" --threads 1 &&
+  fleetfoot train --space "$SPACE" "$2" -o "$folder" --resume --epochs 4 --batch 64 --lr 0.1 --shift 0 --no-flip --seed "$3" --threads 1 &&
     fleetfoot export "$folder"
 }
 export -f train

@@ -19,15 +19,15 @@ say "3. Evaluate: predictions against 30 random networks, measured now"
 [ -e "$RUN/evaluate.json" ] ||
   fleetfoot evaluate --table "$RUN/table.csv" --space $SPACE --device local-cpu --networks 30 --seed 1 -o "$RUN/evaluate.json" >&2
 
-say "4. Search: a network with 62 % of the latency of MobileNetV2's block everywhere (k3e6)"
-TARGET=$(fleetfoot predict --table "$RUN/table.csv" --space $SPACE k3e6 | awk -F, 'NR == 2 { printf "%.4fms", 0.62 * $2 }')
+say "4. Search: a network with 65 % of the latency of MobileNetV2's block everywhere (k3e6)"
+TARGET=$(fleetfoot predict --table "$RUN/table.csv" --space $SPACE k3e6 | awk -F, 'NR == 2 { printf "%.4fms", 0.65 * $2 }')
 FOUND=$(fleetfoot search --space $SPACE --table "$RUN/table.csv" --target "$TARGET" --seed 0 -o "$RUN/search" --resume \
-  --train-images 40000 --validation-images 16000 --warmup-epochs 4 --search-epochs 2 --batch 64 --weight-steps 2 \
-  --gate-batch 192 --alpha-lr 0.03 --warmup-lr 0.15 --lr 0.05 --shift 0 --no-flip)
+  --train-images 40000 --validation-images 16000 --warmup-epochs 5 --inherit-after 2 --search-epochs 5 --batch 64 \
+  --weight-steps 2 --gate-batch 192 --alpha-lr 0.03 --warmup-lr 0.15 --lr 0.05 --shift 0 --no-flip)
 
 say "5. Train from scratch, all by one recipe: the found network, the baseline, the shallowest network"
 train() { # ROLE ARCHITECTURE
-  fleetfoot train --space $SPACE "$2" -o "$RUN/train/$1" --resume --epochs 4 --batch 64 --lr 0.1 --shift 1 --seed 0 --threads 1
+  fleetfoot train --space $SPACE "$2" -o "$RUN/train/$1" --resume --epochs 4 --batch 64 --lr 0.1 --shift 0 --no-flip --seed 0 --threads 1
   fleetfoot export "$RUN/train/$1"
 }
 train baseline k3e6 2> "$RUN/baseline.log" & # one thread each on two cores is faster than two threads after each other

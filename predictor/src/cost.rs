@@ -53,6 +53,12 @@ impl CostMatrix {
         self.constant_ms + costs.sum::<f64>()
     }
 
+    /// Mean latency over all architectures, in milliseconds.
+    pub fn mean_ms(&self) -> f64 {
+        let means = self.rows.iter().map(|row| row.iter().sum::<f64>() / row.len().max(1) as f64);
+        self.constant_ms + means.sum::<f64>()
+    }
+
     /// Latency of the cheapest and of the dearest architecture, in milliseconds.
     pub fn range_ms(&self) -> (f64, f64) {
         let total = |pick: fn(f64, f64) -> f64| {

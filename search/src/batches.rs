@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{TchError, Tensor};
 
 use crate::dataset::Images;
+use crate::error::SearchError;
 use crate::layout::Layout;
 
 /// Batches that are ready before they are asked for.
@@ -123,6 +124,54 @@ impl Source {
         }
         let labels = chosen.iter().map(|&index| i64::from(self.images.labels[index])).collect();
         (values, labels)
+    }
+}
+
+/// Batches one after the other, epoch by epoch, from any step on.
+#[derive(Debug)]
+pub struct Feed {
+    source: Source,
+    seed: u64,
+    batch: usize,
+    augmentation: Augmentation,
+    under_way: Option<(usize, Epoch)>,
+}
+
+impl Feed {
+    /// Batches of a source in the order that the seed gives.
+    pub fn new(source: Source, seed: u64, batch: usize, augmentation: Augmentation) -> Self {
+        Self { source, seed, batch, augmentation, under_way: None }
+    }
+
+    /// Where the batches come from.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Full batches in an epoch.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.source.batches(self.batch)
+    }
+
+    /// The batch of a step, the first being 0. Steps are asked for in order; after [`rewind`](Self::rewind), from any on.
+    pub fn batch(&mut self, step: usize) -> Result<Batch, SearchError> {
+        let ended = || SearchError::Settings("fewer images than a batch holds: lower --batch".to_owned());
+        let per_epoch = self.steps_per_epoch();
+        if per_epoch == 0 {
+            return Err(ended());
+        }
+        let (epoch, position) = (step / per_epoch, step % per_epoch);
+        if self.under_way.as_ref().is_none_or(|(number, _)| *number != epoch) {
+            let batches = self.source.epoch(self.seed, epoch as u64, position, self.batch, self.augmentation);
+            self.under_way = Some((epoch, batches));
+        }
+        let batch = self.under_way.as_mut().and_then(|(_, batches)| batches.next());
+        Ok(batch.ok_or_else(ended)??)
+    }
+
+    /// Forgets the epoch under way: the next step may be any.
+    pub fn rewind(&mut self) {
+        self.under_way = None;
     }
 }
 

@@ -12,8 +12,8 @@ use tch::{Tensor, no_grad};
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::gates::Path;
+use crate::loss::cross_entropy;
 use crate::module::Mode;
-use crate::search::cross_entropy;
 use crate::supernet::Supernet;
 
 /// Judges paths on a few large batches.

@@ -1,5 +1,6 @@
 //! Architecture parameters: one logit per decision and candidate, and the paths that are drawn from them.
 
+use fleetfoot_predictor::CostMatrix;
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
@@ -11,6 +12,8 @@ const INITIAL_STD: f64 = 1e-3;
 /// Adam's decay of the mean of squares and its epsilon; the mean's decay is 0, so that a logit without gradient stays.
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
+/// How finely latencies are told apart where the most probable network must be made to fit.
+const KNAPSACK_STEPS: usize = 20_000;
 
 /// A sampled path: one candidate per decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +112,52 @@ impl Gates {
         self.alpha.iter().map(best).collect::<Option<Vec<_>>>().and_then(Architecture::new)
     }
 
+    /// The most probable network that takes at most `limit_ms`: the product of its candidates' probabilities is the
+    /// largest. `None` where no network is that fast.
+    ///
+    /// A knapsack with one choice per decision, solved by dynamic programming over latencies in steps of the room above
+    /// the fastest network / 20,000. Costs are rounded up to steps, so the limit holds; what is lost by rounding is at
+    /// most a step per decision.
+    pub fn most_probable_within(&self, costs: &CostMatrix, limit_ms: f64) -> Option<Architecture> {
+        let network = self.most_probable()?;
+        if costs.latency_ms(&network) <= limit_ms {
+            return Some(network);
+        }
+        let least = |row: &Vec<f64>| row.iter().copied().fold(f64::INFINITY, f64::min);
+        let room = limit_ms - costs.range_ms().0;
+        if room < 0.0 {
+            return None;
+        }
+        let step = room / KNAPSACK_STEPS as f64;
+        // In steps above the decision's cheapest candidate; the cheapest is free, whatever the step.
+        let weight = |cost: f64, least: f64| if cost <= least { 0 } else { ((cost - least) / step).ceil() as usize };
+        // best[room left]: the largest log-probability of the decisions so far; chosen[decision][room left]: how.
+        let mut best = vec![0.0; KNAPSACK_STEPS + 1];
+        let mut chosen = Vec::with_capacity(self.alpha.len());
+        for (p, row) in self.probabilities().iter().zip(&costs.rows) {
+            let least = least(row);
+            let candidates: Vec<(usize, f64)> =
+                row.iter().zip(p).map(|(&cost, p)| (weight(cost, least), p.ln())).collect();
+            let pick = |room: usize| {
+                let fitting = candidates.iter().enumerate().filter(|(_, (weight, _))| *weight <= room);
+                let scored = fitting.map(|(index, &(weight, log_p))| (index, log_p + best[room - weight]));
+                scored.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, f64::NEG_INFINITY))
+            };
+            let picked: Vec<(usize, f64)> = (0..=KNAPSACK_STEPS).map(pick).collect();
+            best = picked.iter().map(|&(_, score)| score).collect();
+            chosen.push(picked.into_iter().map(|(index, _)| index).collect::<Vec<usize>>());
+        }
+        let mut room = KNAPSACK_STEPS;
+        let mut choices = Vec::with_capacity(chosen.len());
+        for (picked, row) in chosen.iter().zip(&costs.rows).rev() {
+            let choice = picked[room];
+            room -= weight(row[choice], least(row));
+            choices.push(choice);
+        }
+        choices.reverse();
+        Architecture::new(choices)
+    }
+
     /// Draws every decision's candidate by its probability.
     pub fn sample_path(&self, rng: &mut ChaCha8Rng) -> Path {
         Path(self.alpha.iter().map(|row| draw(&softmax(row), rng)).collect())
@@ -162,7 +211,7 @@ impl Gates {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
+    use rand::{RngExt, SeedableRng};
 
     use super::*;
 
@@ -211,6 +260,32 @@ mod tests {
             let q = softmax(&[gates.logits()[0][pair.active], gates.logits()[0][pair.other]]);
             assert!((pair.q.0 - q[0]).abs() < 1e-12 && (pair.q.1 - q[1]).abs() < 1e-12);
             assert_eq!(pairs[1], None);
+        }
+    }
+
+    #[test]
+    fn the_most_probable_network_within_a_limit_is_the_best_of_all_that_fit() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        for _ in 0..30 {
+            let mut numbers = |count: usize| (0..count).map(|_| rng.random_range(0.0..2.0)).collect::<Vec<f64>>();
+            let gates = Gates::from_logits(vec![numbers(3), numbers(2), numbers(4)]);
+            let costs = CostMatrix::new(0.5, vec![numbers(3), numbers(2), numbers(4)]).unwrap();
+            let score = |network: &Architecture| -> f64 {
+                gates.probabilities().iter().zip(network.choices()).map(|(row, choice)| row[choice].ln()).sum()
+            };
+            let choices = (0..3).flat_map(|a| (0..2).flat_map(move |b| (0..4).map(move |c| vec![a, b, c])));
+            let networks: Vec<Architecture> = choices.map(|choices| Architecture::new(choices).unwrap()).collect();
+            let (fastest, slowest) = costs.range_ms();
+            assert_eq!(gates.most_probable_within(&costs, fastest - 1e-9), None);
+            for part in [0.0, 0.2, 0.4, 0.7, 1.0] {
+                let limit = fastest + part * (slowest - fastest);
+                let found = gates.most_probable_within(&costs, limit).unwrap();
+                assert!(costs.latency_ms(&found) <= limit + 1e-9);
+                // Rounding may cost a network that lies within 3 steps of the limit.
+                let fitting = networks.iter().filter(|network| costs.latency_ms(network) <= limit - 1e-3 * part);
+                let best = fitting.map(score).fold(f64::NEG_INFINITY, f64::max);
+                assert!(score(&found) >= best - 1e-12, "{found}: {} < {best}", score(&found));
+            }
         }
     }
 

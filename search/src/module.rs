@@ -1,7 +1,7 @@
 //! Networks on libtorch: the second interpreter of `fleetfoot-space`'s graphs of layers, beside the ONNX writer.
 
 use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Network, Node, Source, Weights};
-use tch::{TchError, Tensor};
+use tch::{TchError, Tensor, no_grad};
 
 use crate::error::SearchError;
 use crate::layout::Layout;
@@ -107,6 +107,57 @@ impl Module {
         Ok(())
     }
 
+    /// Whether the parameters have the same names, whatever their sizes.
+    pub fn has_layers_of(&self, other: &Self) -> bool {
+        let names = |module: &Self| -> Vec<String> { module.parameters.iter().map(|p| p.name.clone()).collect() };
+        names(self) == names(other)
+    }
+
+    /// Starts from another module's weights, as far as they fit. Every channel that both have computes what the other's
+    /// does, with 0 for further input channels and for kernel taps further out; further channels start from their own
+    /// weights. So a module with at least the other's width and kernels computes what the other computes (Net2Net, Chen
+    /// et al., ICLR 2016). A narrower one takes the inner channels that weigh most in the other's projection
+    /// (Once-for-All, Cai et al., ICLR 2020), a smaller kernel the middle taps. Momentum is forgotten. A module of [other
+    /// layers](Self::has_layers_of) stays as it is.
+    pub fn inherit_from(&mut self, other: &Self) -> Result<(), TchError> {
+        if !self.has_layers_of(other) {
+            return Ok(());
+        }
+        let order = other.by_weight()?;
+        no_grad(|| {
+            for (mine, other) in self.parameters.iter_mut().zip(&other.parameters) {
+                mine.momentum = None;
+                let (mut to, mut from) = (mine.value.shallow_clone(), other.value.shallow_clone());
+                let inner = inner_channels(&mine.name).zip(order.as_ref());
+                if let Some((dim, order)) =
+                    inner.filter(|&(dim, _)| to.size()[dim as usize] < from.size()[dim as usize])
+                {
+                    from = from.f_index_select(dim, order)?;
+                }
+                for (dim, (wide, narrow)) in mine.value.size().into_iter().zip(other.value.size()).enumerate() {
+                    let common = wide.min(narrow);
+                    // Channels (0 and 1) lead, kernel taps lie in the middle.
+                    let start = |extent: i64| if dim < 2 { 0 } else { (extent - common) / 2 };
+                    to = to.f_narrow(dim as i64, start(wide), common)?;
+                    from = from.f_narrow(dim as i64, start(narrow), common)?;
+                    if dim == 0 {
+                        let _ = to.f_zero_()?;
+                    }
+                }
+                to.f_copy_(&from)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Inner channels by the sum of their absolute weights in the projection, the largest first.
+    fn by_weight(&self) -> Result<Option<Tensor>, TchError> {
+        let mut projections = self.parameters.iter().filter(|parameter| inner_channels(&parameter.name) == Some(1));
+        let Some(projection) = projections.next() else { return Ok(None) };
+        let sums = no_grad(|| projection.value.f_abs()?.f_sum_dim_intlist([0, 2, 3].as_slice(), false, None))?;
+        Ok(Some(sums.f_argsort(0, true)?))
+    }
+
     /// The network's output for inputs N x C x H x W: N x classes where the network ends in a linear layer, else an
     /// activation of four dimensions. An operator without layers returns its input.
     pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
@@ -159,6 +210,17 @@ impl Module {
     fn overwritable(&self, node: &Node) -> bool {
         let Source::Node(index) = node.inputs[0] else { return false };
         self.consumers[index] == 1 && matches!(self.network.nodes()[index].layer, Layer::BatchNorm { .. })
+    }
+}
+
+/// Which dimension of an inverted bottleneck's parameter counts its inner channels, those between expansion and
+/// projection.
+fn inner_channels(name: &str) -> Option<i64> {
+    let layer = |layer: &str| name.split('.').any(|part| part == layer);
+    match (layer("expand") || layer("depthwise"), layer("project") && name.ends_with("conv.weight")) {
+        (true, _) => Some(0),
+        (_, true) => Some(1),
+        _ => None,
     }
 }
 

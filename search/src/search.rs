@@ -1,9 +1,7 @@
 //! The search: weights and architecture parameters learn in turn, on the task and against the device's latencies.
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_space::{Architecture, SearchSpace};
@@ -13,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::batches::{Augmentation, Batch, Epoch, Source};
+use crate::batches::{Augmentation, Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
 use crate::dataset::{Dataset, channel_statistics};
 use crate::derive::Judge;
@@ -23,6 +21,8 @@ use crate::latency::{
     Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency,
 };
 use crate::layout::Layout;
+use crate::learning::{Learning, checkpoint_path};
+use crate::loss::{accuracy, cross_entropy};
 use crate::module::Mode;
 use crate::optimizer::{Sgd, cosine};
 use crate::supernet::Supernet;
@@ -34,6 +34,9 @@ pub struct SearchSettings {
     pub warmup_epochs: usize,
     /// Epochs in which gates learn, too.
     pub search_epochs: usize,
+    /// Epochs of the warm-up in which only the [seeds](Supernet::sample_seeds) learn; then the others inherit
+    /// their weights ([`Supernet::inherit`]). With 0, all learn from the start, each from its own random weights.
+    pub inherit_after: usize,
     /// Images of a step.
     pub batch: usize,
     /// Images of a gate step: more of them, less noise in the gates' gradients.
@@ -83,6 +86,8 @@ pub struct SearchPoint {
     pub accuracy_percent: f64,
     /// Expected latency of the gates, in ms.
     pub expected_ms: f64,
+    /// Latency of the most probable network, in ms.
+    pub most_probable_ms: f64,
     /// Entropy of the gates, 0 to 1.
     pub entropy: f64,
     /// Weight of latency.
@@ -117,8 +122,10 @@ struct Sums {
 const CURVE_POINTS: usize = 150;
 /// Images of a batch by which exchanges are judged: large, since batch normalisation uses its statistics.
 const JUDGE_BATCH: usize = 1024;
-/// Seconds between checkpoints.
-const CHECKPOINT_SECONDS: u64 = 60;
+/// Share of the search in which the latency limit comes down to the target.
+const TIGHTENING: f64 = 0.3;
+/// Sets the order of the gates' batches apart from that of the weights'.
+const GATE_SEED: u64 = 0xa1fa;
 
 /// A search in progress.
 #[derive(Debug)]
@@ -129,21 +136,18 @@ pub struct Search {
     supernet: Supernet,
     gates: Gates,
     constraint: Constraint,
-    train: Source,
-    validation: Source,
+    train: Feed,
+    validation: Feed,
     gate_rng: ChaCha8Rng,
     step: usize,
     sums: Sums,
     curve: Vec<SearchPoint>,
-    /// Batches under way: of weight steps with their epoch, of gate steps with theirs.
-    weight_epoch: Option<(usize, Epoch)>,
-    gate_epoch: Option<(usize, Epoch)>,
 }
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The network: the most probable candidates, brought to the target by single exchanges.
+    /// The network: the most probable one that meets the target.
     pub architecture: Architecture,
     /// The most probable candidate everywhere.
     pub most_probable: Architecture,
@@ -173,8 +177,16 @@ impl Search {
         if !(fastest_ms..=slowest_ms).contains(&target_ms) {
             return Err(SearchError::Target { target_ms, fastest_ms, slowest_ms });
         }
+        if settings.inherit_after > settings.warmup_epochs {
+            let (after, warmup) = (settings.inherit_after, settings.warmup_epochs);
+            let what =
+                format!("candidates inherit after {after} epochs, but the warm-up has {warmup}: wanted at most that");
+            return Err(SearchError::Settings(what));
+        }
         let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
         let (train, validation) = split(dataset, &settings, layout)?;
+        let augmentation = Augmentation { shift: settings.shift, flip: settings.flip };
+        let gate_seed = settings.seed ^ GATE_SEED;
         let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
         gate_rng.set_stream(1);
         Ok(Self {
@@ -183,30 +195,14 @@ impl Search {
             space: space.clone(),
             costs,
             constraint: settings.constraint,
+            train: Feed::new(train, settings.seed, settings.batch, augmentation),
+            validation: Feed::new(validation, gate_seed, settings.gate_batch, Augmentation::NONE),
             settings,
-            train,
-            validation,
             gate_rng,
             step: 0,
             sums: Sums::default(),
             curve: Vec::new(),
-            weight_epoch: None,
-            gate_epoch: None,
         })
-    }
-
-    fn steps_per_epoch(&self) -> usize {
-        self.train.batches(self.settings.batch)
-    }
-
-    /// Weight steps in all.
-    pub fn total_steps(&self) -> usize {
-        (self.settings.warmup_epochs + self.settings.search_epochs) * self.steps_per_epoch()
-    }
-
-    /// Weight steps so far.
-    pub fn step(&self) -> usize {
-        self.step
     }
 
     /// The gates.
@@ -219,75 +215,16 @@ impl Search {
         &self.supernet
     }
 
-    /// Goes on until the end, or until `stop`. Checkpoints go to `folder`; `watch` is told of every step.
-    pub fn run(
-        &mut self,
-        folder: &FilePath,
-        stop: &AtomicBool,
-        watch: &mut dyn FnMut(&SearchPoint, usize),
-    ) -> Result<Found, SearchError> {
-        let mut saved = Instant::now();
-        while self.step < self.total_steps() {
-            self.advance(folder)?;
-            if let Some(point) = self.curve.last() {
-                watch(point, self.step);
-            }
-            let stopping = stop.load(Ordering::Relaxed);
-            if stopping || saved.elapsed().as_secs() >= CHECKPOINT_SECONDS || self.step == self.total_steps() {
-                self.save(folder)?;
-                saved = Instant::now();
-            }
-            if stopping && self.step < self.total_steps() {
-                return Err(SearchError::Interrupted { folder: folder.to_path_buf() });
-            }
-        }
-        self.found()
-    }
-
-    /// One weight step, and a gate step where it is due.
-    pub fn advance(&mut self, folder: &FilePath) -> Result<(), SearchError> {
-        let per_epoch = self.steps_per_epoch();
-        let warmup = self.settings.warmup_epochs * per_epoch;
-        let warming = self.step < warmup;
-        let lr = if warming {
-            cosine(self.step, warmup, 0, self.settings.warmup_lr)
-        } else {
-            cosine(self.step - warmup, self.settings.search_epochs * per_epoch, 0, self.settings.search_lr)
-        };
-        let batch = self.weight_batch()?;
-        let (loss, correct) = self.weight_step(&batch, lr)?;
-        self.step += 1;
-        if !loss.is_finite() {
-            return Err(SearchError::Diverged { loss, step: self.step, lr, folder: folder.to_path_buf() });
-        }
-        if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
-            let batch = self.gate_batch((self.step - warmup) / self.settings.weight_steps - 1)?;
-            self.gate_step(&batch)?;
-        }
-        self.record(loss, correct, warming);
-        Ok(())
-    }
-
-    fn weight_batch(&mut self) -> Result<Batch, SearchError> {
-        let (epoch, position) = (self.step / self.steps_per_epoch(), self.step % self.steps_per_epoch());
-        let augmentation = Augmentation { shift: self.settings.shift, flip: self.settings.flip };
-        let (seed, size) = (self.settings.seed, self.settings.batch);
-        next_batch(&mut self.weight_epoch, &self.train, (seed, epoch, position), size, augmentation)
-    }
-
-    fn gate_batch(&mut self, number: usize) -> Result<Batch, SearchError> {
-        let size = self.settings.gate_batch;
-        let per_epoch = self.validation.batches(size).max(1);
-        let place = (self.settings.seed ^ 0xa1fa, number / per_epoch, number % per_epoch);
-        next_batch(&mut self.gate_epoch, &self.validation, place, size, Augmentation::NONE)
-    }
-
     /// Draws a path and updates its weights: the loss, and the share of right answers.
     pub fn weight_step(&mut self, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
         let path = self.gates.sample_path(&mut self.gate_rng);
-        let logits = self.supernet.forward(&path, &batch.images, Mode::Train)?;
+        self.learn(&path, batch, lr)
+    }
+
+    fn learn(&mut self, path: &Path, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
+        let logits = self.supernet.forward(path, &batch.images, Mode::Train)?;
         let loss = cross_entropy(&logits, &batch.labels, self.settings.smoothing)?;
-        let mut parameters = self.supernet.trainable_mut(&path);
+        let mut parameters = self.supernet.trainable_mut(path);
         let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
         let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
         Sgd::default().step(&mut parameters, &gradients, lr)?;
@@ -308,7 +245,7 @@ impl Search {
         let slopes = Tensor::f_run_backward(&[&ce], &trace.outputs, false, false)?;
         let (expected, by_latency) = expected_latency_of_pairs(&pairs, &self.costs);
         let target = self.settings.target_ms;
-        let lambda = self.constraint.weight(mean_latency(&self.gates.probabilities(), &self.costs), target);
+        let lambda = self.constraint.weight(self.held_ms(), self.limit_ms());
         let (_, by_ce, by_expected) = self.settings.loss.apply(ce.f_double_value(&[])?, expected, target, lambda)?;
         let mut gradients = Vec::with_capacity(pairs.len());
         for (decision, pair) in pairs.iter().enumerate() {
@@ -326,9 +263,39 @@ impl Search {
             gradients.push((by_ce * by_gate + by_expected * latency.0, -by_ce * by_gate + by_expected * latency.1));
         }
         self.gates.step(&pairs, &gradients, self.settings.alpha_lr);
-        let expected = mean_latency(&self.gates.probabilities(), &self.costs);
-        self.constraint.follow(expected, target);
+        self.constraint.follow(self.held_ms(), self.limit_ms());
         Ok(())
+    }
+
+    /// How much of the search behind the warm-up is done, 0 to 1.
+    fn progress(&self) -> f64 {
+        let warmup = self.settings.warmup_epochs * self.train.steps_per_epoch();
+        self.step.saturating_sub(warmup) as f64 / self.total_steps().saturating_sub(warmup).max(1) as f64
+    }
+
+    /// The latency that the constraint's weight holds at its limit: the expected latency at first, that of the most
+    /// probable network at last, in between a mean of both. It's the network that must meet the target, and while gates
+    /// are undecided it may be far from what they expect.
+    fn held_ms(&self) -> f64 {
+        let progress = self.progress();
+        (1.0 - progress) * self.expected_ms() + progress * self.most_probable_ms()
+    }
+
+    fn expected_ms(&self) -> f64 {
+        mean_latency(&self.gates.probabilities(), &self.costs)
+    }
+
+    fn most_probable_ms(&self) -> f64 {
+        // None only where there is nothing to decide.
+        self.gates.most_probable().map_or(self.costs.constant_ms, |network| self.costs.latency_ms(&network))
+    }
+
+    /// The limit: it comes down from the latency of undecided gates to the target, lest every block be cut alike before
+    /// the gates have learned which of them matter.
+    fn limit_ms(&self) -> f64 {
+        let (target, undecided) = (self.settings.target_ms, self.costs.mean_ms());
+        let down = (self.progress() / TIGHTENING).min(1.0);
+        target + (undecided - target).max(0.0) * (1.0 - down)
     }
 
     fn record(&mut self, loss: f64, correct: f64, warming: bool) {
@@ -340,11 +307,12 @@ impl Search {
             let steps = self.sums.steps as f64;
             self.curve.push(SearchPoint {
                 step: self.step,
-                epoch: self.step as f64 / self.steps_per_epoch() as f64,
+                epoch: self.step as f64 / self.train.steps_per_epoch() as f64,
                 phase: if warming { "warm-up" } else { "search" }.to_owned(),
                 loss: self.sums.loss / steps,
                 accuracy_percent: 100.0 * self.sums.correct / steps,
-                expected_ms: mean_latency(&self.gates.probabilities(), &self.costs),
+                expected_ms: self.expected_ms(),
+                most_probable_ms: self.most_probable_ms(),
                 entropy: self.gates.entropy(),
                 lambda: self.constraint.lambda,
             });
@@ -356,25 +324,32 @@ impl Search {
     /// is. `watch` is told of every exchange.
     pub fn refined(&self, images: usize, watch: &mut dyn FnMut(&str)) -> Result<Found, SearchError> {
         let mut found = self.found()?;
-        let mut judges = self.validation.clone();
+        let mut judges = self.validation.source().clone();
         judges.indices = Arc::new(judges.indices.iter().copied().take(images).collect());
         let batches = judges.in_order(JUDGE_BATCH).collect::<Result<Vec<Batch>, _>>()?;
         if !batches.is_empty() {
             let judge = Judge::new(&self.supernet, &self.costs, batches);
-            found.architecture = judge.refine(&found.most_probable, self.settings.target_ms, watch)?;
+            found.architecture = judge.refine(&found.architecture, self.settings.target_ms, watch)?;
             found.predicted_ms = self.costs.latency_ms(&found.architecture);
         }
         Ok(found)
+    }
+
+    /// The curves so far.
+    pub fn curve(&self) -> &[SearchPoint] {
+        &self.curve
     }
 
     /// The result as it stands.
     pub fn found(&self) -> Result<Found, SearchError> {
         let settings = |what: &str| SearchError::Settings(what.to_owned());
         let most_probable = self.gates.most_probable().ok_or_else(|| settings("the space has no decisions"))?;
+        let fitting = self.gates.most_probable_within(&self.costs, self.settings.target_ms);
+        let architecture = fitting.ok_or_else(|| settings("no network meets the target"))?;
         let expected = expected_latency(&logit_tensors(self.gates.logits()), &self.costs)?;
         Ok(Found {
-            predicted_ms: self.costs.latency_ms(&most_probable),
-            architecture: most_probable.clone(),
+            predicted_ms: self.costs.latency_ms(&architecture),
+            architecture,
             most_probable,
             expected_ms: expected.f_double_value(&[])?,
             probabilities: self.gates.probabilities(),
@@ -406,19 +381,9 @@ impl Search {
         Ok(checkpoint)
     }
 
-    /// Where a run folder's checkpoint is.
-    pub fn checkpoint_path(folder: &FilePath) -> PathBuf {
-        folder.join("checkpoint.safetensors")
-    }
-
-    /// Writes the checkpoint.
-    pub fn save(&self, folder: &FilePath) -> Result<(), SearchError> {
-        self.checkpoint()?.write(&Self::checkpoint_path(folder), &self.state())
-    }
-
     /// Goes on from a folder's checkpoint, which must belong to the same settings, space and costs.
     pub fn restore(&mut self, folder: &FilePath) -> Result<(), SearchError> {
-        let path = Self::checkpoint_path(folder);
+        let path = checkpoint_path(folder);
         let broken = |what: &str| SearchError::Checkpoint { path: path.clone(), what: what.to_owned() };
         let (checkpoint, state) = Checkpoint::read::<State>(&path)?;
         if state.settings != self.settings || state.space != self.space.name() || state.costs != self.costs {
@@ -433,7 +398,8 @@ impl Search {
         self.gates = Gates::restore(state.alpha, state.adam_squares, state.adam_steps);
         self.constraint.lambda = state.lambda;
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
-        (self.weight_epoch, self.gate_epoch) = (None, None);
+        self.train.rewind();
+        self.validation.rewind();
         Ok(())
     }
 
@@ -443,21 +409,50 @@ impl Search {
     }
 }
 
-/// The next batch of the epoch under way, which is taken up where it must be.
-fn next_batch(
-    under_way: &mut Option<(usize, Epoch)>,
-    source: &Source,
-    (seed, epoch, position): (u64, usize, usize),
-    size: usize,
-    augmentation: Augmentation,
-) -> Result<Batch, SearchError> {
-    let fits = under_way.as_ref().is_some_and(|(number, _)| *number == epoch);
-    if !fits {
-        *under_way = Some((epoch, source.epoch(seed, epoch as u64, position, size, augmentation)));
+impl Learning for Search {
+    fn total_steps(&self) -> usize {
+        (self.settings.warmup_epochs + self.settings.search_epochs) * self.train.steps_per_epoch()
     }
-    let batch = under_way.as_mut().and_then(|(_, batches)| batches.next());
-    let ended = || SearchError::Settings("fewer images than a batch holds: lower --batch".to_owned());
-    Ok(batch.ok_or_else(ended)??)
+
+    fn step(&self) -> usize {
+        self.step
+    }
+
+    /// One weight step, and a gate step where it is due.
+    fn advance(&mut self, folder: &FilePath) -> Result<(), SearchError> {
+        let warmup = self.settings.warmup_epochs * self.train.steps_per_epoch();
+        let warming = self.step < warmup;
+        let lr = if warming {
+            cosine(self.step, warmup, 0, self.settings.warmup_lr)
+        } else {
+            cosine(self.step - warmup, self.total_steps() - warmup, 0, self.settings.search_lr)
+        };
+        let batch = self.train.batch(self.step)?;
+        let alone = self.settings.inherit_after * self.train.steps_per_epoch();
+        let (loss, correct) = if self.step < alone {
+            let path = self.supernet.sample_seeds(&mut self.gate_rng);
+            self.learn(&path, &batch, lr)?
+        } else {
+            if self.step == alone && alone > 0 {
+                self.supernet.inherit()?;
+            }
+            self.weight_step(&batch, lr)?
+        };
+        self.step += 1;
+        if !loss.is_finite() {
+            return Err(SearchError::Diverged { loss, step: self.step, lr, folder: folder.to_path_buf() });
+        }
+        if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
+            let batch = self.validation.batch((self.step - warmup) / self.settings.weight_steps - 1)?;
+            self.gate_step(&batch)?;
+        }
+        self.record(loss, correct, warming);
+        Ok(())
+    }
+
+    fn save(&self, folder: &FilePath) -> Result<(), SearchError> {
+        self.checkpoint()?.write(&checkpoint_path(folder), &self.state())
+    }
 }
 
 /// Training and validation images, drawn from the training set without overlap.
@@ -489,15 +484,4 @@ fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result
     };
     let (train, rest) = order.split_at(settings.train_images);
     Ok((source(train), source(&rest[..settings.validation_images])))
-}
-
-/// Mean cross entropy of logits (N x classes) against labels (N), with label smoothing.
-pub fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor, SearchError> {
-    Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, tch::Reduction::Mean, -100, smoothing)?)
-}
-
-/// Share of logits (N x classes) whose largest is the label's.
-pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Result<f64, SearchError> {
-    let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_to_kind(tch::Kind::Double)?;
-    Ok(right.f_mean(None)?.f_double_value(&[])?)
 }

@@ -1,6 +1,7 @@
 //! The over-parameterised network: every candidate of every decision with weights of its own, one path computed.
 
 use fleetfoot_space::{Candidate, Network, Precision, SearchSpace, Unit, Weights};
+use rand::{Rng, RngExt};
 use tch::{Tensor, no_grad};
 
 use crate::error::SearchError;
@@ -15,6 +16,7 @@ pub struct Supernet {
     /// `[decision][candidate]`; Zero has no module.
     decisions: Vec<Vec<Option<Module>>>,
     back: Module,
+    seeds: Path,
 }
 
 /// What a forward pass of a path leaves behind for the gates.
@@ -59,7 +61,8 @@ impl Supernet {
             }
             decisions.push(candidates);
         }
-        Ok(Self { front, decisions, back: seeded(chain(space.back())?)? })
+        let seeds = Path(space.decisions().iter().map(|decision| seed_of(&decision.candidates)).collect());
+        Ok(Self { front, decisions, back: seeded(chain(space.back())?)?, seeds })
     }
 
     /// Logits (N x classes) of images (N x C x H x W) along a path.
@@ -93,6 +96,34 @@ impl Supernet {
             Some(module) => Ok(module.forward(x, mode)?),
             None => Ok(x.shallow_clone()),
         }
+    }
+
+    /// What candidates inherit from at every decision: the smallest kernel of the largest expansion. Where there is
+    /// nothing but Zero, Zero.
+    pub fn seeds(&self) -> &Path {
+        &self.seeds
+    }
+
+    /// The seeds, every second one that can be left out replaced by Zero: they learn to do without each other
+    /// (stochastic depth, Huang et al., ECCV 2016), else Zero would look worse later than it is.
+    pub fn sample_seeds(&self, rng: &mut impl Rng) -> Path {
+        let draw = |(row, &seed): (&Vec<Option<Module>>, &usize)| match row.iter().position(Option::is_none) {
+            Some(zero) if rng.random_bool(0.5) => zero,
+            _ => seed,
+        };
+        Path(self.decisions.iter().zip(&self.seeds.0).map(draw).collect())
+    }
+
+    /// Lets every candidate start from the weights of its decision's [seed](Self::seeds): see [`Module::inherit_from`].
+    pub fn inherit(&mut self) -> Result<(), SearchError> {
+        for (row, &choice) in self.decisions.iter_mut().zip(&self.seeds.0) {
+            let Some(source) = row[choice].take() else { continue };
+            for module in row.iter_mut().flatten() {
+                module.inherit_from(&source)?;
+            }
+            row[choice] = Some(source);
+        }
+        Ok(())
     }
 
     /// Logits (N x classes) of what the last decision puts out.
@@ -146,6 +177,16 @@ impl Supernet {
         self.back.collect(&mut weights)?;
         Ok(weights)
     }
+}
+
+/// The smallest kernel of the largest expansion: its weights say most about the others'.
+fn seed_of(candidates: &[Candidate]) -> usize {
+    let rank = |candidate: &Candidate| match *candidate {
+        Candidate::MbConv { kernel, expansion } => (expansion, std::cmp::Reverse(kernel)),
+        Candidate::Zero => (0, std::cmp::Reverse(0)),
+    };
+    let ranked = candidates.iter().enumerate().max_by_key(|(_, candidate)| rank(candidate));
+    ranked.map_or(0, |(choice, _)| choice)
 }
 
 fn name(decision: usize, choice: usize) -> String {

@@ -1,9 +1,7 @@
 //! Training an architecture from scratch.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use fleetfoot_space::{Architecture, SearchSpace, Weights};
 use rand::SeedableRng;
@@ -12,14 +10,15 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::batches::{Augmentation, Epoch, Source};
+use crate::batches::{Augmentation, Feed, Source};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Dataset, channel_statistics};
 use crate::error::SearchError;
 use crate::layout::Layout;
+use crate::learning::{Learning, checkpoint_path};
+use crate::loss::{accuracy, cross_entropy};
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
-use crate::search::{accuracy, cross_entropy};
 
 /// The recipe. Networks that are to be compared are trained by one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,8 +58,6 @@ pub struct TrainingPoint {
 
 /// Images of a batch when nothing is learned.
 const EVALUATION_BATCH: usize = 500;
-/// Seconds between checkpoints.
-const CHECKPOINT_SECONDS: u64 = 60;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
@@ -79,12 +76,12 @@ pub struct Training {
     space: String,
     architecture: Architecture,
     module: Module,
-    train: Source,
+    train: Feed,
     test: Source,
     step: usize,
+    loss: f64,
     sums: (usize, f64, f64),
     curve: Vec<TrainingPoint>,
-    epoch: Option<(usize, Epoch)>,
 }
 
 /// Whether a space's networks take a data set's images and tell its classes apart.
@@ -131,28 +128,24 @@ impl Training {
             statistics: statistics.clone(),
             layout,
         };
+        let augmentation = Augmentation { shift: recipe.shift, flip: recipe.flip };
         Ok(Self {
             module: Module::initial(space.network(architecture)?, recipe.seed, layout)?,
-            train: source(&dataset.train, order),
+            train: Feed::new(source(&dataset.train, order), recipe.seed, recipe.batch, augmentation),
             test: source(&dataset.test, (0..dataset.test.len()).collect()),
             recipe,
             space: space.name().to_owned(),
             architecture: architecture.clone(),
             step: 0,
+            loss: 0.0,
             sums: (0, 0.0, 0.0),
             curve: Vec::new(),
-            epoch: None,
         })
     }
 
-    /// Steps in all.
-    pub fn total_steps(&self) -> usize {
-        self.recipe.epochs * self.train.batches(self.recipe.batch)
-    }
-
-    /// Steps so far.
-    pub fn step(&self) -> usize {
-        self.step
+    /// Loss of the last step.
+    pub fn loss(&self) -> f64 {
+        self.loss
     }
 
     /// The curve so far.
@@ -167,67 +160,7 @@ impl Training {
 
     /// Mean and standard deviation of each channel of the training images, of values in 0..1.
     pub fn statistics(&self) -> &[(f32, f32)] {
-        &self.train.statistics
-    }
-
-    /// Goes on until the end, or until `stop`. Checkpoints go to `folder`; `watch` is told of every step's loss.
-    pub fn run(
-        &mut self,
-        folder: &Path,
-        stop: &AtomicBool,
-        watch: &mut dyn FnMut(usize, f64),
-    ) -> Result<(), SearchError> {
-        let mut saved = Instant::now();
-        while self.step < self.total_steps() {
-            let loss = self.advance(folder)?;
-            watch(self.step, loss);
-            let stopping = stop.load(Ordering::Relaxed);
-            if stopping || saved.elapsed().as_secs() >= CHECKPOINT_SECONDS || self.step == self.total_steps() {
-                self.save(folder)?;
-                saved = Instant::now();
-            }
-            if stopping && self.step < self.total_steps() {
-                return Err(SearchError::Interrupted { folder: folder.to_path_buf() });
-            }
-        }
-        Ok(())
-    }
-
-    /// One step: its loss.
-    pub fn advance(&mut self, folder: &Path) -> Result<f64, SearchError> {
-        let per_epoch = self.train.batches(self.recipe.batch);
-        let rise = (self.recipe.rise_epochs * per_epoch as f64) as usize;
-        let lr = cosine(self.step, self.total_steps(), rise, self.recipe.lr);
-        let (number, position) = (self.step / per_epoch, self.step % per_epoch);
-        if self.epoch.as_ref().is_none_or(|(under_way, _)| *under_way != number) {
-            let augmentation = Augmentation { shift: self.recipe.shift, flip: self.recipe.flip };
-            let (seed, size) = (self.recipe.seed, self.recipe.batch);
-            self.epoch = Some((number, self.train.epoch(seed, number as u64, position, size, augmentation)));
-        }
-        let batch = self.epoch.as_mut().and_then(|(_, batches)| batches.next());
-        let batch = batch.ok_or_else(|| SearchError::Settings("the images ended early".to_owned()))??;
-        let logits = self.module.forward(&batch.images, Mode::Train)?;
-        let loss = cross_entropy(&logits, &batch.labels, self.recipe.smoothing)?;
-        let mut parameters: Vec<&mut Parameter> =
-            self.module.parameters_mut().iter_mut().filter(|parameter| parameter.trainable).collect();
-        let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
-        let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
-        Sgd::default().step(&mut parameters, &gradients, lr)?;
-        let loss = loss.f_double_value(&[])?;
-        self.step += 1;
-        if !loss.is_finite() {
-            return Err(SearchError::Diverged { loss, step: self.step, lr, folder: folder.to_path_buf() });
-        }
-        let right = accuracy(&logits, &batch.labels)?;
-        self.sums = (self.sums.0 + 1, self.sums.1 + loss, self.sums.2 + right);
-        if self.step.is_multiple_of(per_epoch) {
-            let (steps, loss, right) = self.sums;
-            let mean = |sum: f64| sum / steps as f64;
-            let epoch = self.step / per_epoch;
-            self.curve.push(TrainingPoint { epoch, loss: mean(loss), accuracy_percent: 100.0 * mean(right) });
-            self.sums = (0, 0.0, 0.0);
-        }
-        Ok(loss)
+        &self.train.source().statistics
     }
 
     /// Accuracy in percent and mean cross entropy on the test images.
@@ -270,19 +203,9 @@ impl Training {
         Ok(checkpoint)
     }
 
-    /// Where a run folder's checkpoint is.
-    pub fn checkpoint_path(folder: &Path) -> PathBuf {
-        folder.join("checkpoint.safetensors")
-    }
-
-    /// Writes the checkpoint.
-    pub fn save(&self, folder: &Path) -> Result<(), SearchError> {
-        self.checkpoint()?.write(&Self::checkpoint_path(folder), &self.state())
-    }
-
     /// Goes on from a folder's checkpoint, which must belong to the same recipe and architecture.
     pub fn restore(&mut self, folder: &Path) -> Result<(), SearchError> {
-        let path = Self::checkpoint_path(folder);
+        let path = checkpoint_path(folder);
         let (checkpoint, state) = Checkpoint::read::<State>(&path)?;
         let ours = self.state();
         if (&state.recipe, &state.space, &state.architecture) != (&ours.recipe, &ours.space, &ours.architecture) {
@@ -290,12 +213,57 @@ impl Training {
             return Err(SearchError::Checkpoint { path, what: what.to_owned() });
         }
         checkpoint.restore("network", &mut self.module)?;
-        (self.step, self.sums, self.curve, self.epoch) = (state.step, state.sums, state.curve, None);
+        (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
+        self.train.rewind();
         Ok(())
     }
 
     /// SHA-256 over weights, BN's statistics, momentum and state.
     pub fn hash(&self) -> Result<String, SearchError> {
         Ok(self.checkpoint()?.hash(&self.state()))
+    }
+}
+
+impl Learning for Training {
+    fn total_steps(&self) -> usize {
+        self.recipe.epochs * self.train.steps_per_epoch()
+    }
+
+    fn step(&self) -> usize {
+        self.step
+    }
+
+    fn advance(&mut self, folder: &Path) -> Result<(), SearchError> {
+        let per_epoch = self.train.steps_per_epoch();
+        let rise = (self.recipe.rise_epochs * per_epoch as f64) as usize;
+        let lr = cosine(self.step, self.total_steps(), rise, self.recipe.lr);
+        let batch = self.train.batch(self.step)?;
+        let logits = self.module.forward(&batch.images, Mode::Train)?;
+        let loss = cross_entropy(&logits, &batch.labels, self.recipe.smoothing)?;
+        let mut parameters: Vec<&mut Parameter> =
+            self.module.parameters_mut().iter_mut().filter(|parameter| parameter.trainable).collect();
+        let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
+        let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
+        Sgd::default().step(&mut parameters, &gradients, lr)?;
+        self.loss = loss.f_double_value(&[])?;
+        self.step += 1;
+        if !self.loss.is_finite() {
+            let folder = folder.to_path_buf();
+            return Err(SearchError::Diverged { loss: self.loss, step: self.step, lr, folder });
+        }
+        let right = accuracy(&logits, &batch.labels)?;
+        self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + right);
+        if self.step.is_multiple_of(per_epoch) {
+            let (steps, loss, right) = self.sums;
+            let mean = |sum: f64| sum / steps as f64;
+            let epoch = self.step / per_epoch;
+            self.curve.push(TrainingPoint { epoch, loss: mean(loss), accuracy_percent: 100.0 * mean(right) });
+            self.sums = (0, 0.0, 0.0);
+        }
+        Ok(())
+    }
+
+    fn save(&self, folder: &Path) -> Result<(), SearchError> {
+        self.checkpoint()?.write(&checkpoint_path(folder), &self.state())
     }
 }

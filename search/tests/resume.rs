@@ -4,7 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Constraint, Dataset, Images, LatencyLoss, Recipe, Search, SearchError, SearchSettings, Training,
+    Constraint, Dataset, Images, LatencyLoss, Learning as _, Recipe, Search, SearchError, SearchSettings, Training,
+    checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -41,6 +42,7 @@ fn settings() -> SearchSettings {
     SearchSettings {
         warmup_epochs: 2,
         search_epochs: 3,
+        inherit_after: 1,
         batch: 8,
         gate_batch: 8,
         train_images: 50,
@@ -70,7 +72,8 @@ fn a_search_resumed_anywhere_ends_in_the_same_state() {
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
     let mut whole = search();
-    let found = whole.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    whole.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let found = whole.found().unwrap();
     let expected = whole.hash().unwrap();
     // Six steps an epoch: in the warm-up, at its end, between gate steps, in mid-epoch, at the last step.
     for stop_after in [3, 12, 13, 20, 29] {
@@ -82,16 +85,16 @@ fn a_search_resumed_anywhere_ends_in_the_same_state() {
         let mut second = search();
         second.restore(folder.path()).unwrap();
         assert_eq!(second.step(), stop_after);
-        let again = second.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+        second.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
         assert_eq!(second.hash().unwrap(), expected, "stopped after {stop_after}");
-        assert_eq!(again, found);
+        assert_eq!(second.found().unwrap(), found);
     }
 }
 
 #[test]
 fn a_stop_saves_the_state_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let error = search().run(folder.path(), &AtomicBool::new(true), &mut |_, _| {}).unwrap_err();
+    let error = search().run(folder.path(), &AtomicBool::new(true), &mut |_| {}).unwrap_err();
     assert!(matches!(error, SearchError::Interrupted { .. }) && error.to_string().contains("--resume"));
     let mut resumed = search();
     resumed.restore(folder.path()).unwrap();
@@ -134,7 +137,7 @@ fn a_training_resumed_in_mid_epoch_ends_in_the_same_state() {
     let training = || Training::new(&space, &space.parse_architecture("02").unwrap(), &dataset(), recipe()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut whole = training();
-    whole.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    whole.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
     let mut first = training();
     for _ in 0..14 {
         first.advance(folder.path()).unwrap();
@@ -142,7 +145,7 @@ fn a_training_resumed_in_mid_epoch_ends_in_the_same_state() {
     first.save(folder.path()).unwrap();
     let mut second = training();
     second.restore(folder.path()).unwrap();
-    second.run(folder.path(), &AtomicBool::new(false), &mut |_, _| {}).unwrap();
+    second.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!(second.hash().unwrap(), whole.hash().unwrap());
     assert_eq!(second.evaluate().unwrap(), whole.evaluate().unwrap());
 }
@@ -157,7 +160,7 @@ fn checkpoints_of_another_run_and_broken_ones_are_refused() {
     let settings = SearchSettings { target_ms: 10.0, ..settings() };
     let mut other = Search::new(&space(), costs, &dataset(), settings).unwrap();
     assert!(other.restore(folder.path()).unwrap_err().to_string().contains("--force"));
-    let path = Search::checkpoint_path(folder.path());
+    let path = checkpoint_path(folder.path());
     let bytes = std::fs::read(&path).unwrap();
     for cut in [0, 5, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..cut]).unwrap();

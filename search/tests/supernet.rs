@@ -58,6 +58,51 @@ fn a_path_computes_exactly_the_network_that_it_derives() {
 }
 
 #[test]
+fn candidates_inherit_the_function_of_their_seed_as_far_as_it_fits() {
+    let text =
+        TINY.replace(r#"["k3e2", "k5e1", "k3e3", "zero"]"#, r#"["k5e3", "k3e3", "k7e3", "k5e1", "k3e2", "zero"]"#);
+    let space = SearchSpace::from_toml(&text, "tiny").unwrap();
+    let mut supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
+    let (seeds, (x, _)) = (Path(vec![1; 4]), images(64, 1));
+    assert_eq!(supernet.seeds(), &seeds);
+    let logits = |supernet: &Supernet, choice: [usize; 4]| {
+        no_grad(|| supernet.forward(&Path(choice.to_vec()), &x, Mode::Probe)).unwrap()
+    };
+    let wanted = logits(&supernet, [1; 4]);
+    let (larger, other, narrower) =
+        (logits(&supernet, [0; 4]), logits(&supernet, [3; 4]), logits(&supernet, [1, 1, 1, 4]));
+    supernet.inherit().unwrap();
+    for path in [[0, 1, 2, 2], [2; 4], [0; 4], [1; 4]] {
+        let difference = largest_difference(&logits(&supernet, path), &wanted);
+        assert!(difference < 1e-5, "{path:?}: {difference}");
+    }
+    assert!(largest_difference(&larger, &wanted) > 1e-2);
+    // No expansion, other layers: as it was.
+    assert_eq!(largest_difference(&logits(&supernet, [3; 4]), &other), 0.0);
+    // Two thirds of the channels, those that weigh most: nearer to the seed than before.
+    let distance = |logits: &Tensor| (logits - &wanted).square().mean(None).double_value(&[]);
+    assert!(distance(&logits(&supernet, [1, 1, 1, 4])) < 0.7 * distance(&narrower));
+}
+
+#[test]
+fn seeds_learn_with_and_without_each_other() {
+    let supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut left_out = [0; 4];
+    for _ in 0..1000 {
+        for (decision, choice) in supernet.sample_seeds(&mut rng).0.into_iter().enumerate() {
+            match choice {
+                // Zero, which the decision with stride 2 hasn't.
+                3 => left_out[decision] += 1,
+                choice => assert_eq!(choice, 2),
+            }
+        }
+    }
+    assert_eq!(left_out[2], 0);
+    assert!([0, 1, 3].iter().all(|&decision| (400..600).contains(&left_out[decision])), "{left_out:?}");
+}
+
+#[test]
 fn gates_that_are_certain_draw_one_path_only() {
     let mut alpha = vec![vec![0.0, 0.0, 0.0, 0.0]; 4];
     alpha[2].pop();
@@ -227,6 +272,7 @@ fn settings() -> SearchSettings {
     SearchSettings {
         warmup_epochs: 1,
         search_epochs: 1,
+        inherit_after: 0,
         batch: 8,
         gate_batch: 8,
         train_images: 40,
@@ -253,6 +299,21 @@ fn a_target_that_the_space_cannot_meet_is_refused_at_once() {
         let text = error.to_string();
         assert!(text.contains("fastest network takes 3.0000 ms") && text.contains("slowest 13.0000 ms"), "{text}");
     }
+}
+
+#[test]
+fn the_found_network_meets_the_target_also_where_the_most_probable_one_does_not() {
+    let settings = SearchSettings { target_ms: 3.5, ..settings() };
+    let found = Search::new(&tiny(), costs(), &noise(64), settings).unwrap().found().unwrap();
+    assert!(costs().latency_ms(&found.most_probable) > 3.5, "{}", found.most_probable);
+    assert!(found.predicted_ms <= 3.5 && found.predicted_ms == costs().latency_ms(&found.architecture), "{found:?}");
+}
+
+#[test]
+fn candidates_cannot_inherit_behind_the_warm_up() {
+    let settings = SearchSettings { inherit_after: 2, ..settings() };
+    let error = Search::new(&tiny(), costs(), &noise(64), settings).unwrap_err().to_string();
+    assert!(error.contains("inherit after 2 epochs, but the warm-up has 1"), "{error}");
 }
 
 #[test]

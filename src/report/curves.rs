@@ -6,28 +6,32 @@ use super::plot::{Axis, Plot, series_class};
 use super::records::{Phase, SearchPoint, TrainPoint};
 use super::summary::Summary;
 
-/// One curve of the search: its title, its axis and its values.
-type Curve = (&'static str, &'static str, fn(&SearchPoint) -> Option<f64>);
+/// A value that was logged, if it was.
+type Value = fn(&SearchPoint) -> Option<f64>;
+/// A plot of the search: its title, its axis and the values of its lines, the thin one last.
+type Curve = (&'static str, &'static str, &'static [Value]);
 
 const SEARCH: [Curve; 4] = [
-    ("Loss of the supernet", "loss", |point| Some(point.loss)),
-    ("Accuracy of the supernet", "training batches (%)", |point| point.accuracy_percent),
-    ("Expected latency", EXPECTED, |point| point.expected_ms),
-    ("Entropy of the gates", "entropy of α, share of the largest", |point| point.entropy),
+    ("Loss of the supernet", "loss", &[|point| Some(point.loss)]),
+    ("Accuracy of the supernet", "training batches (%)", &[|point| point.accuracy_percent]),
+    ("Latency", LATENCY, &[|point| point.expected_ms, |point| point.most_probable_ms]),
+    ("Entropy of the gates", "entropy of α, share of the largest", &[|point| point.entropy]),
 ];
-const EXPECTED: &str = "expected latency (ms)";
+const LATENCY: &str = "expected; thin: most probable network (ms)";
 
-/// Loss, accuracy, expected latency and entropy over the search's steps, the warm-up shaded.
+/// Loss, accuracy, latencies and entropy over the search's steps, the warm-up shaded.
 pub fn search(summary: &Summary, facts: &Facts) -> Vec<Markup> {
     let curve = &summary.search.curve;
     let steps = || curve.iter().map(|point| point.step as f64);
     let warm_up = curve.iter().filter(|point| point.phase == Phase::WarmUp).map(|point| point.step as f64);
     let warm_up = warm_up.fold(None, |band: Option<(f64, f64)>, step| Some((band.map_or(step, |band| band.0), step)));
-    let draw = |(title, label, value): Curve| {
-        let points: Vec<(f64, f64)> =
-            curve.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect();
-        let target = summary.search.target_ms.filter(|_| label == EXPECTED);
-        let values = points.iter().map(|&(_, y)| y).chain(target);
+    let draw = |(title, label, values): Curve| {
+        let line = |value: &Value| -> Vec<(f64, f64)> {
+            curve.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect()
+        };
+        let lines: Vec<Vec<(f64, f64)>> = values.iter().map(line).collect();
+        let target = summary.search.target_ms.filter(|_| label == LATENCY);
+        let values = lines.iter().flatten().map(|&(_, y)| y).chain(target);
         let mut plot = Plot::new(
             &format!("{title} over the steps of the search"),
             Axis::around("step", steps()),
@@ -36,7 +40,9 @@ pub fn search(summary: &Summary, facts: &Facts) -> Vec<Markup> {
         if let Some((from, to)) = warm_up {
             plot.band(from, to, "warm-up");
         }
-        plot.line("curve", &points);
+        for (index, points) in lines.iter().enumerate().rev() {
+            plot.line(if index == 0 { "curve" } else { "curve further" }, points);
+        }
         if let Some(target) = target {
             let shown = facts.draw("/search/target_ms", Format::Fixed(3));
             plot.level("target", target, Markup::join([text("target "), shown, text(" ms")]));

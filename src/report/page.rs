@@ -93,15 +93,18 @@ fn predictions(summary: &Summary, facts: &Facts) -> Markup {
 
 fn search(summary: &Summary, facts: &Facts) -> Markup {
     let show = |key: &str, format| facts.show(key, format);
-    let mut lead = element("p").class("beside").text("The search ended at an expected latency of ");
-    lead = lead.child(show("/search/expected_ms", Format::Fixed(3))).text(" ms");
+    let mut lead = element("p").class("beside").text("The search chose ");
+    lead = lead.child(element("code").child(show("/search/architecture", Format::Plain)));
+    if summary.search.predicted_ms.is_some() {
+        lead = lead.text(", predicted at ").child(show("/search/predicted_ms", Format::Fixed(3))).text(" ms");
+    }
     if summary.search.target_missed_percent.is_some() {
         let missed = show("/search/target_missed_percent", Format::Signed(1));
         lead = lead.text(" (").child(missed).text(" % from the target of ");
         lead = lead.child(show("/search/target_ms", Format::Fixed(3))).text(" ms)");
     }
-    let lead = lead.text(" and chose ");
-    let lead = lead.child(element("code").child(show("/search/architecture", Format::Plain))).text(".");
+    let lead = lead.text("; the gates' expected latency was ");
+    let lead = lead.child(show("/search/expected_ms", Format::Fixed(3))).text(" ms at the end.");
     let heat = element("div").class("scroll").child(heat_map::heat_map(&summary.search, facts));
     let caption = element("p").class("beside");
     let caption = caption.text("Probability of every candidate at every decision; the one that was chosen is framed.");

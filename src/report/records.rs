@@ -70,6 +70,9 @@ pub struct SearchPoint {
     /// Expected latency.
     #[serde(default, deserialize_with = "optional_quantity")]
     pub expected_ms: Option<f64>,
+    /// Latency of the most probable network.
+    #[serde(default, deserialize_with = "optional_quantity")]
+    pub most_probable_ms: Option<f64>,
     /// Entropy of the gates' distribution.
     #[serde(default, deserialize_with = "optional_quantity")]
     pub entropy: Option<f64>,

@@ -36,8 +36,8 @@ pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
     let mut settings: Vec<Setting> =
         scalars.map(|(key, value)| Setting { key: key.clone(), value: value.clone() }).collect();
     settings.sort_by_key(|setting| rank(&setting.key));
-    let missed =
-        record.target_ms.filter(|&target| target > 0.0).map(|target| (record.expected_ms / target - 1.0) * 100.0);
+    let target = record.target_ms.filter(|&target| target > 0.0);
+    let missed = target.zip(record.predicted_ms).map(|(target, predicted)| (predicted / target - 1.0) * 100.0);
     Ok(Search {
         architecture: record.architecture.clone(),
         expected_ms: record.expected_ms,

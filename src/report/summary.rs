@@ -173,7 +173,7 @@ pub struct Search {
     pub predicted_ms: Option<f64>,
     /// The constraint.
     pub target_ms: Option<f64>,
-    /// `(expected_ms / target_ms - 1) * 100`.
+    /// `(predicted_ms / target_ms - 1) * 100`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_missed_percent: Option<f64>,
     /// Duration.

@@ -163,6 +163,7 @@ fn search() -> Value {
                 "loss": 0.35 + 1.9 * (-4.0 * part).exp() + 0.06 * wiggle(index, 1),
                 "accuracy_percent": 88.0 - 68.0 * (-4.5 * part).exp() + 1.5 * wiggle(index, 2),
                 "expected_ms": 3.2 + 2.1 * (-5.0 * gates).exp() + 0.02 * wiggle(index, 4),
+                "most_probable_ms": 3.2 + 1.4 * (-4.0 * gates).exp() * wiggle(index / 9, 5),
                 "entropy": 1.88 * (1.0 - 0.55 * gates),
             })
         })

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::Args;
 use fleetfoot_profiler::write_atomically;
-use fleetfoot_search::{Check, Recipe, Training, TrainingPoint};
+use fleetfoot_search::{Check, Learning as _, Recipe, Training, TrainingPoint, checkpoint_path};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
     let dataset = options.data.load(&space)?;
     let recipe = recipe(options, dataset.train.len())?;
     let mut training = Training::new(&space, &architecture, &dataset, recipe.clone())?;
-    match options.folder.open(RECORD, &Training::checkpoint_path(folder))? {
+    match options.folder.open(RECORD, &checkpoint_path(folder))? {
         Start::Done => {
             let record = read(folder)?;
             if record.recipe != recipe || record.architecture != architecture.to_string() {
@@ -100,9 +100,9 @@ pub fn run(options: &Options) -> Result<()> {
     let threads = options.learning.set_threads();
     let started = Instant::now();
     let bar = progress(training.total_steps(), training.step(), "steps")?;
-    let mut watch = |step: usize, loss: f64| {
-        bar.set_position(step as u64);
-        bar.set_message(format!("{architecture}: loss {loss:.3}"));
+    let mut watch = |training: &Training| {
+        bar.set_position(training.step() as u64);
+        bar.set_message(format!("{architecture}: loss {:.3}", training.loss()));
     };
     training.run(folder, &*stop_flag()?, &mut watch)?;
     bar.finish_and_clear();

@@ -394,6 +394,11 @@ fn a_model_that_is_garbage_is_an_error_that_names_the_file() {
         let message = fails_in_one_line(fleetfoot(&["measure", "--onnx", text(&model)]));
         assert!(message.contains("garbage.onnx") && message.contains("local-cpu"), "{message}");
     }
+    // Nothing was measured: no journal is left, and no --resume is advised.
+    let out = folder.path().join("out.csv");
+    let message = fails_in_one_line(fleetfoot(&["measure", "--onnx", text(&model), "-o", text(&out)]));
+    assert!(!message.contains("--resume"), "{message}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     let message = fails_in_one_line(fleetfoot(&["measure", "--onnx", "/nowhere/at-all.onnx"]));
     assert!(message.contains("/nowhere/at-all.onnx"), "{message}");
 }

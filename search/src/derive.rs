@@ -1,8 +1,7 @@
-//! From gates to one architecture: the most probable candidates, then single exchanges to the target.
+//! From the most probable network that meets the target to a better one that meets it, too: single exchanges.
 //!
-//! The gates hold their *expected* latency at the target; the network of the most probable candidates may lie well below
-//! or above it while gates are undecided. So it is brought to the target by exchanging one candidate at a time, judged by
-//! the supernet's cross entropy on validation images: while it is too slow, the exchange that costs the least cross
+//! While gates are undecided, their most probable network may lie well away from the target. So it is brought there by
+//! exchanging one candidate at a time, judged by the supernet's cross entropy on validation images: while it is too slow, the exchange that costs the least cross
 //! entropy per millisecond saved; then, as long as one fits, the exchange that lowers the cross entropy most.
 
 use fleetfoot_predictor::CostMatrix;

@@ -123,21 +123,23 @@ impl Gates {
         if costs.latency_ms(&network) <= limit_ms {
             return Some(network);
         }
-        let least = |row: &Vec<f64>| row.iter().copied().fold(f64::INFINITY, f64::min);
         let room = limit_ms - costs.range_ms().0;
         if room < 0.0 {
             return None;
         }
         let step = room / KNAPSACK_STEPS as f64;
         // In steps above the decision's cheapest candidate; the cheapest is free, whatever the step.
-        let weight = |cost: f64, least: f64| if cost <= least { 0 } else { ((cost - least) / step).ceil() as usize };
+        let weights = |row: &Vec<f64>| -> Vec<usize> {
+            let least = row.iter().copied().fold(f64::INFINITY, f64::min);
+            let weight = |&cost: &f64| if cost <= least { 0 } else { ((cost - least) / step).ceil() as usize };
+            row.iter().map(weight).collect()
+        };
+        let weights: Vec<Vec<usize>> = costs.rows.iter().map(weights).collect();
         // best[room left]: the largest log-probability of the decisions so far; chosen[decision][room left]: how.
         let mut best = vec![0.0; KNAPSACK_STEPS + 1];
         let mut chosen = Vec::with_capacity(self.alpha.len());
-        for (p, row) in self.probabilities().iter().zip(&costs.rows) {
-            let least = least(row);
-            let candidates: Vec<(usize, f64)> =
-                row.iter().zip(p).map(|(&cost, p)| (weight(cost, least), p.ln())).collect();
+        for (p, weights) in self.probabilities().iter().zip(&weights) {
+            let candidates: Vec<(usize, f64)> = weights.iter().zip(p).map(|(&weight, p)| (weight, p.ln())).collect();
             let pick = |room: usize| {
                 let fitting = candidates.iter().enumerate().filter(|(_, (weight, _))| *weight <= room);
                 let scored = fitting.map(|(index, &(weight, log_p))| (index, log_p + best[room - weight]));
@@ -149,9 +151,9 @@ impl Gates {
         }
         let mut room = KNAPSACK_STEPS;
         let mut choices = Vec::with_capacity(chosen.len());
-        for (picked, row) in chosen.iter().zip(&costs.rows).rev() {
+        for (picked, weights) in chosen.iter().zip(&weights).rev() {
             let choice = picked[room];
-            room -= weight(row[choice], least(row));
+            room -= weights[choice];
             choices.push(choice);
         }
         choices.reverse();

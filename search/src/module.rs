@@ -109,8 +109,7 @@ impl Module {
 
     /// Whether the parameters have the same names, whatever their sizes.
     pub fn has_layers_of(&self, other: &Self) -> bool {
-        let names = |module: &Self| -> Vec<String> { module.parameters.iter().map(|p| p.name.clone()).collect() };
-        names(self) == names(other)
+        self.parameters.iter().map(|mine| &mine.name).eq(other.parameters.iter().map(|other| &other.name))
     }
 
     /// Starts from another module's weights, as far as they fit. Every channel that both have computes what the other's

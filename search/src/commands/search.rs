@@ -73,8 +73,8 @@ pub struct Options {
     /// Peak learning rate of the weights in the search
     #[arg(long, default_value_t = 0.025)]
     lr: f64,
-    /// Bring the most probable network to the target by single exchanges, judged by the supernet on this many validation
-    /// images (2048 is a good number); 0: leave it as it is
+    /// Exchange single candidates of the most probable network that meets the target as long as that lowers the supernet's
+    /// cross entropy on this many validation images (2048 is a good number); 0: leave it as it is
     #[arg(long, value_name = "N", default_value_t = 0)]
     refine_images: usize,
     /// Learning rate of the gates

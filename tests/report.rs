@@ -47,6 +47,7 @@ fn the_summary_compares_found_with_baseline() {
     assert_near(&summary, "/found/accuracy", 92.19);
     assert_near(&summary, "/accuracy_difference", 92.19 - 92.40);
     assert_near(&summary, "/found/prediction_error_percent", (3.21 / 3.12 - 1.0) * 100.0);
+    assert_eq!(summary["search"]["finalists"][1]["cross_entropy"], 0.5731);
     assert_near(&summary, "/search/target_missed_percent", (3.21 / 3.2 - 1.0) * 100.0);
     assert_eq!(summary["controls"][0]["name"], "widest");
     assert_near(&summary, "/controls/0/speedup", 5.58 / 9.42);

@@ -46,7 +46,8 @@ fn target() -> String {
 }
 
 fn search_arguments<'a>(folder: &'a Path, target: &'a str) -> Vec<&'a str> {
-    let small = "--train-images 640 --validation-images 320 --warmup-epochs 2 --search-epochs 2 --batch 32 --threads 1";
+    let small = "--train-images 640 --validation-images 320 --warmup-epochs 2 --search-epochs 2 --batch 32 --threads 1 \
+                 --refine-images 64 --finalists 3";
     let mut arguments = vec!["search", "--space", "fashion-28", "--table", text(table()), "--target", target];
     arguments.extend(["-o", text(folder)]);
     arguments.extend(small.split(' '));
@@ -66,12 +67,24 @@ fn the_whole_way_ends_in_a_report() {
     let run = folder.path();
     let table_here = run.join("table.csv");
     std::fs::copy(table(), &table_here).unwrap();
-    let search = fleetfoot(&search_arguments(&run.join("search"), &target())).assert().success();
+    let (folder_of_search, target) = (run.join("search"), target());
+    let search = fleetfoot(&search_arguments(&folder_of_search, &target)).assert().success();
     let found = stdout(&search).trim().to_owned();
     assert_eq!(found.len(), 10, "standard output is the architecture");
     let record = json(&run.join("search/search.json"));
     assert_eq!(record["architecture"], found.as_str());
     assert!(record["curve"].as_array().unwrap().len() > 10);
+    let finalists = record["finalists"].as_array().unwrap();
+    let losses: Vec<f64> = finalists.iter().map(|finalist| finalist["cross_entropy"].as_f64().unwrap()).collect();
+    assert!(losses.len() == 3 && losses.is_sorted() && finalists[0]["architecture"] == found.as_str(), "{record}");
+    let target_ms = record["target_ms"].as_f64().unwrap();
+    assert!(finalists.iter().all(|finalist| finalist["predicted_ms"].as_f64().unwrap() <= target_ms));
+    // Another way to derive the network is another search; the same is done already.
+    let mut other = search_arguments(&folder_of_search, &target);
+    other.extend(["--resume", "--finalist-epochs", "2"]);
+    assert!(fails_in_one_line(fleetfoot(&other)).contains("other settings"));
+    other.truncate(other.len() - 2);
+    assert_eq!(stdout(&fleetfoot(&other).assert().success()).trim(), found);
     for (role, architecture) in [("found", found.as_str()), ("baseline", "k3e6"), ("shallowest", "shallowest")] {
         let output = run.join("train").join(role);
         let recipe = ["--epochs", "1", "--train-images", "1280", "--batch", "32", "--threads", "1"];

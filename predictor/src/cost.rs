@@ -1,5 +1,7 @@
 //! The additive cost model that a search uses.
 
+use std::ops::RangeInclusive;
+
 use fleetfoot_space::Architecture;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
@@ -69,43 +71,64 @@ impl CostMatrix {
     }
 
     /// An architecture drawn uniformly from those whose latency is within `tolerance` (a share) of `latency_ms`; `None`
-    /// where there is none. Architectures that fast or slow are too rare to be met by drawing at random: they are
-    /// counted first, by sums of costs in steps of a 20th of the tolerance.
+    /// where there is none.
     pub fn sample_near(&self, latency_ms: f64, tolerance: f64, rng: &mut impl Rng) -> Option<Architecture> {
-        let step = latency_ms * tolerance / 20.0;
+        let evenly: Vec<Vec<f64>> = self.rows.iter().map(|row| vec![1.0; row.len()]).collect();
+        self.sample_within(latency_ms * (1.0 - tolerance)..=latency_ms * (1.0 + tolerance), &evenly, rng)
+    }
+
+    /// An architecture drawn from those whose latency lies in a range of milliseconds, each with a probability in
+    /// proportion to the product of its candidates' weights, `weights[decision][candidate]`; `None` where there is none.
+    ///
+    /// Architectures that fast or slow are too rare to be met by drawing at random: their weights are summed up first, by
+    /// sums of costs in steps of a 40th of the range.
+    pub fn sample_within(
+        &self,
+        range_ms: RangeInclusive<f64>,
+        weights: &[Vec<f64>],
+        rng: &mut impl Rng,
+    ) -> Option<Architecture> {
+        let step = (range_ms.end() - range_ms.start()) / 40.0;
         let bin = |ms: f64| (ms / step).round() as usize;
-        let wanted =
-            latency_ms * (1.0 - tolerance) - self.constant_ms..=latency_ms * (1.0 + tolerance) - self.constant_ms;
+        let wanted = range_ms.start() - self.constant_ms..=range_ms.end() - self.constant_ms;
         if !(step > 0.0 && *wanted.end() >= 0.0) {
             return None;
         }
         let (first, last) = (bin(wanted.start().max(0.0)), bin(*wanted.end()));
-        // completions[d][b]: ways to choose decisions d and behind so that a sum that is b now ends within the bins.
+        // A decision's candidates: cost in steps, weight.
+        let candidates = |(row, weights): (&Vec<f64>, &Vec<f64>)| -> Vec<(usize, f64)> {
+            row.iter().zip(weights).map(|(&cost, &weight)| (bin(cost), weight)).collect()
+        };
+        let decisions: Vec<Vec<(usize, f64)>> = self.rows.iter().zip(weights).map(candidates).collect();
+        // completions[d][b]: weight of all ways to choose decisions d and behind so that a sum that is b now ends within
+        // the bins.
         let mut completions = vec![(0..=last).map(|b| f64::from(u8::from(b >= first))).collect::<Vec<f64>>()];
-        for row in self.rows.iter().rev() {
+        for candidates in decisions.iter().rev() {
             let behind = &completions[completions.len() - 1];
-            let ways = |b: usize| row.iter().filter_map(|&cost| behind.get(b + bin(cost))).sum();
-            completions.push((0..=last).map(ways).collect());
+            let reach = |b: usize| {
+                let ways = candidates.iter().filter_map(|&(cost, weight)| Some(weight * behind.get(b + cost)?));
+                ways.sum()
+            };
+            completions.push((0..=last).map(reach).collect());
         }
         completions.reverse();
         // Rounding can carry a draw over the edge; such draws are thrown away.
         (0..1000).find_map(|_| {
             let mut sum = 0;
-            let mut choices = Vec::with_capacity(self.rows.len());
-            for (row, behind) in self.rows.iter().zip(&completions[1..]) {
-                let ways = |cost: f64| behind.get(sum + bin(cost)).copied().unwrap_or(0.0);
-                let total: f64 = row.iter().map(|&cost| ways(cost)).sum();
+            let mut choices = Vec::with_capacity(decisions.len());
+            for (candidates, behind) in decisions.iter().zip(&completions[1..]) {
+                let ways = |&(cost, weight): &(usize, f64)| weight * behind.get(sum + cost).copied().unwrap_or(0.0);
+                let total: f64 = candidates.iter().map(ways).sum();
                 let mut rest = rng.random::<f64>() * total;
-                let choice = row.iter().position(|&cost| {
-                    rest -= ways(cost);
+                let choice = candidates.iter().position(|candidate| {
+                    rest -= ways(candidate);
                     rest < 0.0
                 })?;
-                sum += bin(row[choice]);
+                sum += candidates[choice].0;
                 choices.push(choice);
             }
             let drawn = Architecture::new(choices)?;
-            let error = self.latency_ms(&drawn) / latency_ms - 1.0;
-            (error.abs() <= tolerance).then_some(drawn)
+            range_ms.contains(&self.latency_ms(&drawn)).then_some(drawn)
         })
     }
 }
@@ -134,5 +157,25 @@ mod tests {
         assert!(drawn.values().all(|&count| (80..190).contains(&count)), "{drawn:?}");
         assert_eq!(costs.sample_near(0.5, 0.02, &mut rng), None);
         assert_eq!(costs.sample_near(100.0, 0.02, &mut rng), None);
+    }
+
+    #[test]
+    fn weights_tell_how_often_an_architecture_is_drawn() {
+        let costs = CostMatrix::new(1.0, vec![vec![0.0, 1.0, 2.0]; 3]).unwrap();
+        let weights = vec![vec![1.0, 2.0, 0.0], vec![1.0, 1.0, 1.0], vec![3.0, 1.0, 2.0]];
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let mut drawn: HashMap<String, f64> = HashMap::new();
+        let draws = 20_000;
+        for _ in 0..draws {
+            let architecture = costs.sample_within(2.9..=3.1, &weights, &mut rng).unwrap();
+            assert_eq!(costs.latency_ms(&architecture), 3.0);
+            *drawn.entry(architecture.to_string()).or_default() += 1.0 / f64::from(draws);
+        }
+        // Of all that cost 1 + 2: 002, 011, 020, 101, 110; 200 has no weight.
+        for (architecture, weight) in [("002", 2.0), ("011", 1.0), ("020", 3.0), ("101", 2.0), ("110", 6.0)] {
+            let share = drawn.remove(architecture).unwrap();
+            assert!((share - weight / 14.0).abs() < 0.02, "{architecture}: {share}");
+        }
+        assert!(drawn.is_empty());
     }
 }

@@ -41,6 +41,13 @@ impl Images {
         self.channels * self.height * self.width
     }
 
+    /// These images, in this order.
+    pub fn subset(&self, indices: &[usize]) -> Self {
+        let pixels = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
+        let labels = indices.iter().map(|&index| self.labels[index]).collect();
+        Self { pixels, labels, ..*self }
+    }
+
     /// An image's bytes, C x H x W.
     pub fn image(&self, index: usize) -> &[u8] {
         &self.pixels[index * self.image_len()..][..self.image_len()]

@@ -1,8 +1,7 @@
 //! From the most probable network that meets the target to a better one that meets it, too: single exchanges.
 //!
-//! While gates are undecided, their most probable network may lie well away from the target. So it is brought there by
-//! exchanging one candidate at a time, judged by the supernet's cross entropy on validation images: while it is too slow, the exchange that costs the least cross
-//! entropy per millisecond saved; then, as long as one fits, the exchange that lowers the cross entropy most.
+//! One candidate at a time is exchanged, judged by the supernet's cross entropy on validation images: the one that lowers
+//! it most, as long as one that fits lowers it.
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_space::Architecture;
@@ -38,8 +37,8 @@ impl<'a> Judge<'a> {
         Self { supernet, costs, batches }
     }
 
-    /// The architecture that exchanges lead to: at most `target_ms`, and no single exchange that fits lowers the cross
-    /// entropy. `watch` is told of every exchange that is made.
+    /// The architecture that exchanges lead to from a start that meets the target: at most `target_ms`, too, and no single
+    /// exchange that fits lowers the cross entropy. `watch` is told of every exchange that is made.
     pub fn refine(
         &self,
         start: &Architecture,
@@ -49,15 +48,9 @@ impl<'a> Judge<'a> {
         let mut path = Path(start.choices().collect());
         loop {
             let now = self.latency_ms(&path);
-            let (entropy, exchanges) = self.exchanges(&path, target_ms.max(now))?;
-            let best = if now > target_ms {
-                let price = |e: &Exchange| (e.entropy - entropy) / (now - e.latency_ms);
-                let faster = exchanges.into_iter().filter(|exchange| exchange.latency_ms < now);
-                faster.min_by(|a, b| price(a).total_cmp(&price(b)))
-            } else {
-                let better = exchanges.into_iter().filter(|exchange| exchange.entropy < entropy);
-                better.min_by(|a, b| a.entropy.total_cmp(&b.entropy))
-            };
+            let (entropy, exchanges) = self.exchanges(&path, target_ms)?;
+            let better = exchanges.into_iter().filter(|exchange| exchange.entropy < entropy);
+            let best = better.min_by(|a, b| a.entropy.total_cmp(&b.entropy));
             let Some(best) = best else { break };
             watch(&format!(
                 "decision {}: candidate {} becomes {}, cross entropy {entropy:.4} -> {:.4}, latency {now:.4} -> {:.4} ms",

@@ -16,6 +16,7 @@ use crate::checkpoint::{Checkpoint, RngState};
 use crate::dataset::{Dataset, channel_statistics};
 use crate::derive::Judge;
 use crate::error::SearchError;
+use crate::finalists::draw_finalists;
 use crate::gates::{Gates, Path};
 use crate::latency::{
     Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency,
@@ -26,6 +27,7 @@ use crate::loss::{accuracy, cross_entropy};
 use crate::module::Mode;
 use crate::optimizer::{Sgd, cosine};
 use crate::supernet::Supernet;
+use crate::train::Recipe;
 
 /// The settings of a search. Equal settings and seed give the same search on the same number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,6 +126,8 @@ const CURVE_POINTS: usize = 150;
 const JUDGE_BATCH: usize = 1024;
 /// Share of the search in which the latency limit comes down to the target.
 const TIGHTENING: f64 = 0.3;
+/// Share of a finalist's training in which its learning rate rises.
+const FINALIST_RISE: f64 = 0.1;
 /// Sets the order of the gates' batches apart from that of the weights'.
 const GATE_SEED: u64 = 0xa1fa;
 
@@ -320,8 +324,7 @@ impl Search {
         }
     }
 
-    /// The result brought to the target by single exchanges, judged on this many validation images; 0 leaves it as it
-    /// is. `watch` is told of every exchange.
+    /// The result bettered by single exchanges, judged on this many validation images; 0 leaves it as it is. `watch` is told of every exchange.
     pub fn refined(&self, images: usize, watch: &mut dyn FnMut(&str)) -> Result<Found, SearchError> {
         let mut found = self.found()?;
         let mut judges = self.validation.source().clone();
@@ -333,6 +336,38 @@ impl Search {
             found.predicted_ms = self.costs.latency_ms(&found.architecture);
         }
         Ok(found)
+    }
+
+    /// The networks of the last stage: `first`, and others by what the gates learned. See [`draw_finalists`].
+    pub fn finalists(&self, first: &Architecture, count: usize) -> Vec<Architecture> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
+        rng.set_stream(3);
+        draw_finalists(first, count, &self.gates, (&self.costs, self.settings.target_ms), &mut rng)
+    }
+
+    /// The search's own split of the training images: what weights learned from, and, as test images, what gates learned
+    /// from.
+    pub fn split(&self) -> Dataset {
+        let subset = |source: &Source| source.images.subset(&source.indices);
+        let name = self.space.name().to_owned();
+        Dataset { name, train: subset(self.train.source()), test: subset(self.validation.source()) }
+    }
+
+    /// How finalists are trained: as the weights of the warm-up are, within this many epochs.
+    pub fn finalist_recipe(&self, epochs: usize) -> Recipe {
+        let settings = &self.settings;
+        Recipe {
+            epochs,
+            rise_epochs: FINALIST_RISE * epochs as f64,
+            batch: settings.batch,
+            train_images: settings.train_images,
+            lr: settings.warmup_lr,
+            smoothing: settings.smoothing,
+            shift: settings.shift,
+            flip: settings.flip,
+            seed: settings.seed,
+            channels_last: settings.channels_last,
+        }
     }
 
     /// The curves so far.

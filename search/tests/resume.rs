@@ -1,11 +1,12 @@
 //! A run that was stopped and gone on with is the run that was never stopped.
 
-use std::sync::atomic::AtomicBool;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Constraint, Dataset, Images, LatencyLoss, Learning as _, Recipe, Search, SearchError, SearchSettings, Training,
-    checkpoint_path,
+    Constraint, Contest, Dataset, Finalist, Images, LatencyLoss, Learning as _, News, Recipe, Search, SearchError,
+    SearchSettings, Training, checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -167,4 +168,60 @@ fn checkpoints_of_another_run_and_broken_ones_are_refused() {
         let error = search().restore(folder.path()).unwrap_err().to_string();
         assert!(error.contains("checkpoint.safetensors"), "{error}");
     }
+}
+
+/// Trains every finalist of a new search in a folder; stops after so many steps.
+fn contest(folder: &Path, threads: usize, stop_after: usize) -> Result<Vec<Finalist>, SearchError> {
+    let search = search();
+    let (space, dataset, recipe) = (space(), search.split(), search.finalist_recipe(2));
+    let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.98, 0.0]; 2]).unwrap();
+    let finalists = ["02", "20", "12", "21"].map(|text| space.parse_architecture(text).unwrap());
+    let folder = folder.to_path_buf();
+    let contest = Contest { space: &space, costs: &costs, dataset: &dataset, recipe: &recipe, folder, threads };
+    let (stop, steps) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ranked = contest.run(&finalists, &stop, &|news| {
+        if let News::Steps(more) = news {
+            let before = steps.fetch_add(more, Ordering::Relaxed);
+            stop.fetch_or(before + more >= stop_after, Ordering::Relaxed);
+        }
+    });
+    // 50 images in batches of 8, twice.
+    assert_eq!(contest.steps(4), 4 * 12);
+    assert!(ranked.is_err() || steps.into_inner() == 48);
+    ranked
+}
+
+#[test]
+fn finalists_that_were_stopped_end_as_those_that_were_not_on_any_number_of_threads() {
+    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let expected = contest(whole.path(), 1, usize::MAX).unwrap();
+    assert!(expected.is_sorted_by(|a, b| a.cross_entropy <= b.cross_entropy) && expected.len() == 4);
+    // In the middle of the first, and in the middle of a later one.
+    for stop_after in [5, 30] {
+        let error = contest(stopped.path(), 1, stop_after).unwrap_err();
+        assert!(matches!(error, SearchError::Interrupted { .. }), "{error}");
+    }
+    assert_eq!(contest(stopped.path(), 3, usize::MAX).unwrap(), expected);
+    // Nothing is trained twice, and what isn't of this recipe isn't taken for it.
+    assert_eq!(contest(whole.path(), 2, usize::MAX).unwrap(), expected);
+    let file = whole.path().join("02.json");
+    let text = std::fs::read_to_string(&file).unwrap().replace("\"epochs\": 2", "\"epochs\": 3");
+    std::fs::write(&file, text).unwrap();
+    let error = contest(whole.path(), 1, usize::MAX).unwrap_err();
+    assert!(error.to_string().contains("another recipe"), "{error}");
+}
+
+#[test]
+fn finalists_meet_the_target_and_differ_from_each_other() {
+    // Target 2 ms, costs 1 + 1, 0.98 or 0: between 1.9 and 2 ms lie 02, 20, 12, 21.
+    let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.98, 0.0]; 2]).unwrap();
+    let search = Search::new(&space(), costs.clone(), &dataset(), settings()).unwrap();
+    let first = space().parse_architecture("22").unwrap();
+    let three = search.finalists(&first, 3);
+    assert_eq!((three.len(), &three[0]), (3, &first));
+    assert_eq!(search.finalists(&first, 3), three);
+    let all = search.finalists(&first, 10);
+    let mut names: Vec<String> = all[1..].iter().map(ToString::to_string).collect();
+    names.sort();
+    assert_eq!(names, ["02", "12", "20", "21"], "no more than there are");
 }

@@ -358,7 +358,7 @@ fn a_refined_network_meets_the_target_and_no_single_exchange_that_fits_is_better
         let logits = no_grad(|| supernet.forward(&Path(choices.to_vec()), &x, Mode::Probe)).unwrap();
         cross_entropy(&logits, &labels, 0.0).unwrap().double_value(&[])
     };
-    for start in ["2222", "3303", "0101"] {
+    for start in ["3323", "3303", "1311"] {
         let refined = judge.refine(&start.parse().unwrap(), 7.0, &mut |_| {}).unwrap();
         assert!(costs.latency_ms(&refined) <= 7.0);
         let choices: Vec<usize> = refined.choices().collect();

@@ -13,6 +13,8 @@ pub const NOTHING: &str = "–";
 pub enum Format {
     /// With this many decimals.
     Fixed(usize),
+    /// With at least this many significant digits: what a latency needs, be it microseconds or seconds.
+    Significant(usize),
     /// With this many decimals and always a sign.
     Signed(usize),
     /// With this many decimals and a power of ten.
@@ -56,6 +58,10 @@ impl Facts {
             (Format::Fixed(decimals), Some(number)) => {
                 shown.attribute("data-decimals", decimals).text(&fixed(number, decimals))
             }
+            (Format::Significant(digits), Some(number)) => {
+                let decimals = decimals(number, digits);
+                shown.attribute("data-decimals", decimals).text(&fixed(number, decimals))
+            }
             (Format::Signed(decimals), Some(number)) => {
                 shown.attribute("data-decimals", decimals).attribute("data-signed", "").text(&signed(number, decimals))
             }
@@ -69,6 +75,15 @@ impl Facts {
             },
         }
     }
+}
+
+/// The decimals that show at least this many significant digits of a number.
+fn decimals(number: f64, digits: usize) -> usize {
+    if number == 0.0 || !number.is_finite() {
+        return 0;
+    }
+    let exponent = number.abs().log10().floor();
+    (digits as f64 - 1.0 - exponent).clamp(0.0, 12.0) as usize
 }
 
 /// A number with this many decimals, with a true minus sign, and none in front of zero.
@@ -94,6 +109,16 @@ fn is_zero(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn significant_digits_are_kept_whatever_the_magnitude() {
+        let shown = |number: f64| fixed(number, decimals(number, 3));
+        assert_eq!(
+            [0.00891, 0.0891, 0.145, 9.996, 48.73, 1234.5].map(shown),
+            ["0.00891", "0.0891", "0.145", "10.00", "48.7", "1234"]
+        );
+        assert_eq!(shown(0.0), "0");
+    }
 
     #[test]
     fn numbers_have_a_true_minus_and_zero_has_no_side() {

@@ -73,7 +73,7 @@ fn networks(summary: &Summary, facts: &Facts) -> Markup {
         let beside = element("span")
             .class("beside")
             .text(" ")
-            .child(facts.show(&format!("{key}/measured_ms"), Format::Fixed(2)));
+            .child(facts.show(&format!("{key}/measured_ms"), Format::Significant(3)));
         let beside = beside.text(" ms, ").child(facts.show(&format!("{key}/macs_millions"), Format::Fixed(1)));
         let title = title.child(beside.text(" M MACs"));
         let drawing = element("div").class("scroll").child(picture::picture(network, key, tallest, facts));
@@ -111,7 +111,8 @@ fn search(summary: &Summary, facts: &Facts) -> Markup {
     let plots = curves::search(summary, facts).into_iter().map(|plot| element("figure").child(plot));
     let section = element("section").child(element("h2").text("Search")).child(lead);
     let section = section.child(element("div").class("grid").children(plots));
-    section.child(element("h3").text("Gates")).child(caption).child(heat).into()
+    let section = section.child(element("h3").text("Gates")).child(caption).child(heat);
+    section.child(sections::finalists(summary, facts)).into()
 }
 
 fn training(summary: &Summary, facts: &Facts) -> Markup {

@@ -37,9 +37,28 @@ pub struct SearchRecord {
     pub probabilities: Vec<Vec<f64>>,
     /// What was logged on the way.
     pub curve: Vec<SearchPoint>,
+    /// The networks of the last stage, best first, if there was one.
+    #[serde(default)]
+    pub finalists: Vec<Finalist>,
     /// Everything else: seed, dataset, loss, epochs, …
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
+}
+
+/// A network that was trained for a short while to choose among those that meet the target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finalist {
+    /// The network.
+    pub architecture: String,
+    /// Its predicted latency.
+    #[serde(deserialize_with = "quantity")]
+    pub predicted_ms: f64,
+    /// Accuracy on the validation images.
+    #[serde(deserialize_with = "percent")]
+    pub accuracy_percent: f64,
+    /// Mean cross entropy on the validation images.
+    #[serde(deserialize_with = "quantity")]
+    pub cross_entropy: f64,
 }
 
 /// The two phases of a search.

@@ -7,7 +7,7 @@ use super::records::SearchRecord;
 use super::summary::{DecisionSummary, Search, Setting};
 
 /// Settings in the order in which they are shown; others follow.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 13] = [
     "dataset",
     "train_images",
     "validation_images",
@@ -16,6 +16,9 @@ const SETTINGS: [&str; 10] = [
     "batch",
     "loss",
     "lambda",
+    "refine_images",
+    "finalist_count",
+    "finalist_epochs",
     "seed",
     "threads",
 ];
@@ -49,6 +52,7 @@ pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
         decisions: decisions.collect(),
         probabilities: record.probabilities.clone(),
         curve: record.curve.clone(),
+        finalists: record.finalists.clone(),
     })
 }
 

@@ -51,7 +51,7 @@ fn tiles(summary: &Summary, facts: &Facts) -> Element {
         let tile = element("div").class("tile").child(element("p").class("name").text(label));
         tile.child(value).child(element("p").class("beside").children(note))
     };
-    let ms = |key: &str| show(key, Format::Fixed(2));
+    let ms = |key: &str| show(key, Format::Significant(3));
     let percent = |key: &str| show(key, Format::Fixed(2));
     let target = match summary.search.target_ms {
         Some(_) => vec![text("for a target of "), ms("/search/target_ms"), text(" ms")],
@@ -191,6 +191,28 @@ pub fn evaluation(summary: &Summary, facts: &Facts) -> Markup {
     let list = element("dl").class("figures").children([element("dt").text("networks"), element("dd").child(networks)]);
     list.children(figures.into_iter().flat_map(|(name, field, decimals, unit)| shown(name, field, decimals, unit)))
         .into()
+}
+
+/// The networks of the search's last stage, if there was one.
+pub fn finalists(summary: &Summary, facts: &Facts) -> Markup {
+    let finalists = &summary.search.finalists;
+    if finalists.is_empty() {
+        return Markup::default();
+    }
+    let lead = "Networks that meet the target, trained from scratch for a short while and judged on the images that the \
+                gates learned from. The first one is the result.";
+    let columns =
+        [("Finalist", false), ("Predicted (ms)", true), ("Validation loss", true), ("Validation accuracy (%)", true)];
+    let row = |index: usize| {
+        let show = |field: &str, format| facts.show(&format!("/search/finalists/{index}/{field}"), format);
+        let code = element("code").child(show("architecture", Format::Plain));
+        let row = element("tr").child(element("th").attribute("scope", "row").child(code));
+        row.child(number([show("predicted_ms", Format::Fixed(3))]))
+            .child(number([show("cross_entropy", Format::Fixed(4))]))
+            .child(number([show("accuracy_percent", Format::Fixed(2))]))
+    };
+    let heading = [element("h3").text("Finalists"), element("p").class("beside").text(lead)];
+    Markup::join([Markup::join(heading), table(head(&columns), (0..finalists.len()).map(row))])
 }
 
 /// Every training: seed, duration, and the check of its export.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::records::{Evaluation, Export, Recipe, SearchPoint, TrainPoint};
+use super::records::{Evaluation, Export, Finalist, Recipe, SearchPoint, TrainPoint};
 use super::tables::Provenance;
 
 /// A run.
@@ -186,6 +186,9 @@ pub struct Search {
     pub probabilities: Vec<Vec<f64>>,
     /// What was logged on the way.
     pub curve: Vec<SearchPoint>,
+    /// The networks of the last stage, best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finalists: Vec<Finalist>,
 }
 
 /// A setting of the search.

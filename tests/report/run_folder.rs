@@ -173,7 +173,12 @@ fn search() -> Value {
         "expected_ms": 3.2416, "predicted_ms": 3.21, "target_ms": 3.2, "loss": "log-ratio", "lambda": 0.2, "seed": 42,
         "dataset": "cifar-10", "train_images": 45000, "validation_images": 5000, "warmup_epochs": 20,
         "search_epochs": 40, "batch": 128, "threads": 2, "seconds": 9876.5,
+        "refine_images": 2048, "finalist_count": 2, "finalist_epochs": 1,
         "probabilities": probabilities, "curve": curve,
+        "finalists": [
+            {"architecture": FOUND, "predicted_ms": 3.21, "accuracy_percent": 81.25, "cross_entropy": 0.5512},
+            {"architecture": BASELINE, "predicted_ms": 3.19, "accuracy_percent": 80.5, "cross_entropy": 0.5731},
+        ],
     })
 }
 

@@ -1,20 +1,25 @@
 //! `fleetfoot search`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
 use fleetfoot_profiler::{Latency, write_atomically};
 use fleetfoot_search::{
-    Constraint, Found, LatencyLoss, Learning as _, Search, SearchPoint, SearchSettings, checkpoint_path,
+    Constraint, Contest, Finalist, Found, LatencyLoss, Learning as _, News, Search, SearchError, SearchPoint,
+    SearchSettings, checkpoint_path,
 };
-use fleetfoot_space::{Precision, SearchSpace};
+use fleetfoot_space::{Architecture, Precision, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 use super::{DataOptions, FolderOptions, LearningOptions, Start, progress, stop_flag, write_json};
+
+/// Folder of the finalists in a run's folder.
+const FINALISTS: &str = "finalists";
 
 /// Options of `search`.
 #[derive(Debug, Args)]
@@ -77,6 +82,14 @@ pub struct Options {
     /// cross entropy on this many validation images (2048 is a good number); 0: leave it as it is
     #[arg(long, value_name = "N", default_value_t = 0)]
     refine_images: usize,
+    /// Train this many networks that meet the target from scratch for a short while and take the one with the lowest cross
+    /// entropy on the validation images: the one that the gates led to, and others drawn by what the gates learned. They
+    /// are trained as the weights of the warm-up are, as many at a time as there are threads. 0: the gates decide alone
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    finalists: usize,
+    /// Epochs of a finalist's training
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "finalists")]
+    finalist_epochs: usize,
     /// Learning rate of the gates
     #[arg(long, default_value_t = 1e-3)]
     alpha_lr: f64,
@@ -108,9 +121,21 @@ struct Record {
     batch: usize,
     threads: usize,
     seconds: f64,
+    refine_images: usize,
+    finalist_count: usize,
+    finalist_epochs: usize,
     settings: SearchSettings,
     probabilities: Vec<Vec<f64>>,
     curve: Vec<SearchPoint>,
+    finalists: Vec<Finalist>,
+}
+
+impl Record {
+    /// Whether the network was derived from the gates as these options say.
+    fn is_derived_by(&self, options: &Options) -> bool {
+        let ours = (self.refine_images, self.finalist_count, self.finalist_epochs);
+        ours == (options.refine_images, options.finalists, options.finalist_epochs)
+    }
 }
 
 /// Runs the command.
@@ -128,14 +153,14 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Done => {
             let text = std::fs::read(&result).with_context(|| format!("can't read {}", result.display()))?;
             let record: Record = serde_json::from_slice(&text).with_context(|| result.display().to_string())?;
-            if record.settings != settings || record.space != space.name() {
-                anyhow::bail!("{} is of other settings: use the same, or start anew with --force", result.display());
+            if record.settings != settings || record.space != space.name() || !record.is_derived_by(options) {
+                bail!("{} is of other settings: use the same, or start anew with --force", result.display());
             }
             eprintln!("{} is there already", result.display());
             return Ok(writeln!(io::stdout(), "{}", record.architecture)?);
         }
         Start::Checkpoint => search.restore(folder)?,
-        Start::Anew => {}
+        Start::Anew => remove_finalists(&folder.join(FINALISTS))?,
     }
     let threads = options.learning.set_threads();
     let started = Instant::now();
@@ -148,15 +173,71 @@ pub fn run(options: &Options) -> Result<()> {
             point.phase, point.loss, point.accuracy_percent, point.expected_ms, point.entropy
         ));
     };
-    search.run(folder, &*stop_flag()?, &mut watch)?;
+    let stop = stop_flag()?;
+    search.run(folder, &stop, &mut watch)?;
     bar.finish_and_clear();
-    let found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
-    let record = record(&found, &space, &dataset.name, &settings, threads, started.elapsed().as_secs_f64());
+    let mut found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
+    let finalists = hold_contest(options, &search, &space, &costs, &found.architecture, (threads, &stop))?;
+    if let Some(best) = finalists.first() {
+        found.architecture = space.parse_architecture(&best.architecture)?;
+        found.predicted_ms = best.predicted_ms;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let record = record(&found, options, (&space, &dataset.name), &settings, finalists, (threads, seconds));
     write_curve(&folder.join("curve.csv"), &found.curve)?;
     write_json(&result, &record)?;
     tell(&found, &costs, settings.target_ms);
     writeln!(io::stdout(), "{}", found.architecture)?;
     Ok(())
+}
+
+/// Trains the finalists, if there are to be any; best first.
+fn hold_contest(
+    options: &Options,
+    search: &Search,
+    space: &SearchSpace,
+    costs: &CostMatrix,
+    first: &Architecture,
+    (threads, stop): (usize, &AtomicBool),
+) -> Result<Vec<Finalist>> {
+    if options.finalists == 0 {
+        return Ok(Vec::new());
+    }
+    let finalists = search.finalists(first, options.finalists);
+    if finalists.len() < options.finalists {
+        eprintln!("only {} networks within 5 % below the target were found for the last stage", finalists.len());
+    }
+    let (dataset, recipe) = (search.split(), search.finalist_recipe(options.finalist_epochs));
+    let folder = options.folder.path().join(FINALISTS);
+    let contest = Contest { space, costs, dataset: &dataset, recipe: &recipe, folder, threads };
+    let bar = progress(contest.steps(finalists.len()), 0, "steps of finalists")?;
+    let ranked = contest.run(&finalists, stop, &|news| match news {
+        News::Steps(steps) => bar.inc(steps as u64),
+        News::Done(finalist) => bar.suspend(|| {
+            eprintln!(
+                "finalist {}: predicted {:.4} ms, cross entropy {:.4}, accuracy {:.2} % on the validation images",
+                finalist.architecture, finalist.predicted_ms, finalist.cross_entropy, finalist.accuracy_percent
+            );
+        }),
+    });
+    bar.finish_and_clear();
+    // Checkpoints are those of the search and of each finalist; going on is by the search's folder.
+    match ranked {
+        Err(SearchError::Interrupted { .. }) => {
+            Err(SearchError::Interrupted { folder: options.folder.path().to_path_buf() }.into())
+        }
+        ranked => Ok(ranked?),
+    }
+}
+
+/// A search that starts anew has no use for the last one's finalists.
+fn remove_finalists(folder: &FilePath) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("can't remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
@@ -167,17 +248,18 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
         ("--gate-batch", options.gate_batch.unwrap_or(1)),
         ("--weight-steps", options.weight_steps),
         ("--search-epochs", options.search_epochs),
+        ("--finalist-epochs", options.finalist_epochs),
     ];
     if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-        anyhow::bail!("{name} 0: wanted at least 1");
+        bail!("{name} 0: wanted at least 1");
     }
     let rates = [("--lr", options.lr), ("--warmup-lr", options.warmup_lr), ("--alpha-lr", options.alpha_lr)];
     if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(rate.is_finite() && *rate > 0.0)) {
-        anyhow::bail!("{name} {rate}: wanted a number above 0");
+        bail!("{name} {rate}: wanted a number above 0");
     }
     let constraint = match options.lambda {
         Some(lambda) if lambda.is_finite() && lambda >= 0.0 => Constraint::fixed(lambda),
-        Some(lambda) => anyhow::bail!("--lambda {lambda}: wanted a number, at least 0"),
+        Some(lambda) => bail!("--lambda {lambda}: wanted a number, at least 0"),
         None => Constraint { lambda: Constraint::INITIAL_LAMBDA, rate: Constraint::RATE, gain: Constraint::GAIN },
     };
     Ok(SearchSettings {
@@ -205,11 +287,11 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
 
 fn record(
     found: &Found,
-    space: &SearchSpace,
-    dataset: &str,
+    options: &Options,
+    (space, dataset): (&SearchSpace, &str),
     settings: &SearchSettings,
-    threads: usize,
-    seconds: f64,
+    finalists: Vec<Finalist>,
+    (threads, seconds): (usize, f64),
 ) -> Record {
     Record {
         format: 1,
@@ -230,13 +312,17 @@ fn record(
         batch: settings.batch,
         threads,
         seconds,
+        refine_images: options.refine_images,
+        finalist_count: options.finalists,
+        finalist_epochs: options.finalist_epochs,
         settings: settings.clone(),
         probabilities: found.probabilities.clone(),
         curve: found.curve.clone(),
+        finalists,
     }
 }
 
-fn write_curve(path: &std::path::Path, curve: &[SearchPoint]) -> Result<()> {
+fn write_curve(path: &FilePath, curve: &[SearchPoint]) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     curve.iter().try_for_each(|point| writer.serialize(point))?;
     let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;

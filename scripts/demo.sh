@@ -22,9 +22,9 @@ say "3. Evaluate: predictions against 30 random networks, measured now"
 say "4. Search: a network with 65 % of the latency of MobileNetV2's block everywhere (k3e6)"
 TARGET=$(fleetfoot predict --table "$RUN/table.csv" --space $SPACE k3e6 | awk -F, 'NR == 2 { printf "%.4fms", 0.65 * $2 }')
 FOUND=$(fleetfoot search --space $SPACE --table "$RUN/table.csv" --target "$TARGET" --seed 0 -o "$RUN/search" --resume \
-  --train-images 40000 --validation-images 16000 --warmup-epochs 4 --inherit-after 2 --search-epochs 4 --batch 64 \
+  --train-images 40000 --validation-images 16000 --warmup-epochs 3 --inherit-after 2 --search-epochs 3 --batch 64 \
   --weight-steps 2 --gate-batch 192 --alpha-lr 0.03 --warmup-lr 0.15 --lr 0.05 --shift 0 --no-flip --refine-images 2048 \
-  --finalists 16)
+  --finalists 12 --finalist-epochs 2)
 
 say "5. Train from scratch, all by one recipe: the found network, the baseline, the shallowest network"
 train() { # ROLE ARCHITECTURE

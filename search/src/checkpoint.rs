@@ -17,6 +17,8 @@ use crate::module::{Module, Parameter};
 
 /// Version of the checkpoint's form.
 const FORMAT: &str = "1";
+/// Entry of the metadata for the time that the run had taken.
+const SECONDS: &str = "seconds";
 /// Suffix of a parameter's momentum.
 const MOMENTUM: &str = "#momentum";
 
@@ -48,9 +50,16 @@ impl RngState {
 #[derive(Debug, Default)]
 pub struct Checkpoint {
     tensors: Weights,
+    /// How long the run had taken. It is no part of the state: equal runs may take unequal times.
+    pub seconds: f64,
 }
 
 impl Checkpoint {
+    /// An empty one of a run that has taken so long.
+    pub fn after(seconds: f64) -> Self {
+        Self { seconds, ..Self::default() }
+    }
+
     /// Adds a module's parameters and their momentum; every name gets the prefix.
     pub fn add(&mut self, prefix: &str, module: &Module) -> Result<(), SearchError> {
         for parameter in module.parameters() {
@@ -73,8 +82,11 @@ impl Checkpoint {
     pub fn write(&self, path: &Path, state: &impl Serialize) -> Result<(), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
         let state = serde_json::to_string(state).map_err(|error| broken(error.to_string()))?;
-        let metadata =
-            BTreeMap::from([("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()), ("state".to_owned(), state)]);
+        let metadata = BTreeMap::from([
+            ("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()),
+            ("state".to_owned(), state),
+            (SECONDS.to_owned(), self.seconds.to_string()),
+        ]);
         write_atomically(path, &self.tensors.to_safetensors(metadata)?).map_err(SearchError::io(path))
     }
 
@@ -89,7 +101,9 @@ impl Checkpoint {
         }
         let state = metadata.get("state").ok_or_else(|| broken("it has no state".to_owned()))?;
         let state = serde_json::from_str(state).map_err(|error| broken(error.to_string()))?;
-        Ok((Self { tensors: Weights::read(path)? }, state))
+        let seconds = metadata.get(SECONDS).and_then(|text| text.parse().ok());
+        let seconds = seconds.ok_or_else(|| broken("it doesn't say how long the run took".to_owned()))?;
+        Ok((Self { tensors: Weights::read(path)?, seconds }, state))
     }
 
     /// Puts a module's parameters and their momentum back.

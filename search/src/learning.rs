@@ -9,6 +9,25 @@ use crate::error::SearchError;
 /// Seconds between checkpoints.
 const CHECKPOINT_SECONDS: u64 = 60;
 
+/// How long a run has taken, over all processes that worked on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    earlier: f64,
+    since: Instant,
+}
+
+impl Stopwatch {
+    /// Goes on behind this many seconds.
+    pub fn after(earlier: f64) -> Self {
+        Self { earlier, since: Instant::now() }
+    }
+
+    /// Seconds in all.
+    pub fn seconds(&self) -> f64 {
+        self.earlier + self.since.elapsed().as_secs_f64()
+    }
+}
+
 /// A run that learns step by step and can be taken up from its checkpoint.
 pub trait Learning {
     /// Weight steps in all.
@@ -16,6 +35,9 @@ pub trait Learning {
 
     /// Weight steps so far.
     fn step(&self) -> usize;
+
+    /// How long the run has taken so far, in seconds, the time before a resumption included.
+    fn seconds(&self) -> f64;
 
     /// One step more. `folder` is where the last checkpoint is, for errors to name.
     fn advance(&mut self, folder: &Path) -> Result<(), SearchError>;

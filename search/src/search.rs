@@ -22,7 +22,7 @@ use crate::latency::{
     Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency,
 };
 use crate::layout::Layout;
-use crate::learning::{Learning, checkpoint_path};
+use crate::learning::{Learning, Stopwatch, checkpoint_path};
 use crate::loss::{accuracy, cross_entropy};
 use crate::module::Mode;
 use crate::optimizer::{Sgd, cosine};
@@ -146,6 +146,7 @@ pub struct Search {
     step: usize,
     sums: Sums,
     curve: Vec<SearchPoint>,
+    stopwatch: Stopwatch,
 }
 
 /// What a search found.
@@ -206,6 +207,7 @@ impl Search {
             step: 0,
             sums: Sums::default(),
             curve: Vec::new(),
+            stopwatch: Stopwatch::after(0.0),
         })
     }
 
@@ -411,7 +413,7 @@ impl Search {
     }
 
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
-        let mut checkpoint = Checkpoint::default();
+        let mut checkpoint = Checkpoint::after(self.seconds());
         self.supernet.modules().try_for_each(|(name, module)| checkpoint.add(&name, module))?;
         Ok(checkpoint)
     }
@@ -433,6 +435,7 @@ impl Search {
         self.gates = Gates::restore(state.alpha, state.adam_squares, state.adam_steps);
         self.constraint.lambda = state.lambda;
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
+        self.stopwatch = Stopwatch::after(checkpoint.seconds);
         self.train.rewind();
         self.validation.rewind();
         Ok(())
@@ -451,6 +454,10 @@ impl Learning for Search {
 
     fn step(&self) -> usize {
         self.step
+    }
+
+    fn seconds(&self) -> f64 {
+        self.stopwatch.seconds()
     }
 
     /// One weight step, and a gate step where it is due.

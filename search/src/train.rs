@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::{Dataset, channel_statistics};
 use crate::error::SearchError;
 use crate::layout::Layout;
-use crate::learning::{Learning, checkpoint_path};
+use crate::learning::{Learning, Stopwatch, checkpoint_path};
 use crate::loss::{accuracy, cross_entropy};
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
@@ -82,6 +82,7 @@ pub struct Training {
     loss: f64,
     sums: (usize, f64, f64),
     curve: Vec<TrainingPoint>,
+    stopwatch: Stopwatch,
 }
 
 /// Whether a space's networks take a data set's images and tell its classes apart.
@@ -140,6 +141,7 @@ impl Training {
             loss: 0.0,
             sums: (0, 0.0, 0.0),
             curve: Vec::new(),
+            stopwatch: Stopwatch::after(0.0),
         })
     }
 
@@ -198,7 +200,7 @@ impl Training {
     }
 
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
-        let mut checkpoint = Checkpoint::default();
+        let mut checkpoint = Checkpoint::after(self.seconds());
         checkpoint.add("network", &self.module)?;
         Ok(checkpoint)
     }
@@ -214,6 +216,7 @@ impl Training {
         }
         checkpoint.restore("network", &mut self.module)?;
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
+        self.stopwatch = Stopwatch::after(checkpoint.seconds);
         self.train.rewind();
         Ok(())
     }
@@ -231,6 +234,10 @@ impl Learning for Training {
 
     fn step(&self) -> usize {
         self.step
+    }
+
+    fn seconds(&self) -> f64 {
+        self.stopwatch.seconds()
     }
 
     fn advance(&mut self, folder: &Path) -> Result<(), SearchError> {

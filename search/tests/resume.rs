@@ -93,6 +93,19 @@ fn a_search_resumed_anywhere_ends_in_the_same_state() {
 }
 
 #[test]
+fn a_resumed_run_counts_the_time_before_it_was_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = search();
+    first.advance(folder.path()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    first.save(folder.path()).unwrap();
+    let mut second = search();
+    second.restore(folder.path()).unwrap();
+    let taken = first.seconds();
+    assert!(second.seconds() >= 0.3, "{} of {taken} s", second.seconds());
+}
+
+#[test]
 fn a_stop_saves_the_state_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let error = search().run(folder.path(), &AtomicBool::new(true), &mut |_| {}).unwrap_err();

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -163,7 +162,6 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Anew => remove_finalists(&folder.join(FINALISTS))?,
     }
     let threads = options.learning.set_threads();
-    let started = Instant::now();
     let bar = progress(search.total_steps(), search.step(), "steps")?;
     let mut watch = |search: &Search| {
         bar.set_position(search.step() as u64);
@@ -182,8 +180,8 @@ pub fn run(options: &Options) -> Result<()> {
         found.architecture = space.parse_architecture(&best.architecture)?;
         found.predicted_ms = best.predicted_ms;
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let record = record(&found, options, (&space, &dataset.name), &settings, finalists, (threads, seconds));
+    let time = (threads, search.seconds());
+    let record = record(&found, options, (&space, &dataset.name), &settings, finalists, time);
     write_curve(&folder.join("curve.csv"), &found.curve)?;
     write_json(&result, &record)?;
     tell(&found, &costs, settings.target_ms);
@@ -221,10 +219,12 @@ fn hold_contest(
         }),
     });
     bar.finish_and_clear();
-    // Checkpoints are those of the search and of each finalist; going on is by the search's folder.
+    // Each finalist has its own checkpoint; the search's, which counts the time, is the one to go on from.
     match ranked {
         Err(SearchError::Interrupted { .. }) => {
-            Err(SearchError::Interrupted { folder: options.folder.path().to_path_buf() }.into())
+            let folder = options.folder.path().to_path_buf();
+            search.save(&folder)?;
+            Err(SearchError::Interrupted { folder }.into())
         }
         ranked => Ok(ranked?),
     }

@@ -1,7 +1,6 @@
 //! `fleetfoot train`.
 
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -98,7 +97,6 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Anew => {}
     }
     let threads = options.learning.set_threads();
-    let started = Instant::now();
     let bar = progress(training.total_steps(), training.step(), "steps")?;
     let mut watch = |training: &Training| {
         bar.set_position(training.step() as u64);
@@ -126,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
         batch: recipe.batch,
         lr: recipe.lr,
         threads,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: training.seconds(),
         accuracy_percent,
         test_loss,
         recipe,

@@ -77,16 +77,16 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let costs = options.near.map(|_| cost_matrix(&space, &predictor, Precision::Fp32)).transpose()?;
+    let near = options.near.zip(costs.as_ref());
+    let near = near.map(|(latency, costs)| (latency, costs.range_ms(), costs.sampler_near(latency.ms(), NEAR)));
     for _ in 0..options.random {
-        let architecture = match options.near.zip(costs.as_ref()) {
+        let architecture = match &near {
             None => space.random(&mut rng),
-            Some((latency, costs)) => {
-                let drawn = costs.sample_near(latency.ms(), NEAR, &mut rng);
-                let (fastest, slowest) = costs.range_ms();
-                drawn.with_context(|| {
-                    format!("no network is predicted within 2 % of {latency}: the space holds {fastest:.4} to {slowest:.4} ms")
-                })?
-            }
+            Some((latency, (fastest, slowest), sampler)) => sampler.draw(&mut rng).with_context(|| {
+                format!(
+                    "no network is predicted within 2 % of {latency}: the space holds {fastest:.4} to {slowest:.4} ms"
+                )
+            })?,
         };
         let network = space.network_at(&architecture, 1, Precision::Fp32)?;
         predictions.push((architecture.to_string(), predictor.network(&network)?));

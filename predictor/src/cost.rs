@@ -70,38 +70,29 @@ impl CostMatrix {
         (total(f64::min), total(f64::max))
     }
 
-    /// An architecture drawn uniformly from those whose latency is within `tolerance` (a share) of `latency_ms`; `None`
-    /// where there is none.
-    pub fn sample_near(&self, latency_ms: f64, tolerance: f64, rng: &mut impl Rng) -> Option<Architecture> {
+    /// Draws evenly among the architectures whose latency is within `tolerance` (a share) of `latency_ms`.
+    pub fn sampler_near(&self, latency_ms: f64, tolerance: f64) -> Sampler<'_> {
         let evenly: Vec<Vec<f64>> = self.rows.iter().map(|row| vec![1.0; row.len()]).collect();
-        self.sample_within(latency_ms * (1.0 - tolerance)..=latency_ms * (1.0 + tolerance), &evenly, rng)
+        self.sampler_within(latency_ms * (1.0 - tolerance)..=latency_ms * (1.0 + tolerance), &evenly)
     }
 
-    /// An architecture drawn from those whose latency lies in a range of milliseconds, each with a probability in
-    /// proportion to the product of its candidates' weights, `weights[decision][candidate]`; `None` where there is none.
+    /// Draws among the architectures whose latency lies in a range of milliseconds, each with a probability in proportion
+    /// to the product of its candidates' weights, `weights[decision][candidate]`.
     ///
     /// Architectures that fast or slow are too rare to be met by drawing at random: their weights are summed up first, by
     /// sums of costs in steps of a 40th of the range.
-    pub fn sample_within(
-        &self,
-        range_ms: RangeInclusive<f64>,
-        weights: &[Vec<f64>],
-        rng: &mut impl Rng,
-    ) -> Option<Architecture> {
+    pub fn sampler_within(&self, range_ms: RangeInclusive<f64>, weights: &[Vec<f64>]) -> Sampler<'_> {
         let step = (range_ms.end() - range_ms.start()) / 40.0;
         let bin = |ms: f64| (ms / step).round() as usize;
         let wanted = range_ms.start() - self.constant_ms..=range_ms.end() - self.constant_ms;
         if !(step > 0.0 && *wanted.end() >= 0.0) {
-            return None;
+            return Sampler { costs: self, range_ms, decisions: Vec::new(), completions: Vec::new() };
         }
         let (first, last) = (bin(wanted.start().max(0.0)), bin(*wanted.end()));
-        // A decision's candidates: cost in steps, weight.
         let candidates = |(row, weights): (&Vec<f64>, &Vec<f64>)| -> Vec<(usize, f64)> {
             row.iter().zip(weights).map(|(&cost, &weight)| (bin(cost), weight)).collect()
         };
         let decisions: Vec<Vec<(usize, f64)>> = self.rows.iter().zip(weights).map(candidates).collect();
-        // completions[d][b]: weight of all ways to choose decisions d and behind so that a sum that is b now ends within
-        // the bins.
         let mut completions = vec![(0..=last).map(|b| f64::from(u8::from(b >= first))).collect::<Vec<f64>>()];
         for candidates in decisions.iter().rev() {
             let behind = &completions[completions.len() - 1];
@@ -112,11 +103,31 @@ impl CostMatrix {
             completions.push((0..=last).map(reach).collect());
         }
         completions.reverse();
+        Sampler { costs: self, range_ms, decisions, completions }
+    }
+}
+
+/// Draws architectures of a range of latencies; what that takes is computed once for all draws.
+#[derive(Clone, Debug)]
+pub struct Sampler<'a> {
+    costs: &'a CostMatrix,
+    range_ms: RangeInclusive<f64>,
+    /// Each decision's candidates: cost in steps, weight.
+    decisions: Vec<Vec<(usize, f64)>>,
+    /// `[d][b]`: weight of all ways to choose decisions d and behind so that a sum that is b now ends within the range.
+    /// Empty where the range is.
+    completions: Vec<Vec<f64>>,
+}
+
+impl Sampler<'_> {
+    /// An architecture; `None` where there is none in the range.
+    pub fn draw(&self, rng: &mut impl Rng) -> Option<Architecture> {
+        let completions = self.completions.get(1..)?;
         // Rounding can carry a draw over the edge; such draws are thrown away.
         (0..1000).find_map(|_| {
             let mut sum = 0;
-            let mut choices = Vec::with_capacity(decisions.len());
-            for (candidates, behind) in decisions.iter().zip(&completions[1..]) {
+            let mut choices = Vec::with_capacity(self.decisions.len());
+            for (candidates, behind) in self.decisions.iter().zip(completions) {
                 let ways = |&(cost, weight): &(usize, f64)| weight * behind.get(sum + cost).copied().unwrap_or(0.0);
                 let total: f64 = candidates.iter().map(ways).sum();
                 let mut rest = rng.random::<f64>() * total;
@@ -128,7 +139,7 @@ impl CostMatrix {
                 choices.push(choice);
             }
             let drawn = Architecture::new(choices)?;
-            range_ms.contains(&self.latency_ms(&drawn)).then_some(drawn)
+            self.range_ms.contains(&self.costs.latency_ms(&drawn)).then_some(drawn)
         })
     }
 }
@@ -147,16 +158,17 @@ mod tests {
         let costs = CostMatrix::new(1.0, vec![vec![0.0, 1.0, 2.0, 4.0]; 5]).unwrap();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut drawn: HashMap<String, usize> = HashMap::new();
+        let sampler = costs.sampler_near(4.0, 0.02);
         for _ in 0..4000 {
-            let architecture = costs.sample_near(4.0, 0.02, &mut rng).unwrap();
+            let architecture = sampler.draw(&mut rng).unwrap();
             assert_eq!(costs.latency_ms(&architecture), 4.0);
             *drawn.entry(architecture.to_string()).or_default() += 1;
         }
         // Sums of 3 from five of 0, 1, 2, 4: C(5,3) with three ones, 5 * 4 with a two and a one.
         assert_eq!(drawn.len(), 30);
         assert!(drawn.values().all(|&count| (80..190).contains(&count)), "{drawn:?}");
-        assert_eq!(costs.sample_near(0.5, 0.02, &mut rng), None);
-        assert_eq!(costs.sample_near(100.0, 0.02, &mut rng), None);
+        assert_eq!(costs.sampler_near(0.5, 0.02).draw(&mut rng), None);
+        assert_eq!(costs.sampler_near(100.0, 0.02).draw(&mut rng), None);
     }
 
     #[test]
@@ -166,8 +178,9 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let mut drawn: HashMap<String, f64> = HashMap::new();
         let draws = 20_000;
+        let sampler = costs.sampler_within(2.9..=3.1, &weights);
         for _ in 0..draws {
-            let architecture = costs.sample_within(2.9..=3.1, &weights, &mut rng).unwrap();
+            let architecture = sampler.draw(&mut rng).unwrap();
             assert_eq!(costs.latency_ms(&architecture), 3.0);
             *drawn.entry(architecture.to_string()).or_default() += 1.0 / f64::from(draws);
         }

@@ -11,7 +11,7 @@ mod features;
 mod predictor;
 mod regression;
 
-pub use cost::{CostError, CostMatrix};
+pub use cost::{CostError, CostMatrix, Sampler};
 pub use evaluation::{Evaluation, EvaluationError};
 pub use features::{FEATURES, features};
 pub use predictor::{

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleetfoot_profiler::{Latency, LatencyTable, Provenance, write_atomically};
+use fleetfoot_profiler::{Latency, LatencyTable, Provenance, write_json};
 use fleetfoot_space::{NetworkError, OperatorKey};
 use linfa::Dataset;
 use linfa::prelude::Fit;
@@ -264,10 +264,7 @@ impl Regression {
 
     /// Writes the model as JSON, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), RegressionError> {
-        let io = |source| RegressionError::Io { path: path.to_path_buf(), source };
-        let mut json = serde_json::to_vec_pretty(self).map_err(|error| io(error.into()))?;
-        json.push(b'\n');
-        write_atomically(path, &json).map_err(io)
+        write_json(path, self).map_err(|source| RegressionError::Io { path: path.to_path_buf(), source })
     }
 
     /// Reads a model.

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 /// Writes a file through a temporary one beside it, so that a reader never sees half of it and a failure (a full disk,
 /// a kill) leaves the old one as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -21,4 +23,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Writes a value as indented JSON that ends in a line break, whole or not at all.
+pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(value)?;
+    json.push(b'\n');
+    write_atomically(path, &json)
 }

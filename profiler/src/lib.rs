@@ -18,7 +18,7 @@ mod transport;
 mod units;
 
 pub use agent::{Agent, AgentError, ModelId};
-pub use atomic_file::write_atomically;
+pub use atomic_file::{write_atomically, write_json};
 pub use campaign::{Campaign, CampaignError, Plan, Progress};
 pub use conditions::{Conditions, Context, Differences, Provenance};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};

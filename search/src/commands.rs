@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{Dataset, Form};
 use fleetfoot_space::SearchSpace;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -144,7 +143,5 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>> {
 
 /// Writes a record as JSON, whole or not at all.
 pub fn write_json(path: &Path, record: &impl Serialize) -> Result<()> {
-    let mut json = serde_json::to_vec_pretty(record)?;
-    json.push(b'\n');
-    write_atomically(path, &json).with_context(|| format!("can't write {}", path.display()))
+    fleetfoot_profiler::write_json(path, record).with_context(|| format!("can't write {}", path.display()))
 }

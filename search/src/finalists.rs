@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use fleetfoot_predictor::CostMatrix;
-use fleetfoot_profiler::write_atomically;
+use fleetfoot_profiler::write_json;
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -85,10 +85,10 @@ pub fn draw_finalists(
 ) -> Vec<Architecture> {
     let roots = |row: Vec<f64>| row.into_iter().map(f64::sqrt).collect::<Vec<f64>>();
     let weights: Vec<Vec<f64>> = gates.probabilities().into_iter().map(roots).collect();
-    let range_ms = (1.0 - ROOM) * target_ms..=target_ms;
+    let sampler = costs.sampler_within((1.0 - ROOM) * target_ms..=target_ms, &weights);
     let mut finalists = vec![first.clone()];
     while finalists.len() < count {
-        let draws = std::iter::repeat_with(|| costs.sample_within(range_ms.clone(), &weights, rng)).take(DRAWS);
+        let draws = std::iter::repeat_with(|| sampler.draw(rng)).take(DRAWS);
         let Some(new) = draws.flatten().find(|drawn| !finalists.contains(drawn)) else { break };
         finalists.push(new);
     }
@@ -124,8 +124,9 @@ impl Contest<'_> {
         });
         let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut finalists = results.into_iter().collect::<Result<Vec<Finalist>, SearchError>>()?;
-        let key = |finalist: &Finalist| (finalist.cross_entropy, finalist.architecture.clone());
-        finalists.sort_by(|a, b| key(a).0.total_cmp(&key(b).0).then_with(|| key(a).1.cmp(&key(b).1)));
+        finalists.sort_by(|a, b| {
+            a.cross_entropy.total_cmp(&b.cross_entropy).then_with(|| a.architecture.cmp(&b.architecture))
+        });
         Ok(finalists)
     }
 
@@ -159,9 +160,7 @@ impl Contest<'_> {
         let finalist =
             Finalist { architecture: architecture.to_string(), predicted_ms, accuracy_percent, cross_entropy };
         let record = Record { recipe: self.recipe.clone(), finalist };
-        let mut json = serde_json::to_vec_pretty(&record).map_err(|error| SearchError::io(&file)(error.into()))?;
-        json.push(b'\n');
-        write_atomically(&file, &json).map_err(SearchError::io(&file))?;
+        write_json(&file, &record).map_err(SearchError::io(&file))?;
         fs::remove_dir_all(&folder).map_err(SearchError::io(&folder))?;
         watch(News::Done(&record.finalist));
         Ok(record.finalist)

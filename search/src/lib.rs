@@ -21,6 +21,7 @@ mod loss;
 mod module;
 mod optimizer;
 mod search;
+mod settings;
 mod supernet;
 mod train;
 
@@ -39,6 +40,7 @@ pub use learning::{Learning, checkpoint_path};
 pub use loss::{accuracy, cross_entropy};
 pub use module::{Mode, Module, Parameter};
 pub use optimizer::{Sgd, cosine};
-pub use search::{Found, Search, SearchPoint, SearchSettings};
+pub use search::{Found, Search};
+pub use settings::{SearchPoint, SearchSettings};
 pub use supernet::{Supernet, Trace};
 pub use train::{Recipe, Training, TrainingPoint, check_images};

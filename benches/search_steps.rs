@@ -2,6 +2,7 @@
 //! after each other; in both memory orders, interleaved. One JSON line a configuration; times are medians in seconds.
 //! `make bench` runs it; `FLEETFOOT_BENCH_STEPS` sets the number of steps (default 20).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use fleetfoot_predictor::CostMatrix;
@@ -54,7 +55,8 @@ fn search(channels_last: bool) -> Result<Search, SearchError> {
     let rows = space.decisions().iter().map(|decision| vec![0.02; decision.candidates.len()]).collect();
     let images =
         Images { channels: 1, height: 28, width: 28, classes: 10, pixels: vec![0; 784 * 256], labels: vec![0; 256] };
-    let dataset = Dataset { name: "none".to_owned(), train: images.clone(), test: images };
+    let images = Arc::new(images);
+    let dataset = Dataset { name: "none".to_owned(), train: Arc::clone(&images), test: images };
     let settings = SearchSettings {
         warmup_epochs: 0,
         search_epochs: 1,

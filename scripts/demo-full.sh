@@ -2,17 +2,12 @@
 # The demo, then more to hold the found network against: k3e3 everywhere, three random networks of its measured latency
 # (one alone may be a lucky draw), and three seeds of everything.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 export RUN=${RUN:-runs/demo-full}
-scripts/demo.sh
-PATH="${CARGO_TARGET_DIR:-$PWD/target}/release:$PATH"
-SPACE=fashion-28
+. "$(dirname "$0")/demo.sh"
 TABLE=$RUN/table.csv
-say() { printf '\n== %s\n' "$*" >&2; }
 latency() { awk -F, -v name="$1" '!/^#/ && $1 == name { print $2 }' "$2"; } # of an architecture in a CSV
 
 say "7. Random networks as fast as the found one: the first three of 20 drawn near its prediction that are measured within 5 %"
-FOUND=$(python3 -c "import json, sys; print(json.load(open(sys.argv[1]))['architecture'])" "$RUN/search/search.json")
 if [ ! -e "$RUN/random.txt" ]; then
   GOAL=$(latency "$FOUND" "$RUN/predicted.csv")
   fleetfoot predict --table "$TABLE" --space $SPACE --random 20 --near "${GOAL}ms" --seed 7 |
@@ -27,17 +22,13 @@ fi
 mapfile -t RANDOM_NETWORKS < "$RUN/random.txt"
 
 say "8. Train what is missing, two networks at a time"
-export SPACE RUN
-train() { # ROLE ARCHITECTURE SEED
-  local folder=$RUN/train/$1
-  [ "$3" = 0 ] || folder=$folder.seed$3
-  fleetfoot train --space "$SPACE" "$2" -o "$folder" --resume --epochs 4 --batch 64 --lr 0.1 --shift 0 --no-flip --seed "$3" --threads 1 &&
-    fleetfoot export "$folder"
-}
+export SPACE
 export -f train
 for seed in 0 1 2; do
-  printf '%s\n' "baseline k3e6 $seed" "found $FOUND $seed" "k3e3 k3e3 $seed" "shallowest shallowest $seed"
-  for i in 0 1 2; do echo "random$((i + 1)) ${RANDOM_NETWORKS[i]} $seed"; done
+  NTH=.seed$seed
+  [ $seed != 0 ] || NTH= # the demo's own folders
+  printf '%s\n' "baseline$NTH k3e6 $seed" "found$NTH $FOUND $seed" "k3e3$NTH k3e3 $seed" "shallowest$NTH shallowest $seed"
+  for i in 0 1 2; do echo "random$((i + 1))$NTH ${RANDOM_NETWORKS[i]} $seed"; done
 done | xargs -P 2 -L 1 bash -c 'train "$@" 2> >(tail -n 3 >&2)' train
 
 say "9. Measure everything, interleaved, and report"

@@ -27,9 +27,10 @@ FOUND=$(fleetfoot search --space $SPACE --table "$RUN/table.csv" --target "$TARG
   --finalists 12 --finalist-epochs 2)
 
 say "5. Train from scratch, all by one recipe: the found network, the baseline, the shallowest network"
-train() { # ROLE ARCHITECTURE
-  fleetfoot train --space $SPACE "$2" -o "$RUN/train/$1" --resume --epochs 4 --batch 64 --lr 0.1 --shift 0 --no-flip --seed 0 --threads 1
-  fleetfoot export "$RUN/train/$1"
+train() { # ROLE ARCHITECTURE [SEED]
+  fleetfoot train --space "$SPACE" "$2" -o "$RUN/train/$1" --seed "${3:-0}" --resume \
+    --epochs 4 --batch 64 --lr 0.1 --shift 0 --no-flip --threads 1 &&
+    fleetfoot export "$RUN/train/$1"
 }
 train baseline k3e6 2> "$RUN/baseline.log" & # one thread each on two cores is faster than two threads after each other
 train found "$FOUND"

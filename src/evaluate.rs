@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_predictor::{Evaluation, Predictor};
-use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, write_atomically};
+use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, write_json};
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -116,8 +116,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut report =
         Report { evaluation: Evaluation::new(&pairs)?, repeatability_percent: repeatability(&measured), points };
     if let Some(path) = &options.output {
-        let json = serde_json::to_vec_pretty(&report)?;
-        write_atomically(path, &json).with_context(|| format!("can't write {}", path.display()))?;
+        write_json(path, &report).with_context(|| format!("can't write {}", path.display()))?;
     }
     report.points.clear();
     let mut out = io::stdout().lock();

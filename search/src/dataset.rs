@@ -7,6 +7,7 @@ mod idx;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Labelled images of one size: N x C x H x W bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +61,9 @@ pub struct Dataset {
     /// Its name for reports.
     pub name: String,
     /// What is learned from.
-    pub train: Images,
+    pub train: Arc<Images>,
     /// What is judged by.
-    pub test: Images,
+    pub test: Arc<Images>,
 }
 
 /// The form of a data set's files.
@@ -152,7 +153,7 @@ impl Dataset {
             Form::Folders => folder::load(&folder, (channels, height, width))?,
         };
         let name = folder.file_name().map_or_else(|| form.to_string(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, train, test })
+        Ok(Self { name, train: Arc::new(train), test: Arc::new(test) })
     }
 
     fn installed() -> Option<PathBuf> {

@@ -284,7 +284,7 @@ impl Search {
     /// The search's own split of the training images: what weights learned from, and, as test images, what gates learned
     /// from.
     pub fn split(&self) -> Dataset {
-        let subset = |source: &Source| source.images.subset(&source.indices);
+        let subset = |source: &Source| Arc::new(source.images.subset(&source.indices));
         let name = self.space.name().to_owned();
         Dataset { name, train: subset(self.train.source()), test: subset(self.validation.source()) }
     }
@@ -451,7 +451,7 @@ fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(2);
     order.shuffle(&mut rng);
-    let images = Arc::new(dataset.train.clone());
+    let images = Arc::clone(&dataset.train);
     let statistics = channel_statistics(&images);
     let source = |indices: &[usize]| Source {
         images: Arc::clone(&images),

@@ -12,7 +12,7 @@ use tch::{Tensor, no_grad};
 
 use crate::batches::{Augmentation, Feed, Source};
 use crate::checkpoint::Checkpoint;
-use crate::dataset::{Dataset, channel_statistics};
+use crate::dataset::{Dataset, Images, channel_statistics};
 use crate::error::SearchError;
 use crate::layout::Layout;
 use crate::learning::{Learning, Stopwatch, checkpoint_path};
@@ -123,8 +123,8 @@ impl Training {
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(recipe.seed));
         order.truncate(recipe.train_images);
         let statistics = channel_statistics(&dataset.train);
-        let source = |images: &crate::dataset::Images, indices: Vec<usize>| Source {
-            images: Arc::new(images.clone()),
+        let source = |images: &Arc<Images>, indices: Vec<usize>| Source {
+            images: Arc::clone(images),
             indices: Arc::new(indices),
             statistics: statistics.clone(),
             layout,

@@ -36,7 +36,7 @@ fn dataset() -> Dataset {
         pixels: (0..n * 100).map(|_| rng.random()).collect(),
         labels: (0..n).map(|i| (i % 3) as u8).collect(),
     };
-    Dataset { name: "noise".into(), train: set(90), test: set(30) }
+    Dataset { name: "noise".into(), train: set(90).into(), test: set(30).into() }
 }
 
 fn settings() -> SearchSettings {

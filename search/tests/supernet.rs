@@ -265,7 +265,7 @@ fn noise(n: usize) -> Dataset {
         pixels: (0..n * 144).map(|_| rng.random()).collect(),
         labels: (0..n).map(|i| (i % 4) as u8).collect(),
     };
-    Dataset { name: "noise".into(), train: set(n), test: set(16) }
+    Dataset { name: "noise".into(), train: set(n).into(), test: set(16).into() }
 }
 
 fn settings() -> SearchSettings {
@@ -328,7 +328,7 @@ fn images_that_the_space_does_not_take_are_refused() {
 fn augmentation_shifts_and_mirrors_but_keeps_labels() {
     let dataset = noise(32);
     let source = fleetfoot_search::Source {
-        images: std::sync::Arc::new(dataset.train),
+        images: dataset.train,
         indices: std::sync::Arc::new((0..32).collect()),
         statistics: vec![(0.0, 1.0)],
         layout: Layout::Nchw,

@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
     let statistics = channel_statistics(&dataset.train);
     let onnx = to_onnx(&space, &architecture, &weights, &statistics)?;
     let images = Source {
-        images: Arc::new(dataset.test),
+        images: dataset.test,
         indices: Arc::new((0..count).collect()),
         statistics,
         layout: Layout::ChannelsLast,

@@ -1,11 +1,12 @@
 //! The command line as people type it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use fleetfoot_console::{share, usage};
 use fleetfoot_profiler::{Plan, Statistic};
 use fleetfoot_space::{Architecture, SearchSpace};
 
@@ -56,6 +57,11 @@ pub struct Forwarded {
     pub options: Vec<OsString>,
 }
 
+fn milliseconds(text: &str) -> Result<f64, String> {
+    let ms = text.parse().ok().filter(|ms| *ms > 0.0 && *ms <= 60_000.0);
+    ms.ok_or_else(|| "wanted milliseconds above 0, at most 60000".to_owned())
+}
+
 /// How long to measure.
 #[derive(Debug, Args)]
 pub struct PlanOptions {
@@ -66,30 +72,27 @@ pub struct PlanOptions {
     #[arg(long, default_value_t = Statistic::default())]
     statistic: Statistic,
     /// Rounds that everything gets at least
-    #[arg(long, value_name = "N", default_value_t = Plan::default().min_rounds)]
+    #[arg(long, value_name = "N", default_value_t = Plan::default().min_rounds, value_parser = clap::value_parser!(u32).range(1..))]
     min_rounds: u32,
     /// Rounds that anything gets at most
     #[arg(long, value_name = "N", default_value_t = Plan::default().max_rounds)]
     max_rounds: u32,
     /// Go on until half the 95 % interval is below this share of the latency, in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Plan::default().half_width)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Plan::default().half_width, value_parser = share)]
     half_width: f64,
     /// Milliseconds of timed runs in one visit
-    #[arg(long, value_name = "MS", default_value_t = 1000.0 * Plan::default().visit.as_secs_f64())]
+    #[arg(long, value_name = "MS", default_value_t = 1000.0 * Plan::default().visit.as_secs_f64(), value_parser = milliseconds)]
     visit: f64,
 }
 
 impl PlanOptions {
     /// The plan that is meant.
     pub fn plan(&self) -> Result<Plan> {
-        if self.min_rounds == 0 || self.max_rounds < self.min_rounds {
-            bail!("--min-rounds {} --max-rounds {}: wanted 1 <= min <= max", self.min_rounds, self.max_rounds);
-        }
-        if !(self.half_width > 0.0 && self.half_width < 100.0) {
-            bail!("--half-width {}: wanted a percentage above 0", self.half_width);
-        }
-        if !(self.visit > 0.0 && self.visit <= 60_000.0) {
-            bail!("--visit {}: wanted milliseconds above 0", self.visit);
+        let (min, max) = (self.min_rounds, self.max_rounds);
+        if max < min {
+            return Err(usage(format!(
+                "--min-rounds {min} --max-rounds {max}: wanted at most as many as there may be"
+            )));
         }
         Ok(Plan {
             min_rounds: self.min_rounds,
@@ -108,7 +111,7 @@ pub struct ArchitectureOptions {
     /// Architectures: digits, or names that the space's file gives
     #[arg(value_name = "ARCHITECTURE")]
     given: Vec<String>,
-    /// A file with an architecture a line (a CSV's first column; `#` lines and a header `architecture` are skipped)
+    /// A file with an architecture a line, or a CSV with a column `architecture`; `#` lines are skipped
     #[arg(long, value_name = "FILE")]
     architectures: Option<PathBuf>,
 }
@@ -130,16 +133,41 @@ impl ArchitectureOptions {
         };
         let mut all = self.given.iter().map(|text| resolved(text)).collect::<Result<Vec<_>>>()?;
         if let Some(path) = &self.architectures {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("can't read the architectures {}", path.display()))?;
-            for (index, line) in text.lines().enumerate() {
-                let name = line.split(',').next().unwrap_or_default().trim();
-                if name.is_empty() || name.starts_with('#') || name == "architecture" {
-                    continue;
-                }
-                all.push(resolved(name).with_context(|| format!("{}, line {}", path.display(), index + 1))?);
+            for (line, name) in read_architectures(path)? {
+                all.push(resolved(&name).with_context(|| format!("{}, line {line}", path.display()))?);
             }
         }
         Ok(all)
     }
+}
+
+/// The architectures of a file, with their lines: those of the column `architecture` where the file is a CSV that has
+/// one, else the first of every line.
+fn read_architectures(path: &Path) -> Result<Vec<(u64, String)>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("can't read the architectures {}", path.display()))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let mut builder = csv::ReaderBuilder::new();
+    let mut reader =
+        builder.comment(Some(b'#')).has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut column = 0;
+    let mut architectures = Vec::new();
+    for (index, record) in reader.records().enumerate() {
+        let record = record.with_context(|| path.display().to_string())?;
+        if index == 0
+            && let Some(named) = record.iter().position(|field| field == "architecture")
+        {
+            column = named;
+            continue;
+        }
+        let line = record.position().map_or(0, csv::Position::line);
+        match record.get(column).filter(|name| !name.is_empty()) {
+            Some(name) => architectures.push((line, name.to_owned())),
+            None => bail!("{}, line {line}: no architecture stands there", path.display()),
+        }
+    }
+    if architectures.is_empty() {
+        bail!("{}: it names no architecture", path.display());
+    }
+    Ok(architectures)
 }

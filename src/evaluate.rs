@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use fleetfoot_console::count;
 use fleetfoot_predictor::{Evaluation, Predictor};
 use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, write_json};
 use fleetfoot_space::{Architecture, SearchSpace};
@@ -13,8 +15,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::cli::PlanOptions;
-use crate::measuring;
-use crate::predict::EvidenceOptions;
+use crate::measuring::{self, Output};
+use crate::predict::{EvidenceOptions, warn_of_estimates};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -28,19 +30,25 @@ pub struct Options {
     #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
     device: String,
     /// Number of random networks
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
     networks: usize,
     /// Measure every network this often, each time in a new agent: their spread is the repeatability
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     passes: usize,
     #[command(flatten)]
     plan: PlanOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Write the JSON with every network's figures here, too
+    /// Write the JSON with every network's figures here, too; raw samples are kept in FILE.passN.journal
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Go on with what an earlier run left, or start if there is nothing
+    #[arg(long, requires = "output", conflicts_with = "force")]
+    resume: bool,
+    /// Replace an existing file and its journals
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,18 +66,22 @@ struct Report {
     evaluation: Evaluation,
     /// Standard deviation of one network's value over passes, root mean square over the networks, in percent.
     repeatability_percent: f64,
+    /// Units of these networks, each counted as often as it stands in one, that are estimated by regression.
+    #[serde(skip_serializing_if = "is_zero")]
+    estimated_units: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     points: Vec<Point>,
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    if options.networks == 0 || options.passes < 2 {
-        bail!("wanted at least 1 network and 2 passes");
-    }
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
-    let predictor = options.evidence.predictor()?;
+    let predictor = options.evidence.predictor(&options.space)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
     let architectures: Vec<Architecture> = (0..options.networks).map(|_| space.random(&mut rng)).collect();
     let mut subjects = Vec::new();
@@ -79,12 +91,21 @@ pub fn run(options: &Options) -> Result<()> {
         predictions.push(predictor.network(&network)?);
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
+    let estimated_units = warn_of_estimates(&predictor, predictions.iter())?;
     // The rounds are shared among the passes.
     let share = |rounds: u32| rounds.div_ceil(options.passes as u32).max(6);
     let plan = options.plan.plan()?;
     let plan = Plan { min_rounds: share(plan.min_rounds), max_rounds: share(plan.max_rounds), ..plan };
-    let passes = (0..options.passes)
-        .map(|pass| {
+    let output = |pass: usize| {
+        let path = options.output.as_ref();
+        let journal = format!(".pass{}.journal", pass + 1);
+        path.map(|path| Output::with_journal(path, &journal, options.resume, options.force)).transpose()
+    };
+    let outputs = (0..options.passes).map(output).collect::<Result<Vec<_>>>()?;
+    let passes = outputs
+        .iter()
+        .enumerate()
+        .map(|(pass, output)| {
             let mut agent = Agent::start(&device)?;
             let conditions = agent.conditions(Context::Warm, plan.statistic);
             match predictor.table().conditions() {
@@ -94,7 +115,8 @@ pub fn run(options: &Options) -> Result<()> {
                 None => eprintln!("warning: the table's conditions are unknown; they may not be this device's"),
             }
             let plan = Plan { seed: plan.seed.wrapping_add(pass as u64), ..plan.clone() };
-            let measured = measuring::measure(&mut agent, &subjects, &plan, space.name(), &conditions, None)?;
+            let measured =
+                measuring::measure(&mut agent, &subjects, &plan, space.name(), &conditions, output.as_ref())?;
             Ok(measured.iter().map(|measurement| measurement.latency.ms()).collect::<Vec<f64>>())
         })
         .collect::<Result<Vec<_>>>()?;
@@ -113,8 +135,8 @@ pub fn run(options: &Options) -> Result<()> {
         })
         .collect();
     let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.predicted_ms, point.measured_ms)).collect();
-    let mut report =
-        Report { evaluation: Evaluation::new(&pairs)?, repeatability_percent: repeatability(&measured), points };
+    let repeatability_percent = repeatability(&measured);
+    let mut report = Report { evaluation: Evaluation::new(&pairs)?, repeatability_percent, estimated_units, points };
     if let Some(path) = &options.output {
         write_json(path, &report).with_context(|| format!("can't write {}", path.display()))?;
     }

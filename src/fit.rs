@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use fleetfoot_console::claim;
 use fleetfoot_predictor::Regression;
 use fleetfoot_profiler::LatencyTable;
 
@@ -26,8 +27,10 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    if options.output.exists() && !options.force {
-        bail!("{} exists: choose another file, or replace it with --force", options.output.display());
+    claim(&options.output, options.force, "or replace it with --force")?;
+    if options.output.canonicalize().is_ok_and(|output| options.table.canonicalize().is_ok_and(|table| table == output))
+    {
+        bail!("{} is the table itself: write the model to another file", options.output.display());
     }
     let (table, warnings) = LatencyTable::read(&options.table)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));

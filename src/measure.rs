@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
+use fleetfoot_console::usage;
 use fleetfoot_profiler::{Agent, Context, DeviceConfig, Measurement, Subject, write_atomically};
 use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
@@ -88,7 +89,7 @@ fn networks(options: &Options, space: Option<&SearchSpace>) -> Result<Vec<Measur
             networks.push(Measured { model: String::new(), architecture: label, subject });
         }
     } else if !options.architectures.is_empty() {
-        bail!("architectures need --space");
+        return Err(usage("architectures need --space"));
     }
     for path in &options.onnx {
         let onnx = std::fs::read(path).with_context(|| format!("can't read the model {}", path.display()))?;
@@ -97,7 +98,7 @@ fn networks(options: &Options, space: Option<&SearchSpace>) -> Result<Vec<Measur
         networks.push(Measured { subject: Subject { name: model.clone(), onnx, evict_bytes: 0 }, model, architecture });
     }
     if networks.is_empty() {
-        bail!("nothing to measure: name architectures, --random N or --onnx FILE");
+        return Err(usage("nothing to measure: name architectures, --random N or --onnx FILE"));
     }
     Ok(networks)
 }

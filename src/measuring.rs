@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
+use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
     Agent, Campaign, CampaignError, Conditions, Header, Journal, Measurement, Plan, Progress, Provenance, Subject,
     Visit,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Version of the journal's form.
-const JOURNAL_FORMAT: u32 = 1;
+const JOURNAL_FORMAT: u32 = 2;
 
 /// A result file and its journal beside it.
 #[derive(Debug)]
@@ -36,24 +34,21 @@ impl Output {
     /// Decides what may be written: nothing that exists is overwritten without `force`; `resume` goes on. An earlier
     /// result stays until there is a new one, its journal until the first new measurement.
     pub fn new(path: &Path, resume: bool, force: bool) -> Result<Self> {
+        Self::with_journal(path, ".journal", resume, force)
+    }
+
+    /// As [`new`](Self::new), with a journal whose name is the result's with this suffix.
+    pub fn with_journal(path: &Path, suffix: &str, resume: bool, force: bool) -> Result<Self> {
         let mut journal = path.as_os_str().to_owned();
-        journal.push(".journal");
+        journal.push(suffix);
         let journal = PathBuf::from(journal);
         let start = match (force, resume && journal.exists()) {
             (true, _) => Start::Replace,
             (false, true) => Start::Resume,
             (false, false) => Start::Anew,
         };
-        if path.exists() && start == Start::Anew {
-            bail!(
-                "{} exists: choose another file, or measure anew with --force{}",
-                path.display(),
-                if journal.exists() { " or go on with --resume" } else { "" }
-            );
-        }
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
-        }
+        let go_on = if journal.exists() { " or go on with --resume" } else { "" };
+        claim(path, start != Start::Anew, &format!("or measure anew with --force{go_on}"))?;
         Ok(Self { path: path.to_path_buf(), journal, start })
     }
 
@@ -92,6 +87,7 @@ pub fn measure(
         conditions: conditions.clone(),
         seed: plan.seed,
         subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
+        models: Subject::digest(subjects),
     };
     let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
         Some((journal, earlier)) => (Some(journal), earlier),
@@ -100,44 +96,32 @@ pub fn measure(
     if !earlier.is_empty() {
         eprintln!("going on behind {} visits of the journal", earlier.len());
     }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} visits, {elapsed} gone, {eta} to go")?;
-    bar.set_style(style);
-    bar.set_message(what.to_owned());
+    let bar = Bar::new(subjects.len(), earlier.len(), "visits")?;
     let total = subjects.len();
     let mut visits = earlier.len() as u64;
     let mut watch = |progress: Progress| {
         visits = progress.visits;
-        bar.set_length(progress.visits + progress.remaining);
-        bar.set_position(progress.visits);
-        bar.set_message(format!("round {}, {}/{total} known", progress.round, progress.done));
+        bar.set_total((progress.visits + progress.remaining) as usize);
+        bar.set_message(format!("{what}: round {}, {}/{total} known", progress.round, progress.done));
+        bar.set(progress.visits as usize);
     };
     let threads = agent.device().threads;
     let stop = stop_flag()?;
     let mut campaign = Campaign::new(plan.clone(), subjects, earlier, threads);
     let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
-    bar.finish_and_clear();
+    bar.finish();
     if let (Err(_), 0, Some(output)) = (&measured, visits, output) {
         // Nothing was measured: there is nothing to go on with.
         drop(journal);
         let _ = fs::remove_file(&output.journal);
     }
-    match measured {
-        Err(error @ CampaignError::Interrupted) if visits > 0 && output.is_some() => {
-            Err(error).context("go on with --resume")
+    measured.map_err(|error| match (output, error) {
+        (Some(_), error) if visits > 0 => {
+            anyhow!("{error}; everything measured so far is kept, go on with --resume")
         }
-        measured => Ok(measured?),
-    }
-}
-
-/// Set by Ctrl-C and by a request to terminate; a second Ctrl-C ends the program at once.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
-        signal_hook::flag::register(signal, Arc::clone(&flag))?;
-    }
-    Ok(flag)
+        (None, error @ CampaignError::Interrupted) => anyhow!("{error}; nothing is kept: name a file with --output"),
+        (_, error) => error.into(),
+    })
 }
 
 /// The head of a file of measurements.

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Args;
+use fleetfoot_console::usage;
 use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor, cost_matrix};
 use fleetfoot_profiler::Latency;
 use fleetfoot_space::{Precision, SearchSpace};
@@ -55,21 +56,21 @@ pub struct EvidenceOptions {
 }
 
 impl EvidenceOptions {
-    /// Reads the table and, where estimates are wanted, the regression.
-    pub fn predictor(&self) -> Result<TablePredictor> {
+    /// Reads the table and, where estimates are wanted, the regression; `space` is what is asked about.
+    pub fn predictor(&self, space: &str) -> Result<TablePredictor> {
         let (predictor, warnings) = TablePredictor::read(&self.table, self.model.as_deref(), self.estimate)?;
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        Ok(predictor)
+        Ok(predictor.for_space(space))
     }
 }
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     if options.architectures.is_empty() && options.random == 0 {
-        bail!("nothing to predict: name architectures, a file with --architectures, or --random N");
+        return Err(usage("nothing to predict: name architectures, a file with --architectures, or --random N"));
     }
     let space = SearchSpace::load(&options.space)?;
-    let predictor = options.evidence.predictor()?;
+    let predictor = options.evidence.predictor(&options.space)?;
     let mut predictions = Vec::new();
     for (label, space, architecture) in options.architectures.resolve(&space)? {
         let network = space.network_at(&architecture, 1, Precision::Fp32)?;
@@ -91,16 +92,20 @@ pub fn run(options: &Options) -> Result<()> {
         let network = space.network_at(&architecture, 1, Precision::Fp32)?;
         predictions.push((architecture.to_string(), predictor.network(&network)?));
     }
-    warn_of_estimates(&predictor, &predictions)?;
+    warn_of_estimates(&predictor, predictions.iter().map(|(_, prediction)| prediction))?;
     let out = if options.explain { explain(&predictions)? } else { csv(&predictions)? };
     io::stdout().lock().write_all(&out)?;
     Ok(())
 }
 
-fn warn_of_estimates(predictor: &TablePredictor, predictions: &[(String, Prediction)]) -> Result<()> {
-    let units = predictions.iter().flat_map(|(_, prediction)| &prediction.units);
+/// Warns of units that were never measured, since predictions with them are worth less: their number.
+pub fn warn_of_estimates<'a>(
+    predictor: &TablePredictor,
+    predictions: impl Iterator<Item = &'a Prediction>,
+) -> Result<usize> {
+    let units = predictions.flat_map(|prediction| &prediction.units);
     let estimated: Vec<_> = units.filter(|unit| unit.estimate.source == Source::Regression).collect();
-    let (Some(first), Some(regression)) = (estimated.first(), predictor.regression()) else { return Ok(()) };
+    let (Some(first), Some(regression)) = (estimated.first(), predictor.regression()) else { return Ok(0) };
     eprintln!("warning: {} units are estimated by regression, such as {}", estimated.len(), first.key);
     for unit in &estimated {
         if let Some(feature) = regression.extrapolates(&unit.key)? {
@@ -108,7 +113,7 @@ fn warn_of_estimates(predictor: &TablePredictor, predictions: &[(String, Predict
             break;
         }
     }
-    Ok(())
+    Ok(estimated.len())
 }
 
 fn csv(predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {

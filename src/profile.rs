@@ -1,5 +1,6 @@
 //! `fleetfoot profile`: the latency table of a space on a device.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -42,8 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
     let plan = options.plan.plan()?;
     let units = UnitCampaign::new(&space, device.precision)?;
     let Some(path) = options.output.as_ref().filter(|_| !options.dry_run) else {
-        dry_run(&space, &units, &plan, &device);
-        return Ok(());
+        return dry_run(&space, &units, &plan, &device);
     };
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
@@ -67,8 +67,9 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn dry_run(space: &SearchSpace, units: &UnitCampaign, plan: &Plan, device: &DeviceConfig) {
+fn dry_run(space: &SearchSpace, units: &UnitCampaign, plan: &Plan, device: &DeviceConfig) -> Result<()> {
     let minutes = Campaign::estimate(plan, &units.sizes()).as_secs_f64() / 60.0;
     let (space, count, device) = (space.name(), units.units(), &device.name);
-    eprintln!("space {space}: {count} units on {device}, about {minutes:.1} minutes; nothing measured");
+    writeln!(io::stdout(), "space {space}: {count} units on {device}, about {minutes:.1} minutes; nothing measured")?;
+    Ok(())
 }

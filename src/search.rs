@@ -14,6 +14,12 @@ const PROGRAM: &str = "fleetfoot-search";
 /// Runs a command of `fleetfoot-search` in this process' place; its exit status is this program's.
 pub fn run(command: &str, forwarded: &Forwarded) -> Result<()> {
     let program = find()?;
+    if let Some(library) = missing_library(&program) {
+        bail!(
+            "{} can't start without {library}: run `make setup`, or set LIBTORCH to a libtorch 2.13 and run `make build`",
+            program.display()
+        );
+    }
     let mut child = Command::new(&program);
     child.arg(command).args(&forwarded.options);
     // Two OpenMP threads that spin at barriers on contended cores collapse; libgomp reads this when it is loaded.
@@ -21,6 +27,15 @@ pub fn run(command: &str, forwarded: &Forwarded) -> Result<()> {
         child.env("GOMP_SPINCOUNT", "0");
     }
     replace(&mut child).with_context(|| format!("can't start {}", program.display()))
+}
+
+/// The first of a program's shared libraries that isn't there. glibc's loader tells when it is asked by this variable,
+/// without running the program; others ignore it, and the program does nothing but tell its version.
+fn missing_library(program: &Path) -> Option<String> {
+    let told = Command::new(program).arg("--version").env("LD_TRACE_LOADED_OBJECTS", "1").output().ok()?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let missing = told.lines().find_map(|line| line.strip_suffix("=> not found"))?;
+    Some(missing.trim().to_owned())
 }
 
 /// Beside this program, else on PATH.

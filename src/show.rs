@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use fleetfoot_space::{Network, SearchSpace, preset_names};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub struct Options {
     /// Print JSON
     #[arg(long, requires = "architecture")]
     json: bool,
-    /// Print the preset's TOML, to be copied and edited
+    /// Print the space's TOML, to be copied and edited
     #[arg(long, requires = "space", conflicts_with = "architecture")]
     toml: bool,
 }
@@ -34,8 +34,7 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     };
     if options.toml {
-        let Some(text) = SearchSpace::preset_text(name) else { bail!("'{name}' is no preset: --toml prints presets") };
-        out.write_all(text.as_bytes())?;
+        out.write_all(SearchSpace::load(name)?.text().as_bytes())?;
         return Ok(());
     }
     let space = SearchSpace::load(name)?;

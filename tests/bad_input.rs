@@ -3,13 +3,15 @@
 mod common;
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use assert_cmd::cargo::cargo_bin;
-use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, stderr, text};
+use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, refused_as_usage, stderr, text};
 use fleetfoot_profiler::LatencyTable;
+use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
@@ -304,19 +306,123 @@ fn a_wrong_usage_exits_with_2_and_says_what_is_wrong() {
 }
 
 #[test]
-fn a_plan_that_cannot_be_is_refused() {
-    for plan in [
-        &["--min-rounds", "0"][..],
-        &["--min-rounds", "9", "--max-rounds", "8"],
-        &["--visit", "0"],
-        &["--visit", "nan"],
-        &["--half-width", "0"],
-        &["--half-width", "inf"],
+fn a_value_that_an_option_cannot_have_is_wrong_usage() {
+    let measure = ["measure", "--space", "fashion-28", "k3e3", "--device", "mock"];
+    let evaluate = ["evaluate", "--table", "T.csv", "--space", "fashion-28"];
+    for (command, option) in [
+        (&measure[..], ["--min-rounds", "0"]),
+        (&measure, ["--visit", "0"]),
+        (&measure, ["--visit", "nan"]),
+        (&measure, ["--half-width", "0"]),
+        (&measure, ["--half-width", "inf"]),
+        (&evaluate, ["--networks", "0"]),
+        (&evaluate, ["--passes", "1"]),
     ] {
-        let measure = ["measure", "--space", "fashion-28", "k3e3", "--device", "mock"];
-        let message = fails_in_one_line(fleetfoot(&[&measure[..], plan].concat()));
-        assert!(message.contains(plan[0]), "{plan:?}: {message}");
+        let done = fleetfoot(&[command, &option].concat()).assert().code(2);
+        assert!(stderr(&done).contains(option[0]), "{option:?}: {}", stderr(&done));
     }
+}
+
+#[test]
+fn options_that_do_not_go_together_are_wrong_usage() {
+    let measure = ["measure", "--space", "fashion-28", "k3e3", "--min-rounds", "9", "--max-rounds", "8"];
+    assert!(refused_as_usage(fleetfoot(&measure)).contains("--min-rounds 9"));
+    assert!(refused_as_usage(fleetfoot(&["measure", "k3e3"])).contains("--space"));
+    assert!(refused_as_usage(fleetfoot(&["measure"])).contains("--onnx"));
+    let predict = ["predict", "--table", "T.csv", "--space", "fashion-28"];
+    assert!(refused_as_usage(fleetfoot(&predict)).contains("--architectures"));
+}
+
+#[test]
+fn a_list_without_an_architecture_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let (list, table) = (folder.path().join("list.txt"), folder.path().join("T.csv"));
+    fs::write(&table, table_text()).unwrap();
+    let predict = ["predict", "--table", text(&table), "--space", "fashion-28", "--architectures", text(&list)];
+    for empty in ["", "# nothing\n", "architecture,latency_ms\n"] {
+        fs::write(&list, empty).unwrap();
+        assert!(fails_in_one_line(fleetfoot(&predict)).contains("list.txt: it names no architecture"));
+    }
+    fs::write(&list, "model,architecture\na.onnx,k3e3\nb.onnx,\n").unwrap();
+    assert!(fails_in_one_line(fleetfoot(&predict)).contains("list.txt, line 3"));
+}
+
+#[test]
+fn a_mark_of_byte_order_in_front_of_a_file_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let with_mark = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("\u{feff}{content}")).unwrap();
+        path
+    };
+    let plain = folder.path().join("plain.csv");
+    fs::write(&plain, table_text()).unwrap();
+    let expected = fleetfoot(&["predict", "--table", text(&plain), "--space", "fashion-28", "k3e3", "k3e6"]).assert();
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let (table, space) = (with_mark("T.csv", table_text()), with_mark("mine.toml", space.text()));
+    let list = with_mark("list.csv", "\"architecture\"\n\"k3e3\"\n\"k3e6\"\n");
+    let marked = ["predict", "--table", text(&table), "--space", text(&space), "--architectures", text(&list)];
+    let found = fleetfoot(&marked).assert().success();
+    assert_eq!((common::stdout(&found), stderr(&found)), (common::stdout(&expected), String::new()));
+}
+
+#[test]
+fn what_exists_is_not_overwritten_unasked() {
+    let folder = TempDir::new().unwrap();
+    let (table, there) = (folder.path().join("T.csv"), folder.path().join("there"));
+    fs::write(&table, table_text()).unwrap();
+    fs::write(&there, "mine").unwrap();
+    let evaluate = ["evaluate", "--device", "mock", "--networks", "2", "--space", "fashion-28"];
+    for command in [&["fit"][..], &evaluate] {
+        let command = [command, &["--table", text(&table), "-o", text(&there)]].concat();
+        let message = fails_in_one_line(fleetfoot(&command));
+        assert!(message.contains("there exists") && message.contains("--force"), "{message}");
+        assert_eq!(fs::read_to_string(&there).unwrap(), "mine");
+        fleetfoot(&[&command[..], &["--force"]].concat()).assert().success();
+        assert_ne!(fs::read_to_string(&there).unwrap(), "mine");
+        fs::write(&there, "mine").unwrap();
+    }
+    let fit = ["fit", "--table", text(&table), "-o", text(&table), "--force"];
+    assert!(fails_in_one_line(fleetfoot(&fit)).contains("is the table itself"));
+    assert_eq!(fs::read_to_string(&table).unwrap(), table_text());
+}
+
+/// A copy of `fleetfoot` in a folder, with a `fleetfoot-search` of these bytes beside it.
+fn beside(folder: &TempDir, search: &[u8]) -> Command {
+    let alone = folder.path().join("fleetfoot");
+    fs::copy(cargo_bin("fleetfoot"), &alone).unwrap();
+    let program = folder.path().join("fleetfoot-search");
+    fs::write(&program, search).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    Command::new(&alone)
+}
+
+#[test]
+fn a_search_without_libtorch_says_what_is_missing() {
+    let Ok(mut program) = fs::read(cargo_bin("fleetfoot").with_file_name("fleetfoot-search")) else {
+        assert!(std::env::var_os("CI").is_none(), "no fleetfoot-search");
+        return;
+    };
+    // The loader looks for a library of another name.
+    let (name, other) = (b"libtorch_cpu.so", b"libtorch_xyz.so");
+    let places: Vec<usize> = (0..program.len() - name.len()).filter(|&at| program[at..].starts_with(name)).collect();
+    places.iter().for_each(|&at| program[at..at + name.len()].copy_from_slice(other));
+    let folder = TempDir::new().unwrap();
+    let mut train = beside(&folder, &program);
+    train.args(["train", "--space", "fashion-28", "k3e3", "-o", "out"]);
+    let message = fails_in_one_line(assert_cmd::Command::from_std(train));
+    assert!(message.contains("libtorch_xyz.so") && message.contains("make setup"), "{message}");
+}
+
+#[test]
+fn openmp_threads_do_not_spin_unless_the_user_says_so() {
+    let folder = TempDir::new().unwrap();
+    let script = b"#!/bin/sh\n[ \"$1\" = --version ] || echo \"$GOMP_SPINCOUNT $*\"\n";
+    let mut command = beside(&folder, script);
+    let output = command.args(["search", "--space", "x"]).env_remove("GOMP_SPINCOUNT").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "0 search --space x\n");
+    let output = command.env("GOMP_SPINCOUNT", "7").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "7 search --space x\n");
 }
 
 #[test]

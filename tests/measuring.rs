@@ -10,6 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, own_runtime, stderr, stdout, text};
+use fleetfoot_profiler::Subject;
+use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -123,7 +125,7 @@ fn a_dry_run_writes_nothing() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("deeper/T.csv");
     let done = fleetfoot(&profile("local-cpu", &path, &["--dry-run"])).assert().success();
-    assert!(stderr(&done).contains("45 units"), "{}", stderr(&done));
+    assert!(stdout(&done).contains("45 units"), "{}", stdout(&done));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -161,6 +163,67 @@ fn assert_gone(agents: &[u32]) {
         assert!(Instant::now() < deadline, "agents {agents:?} stay behind");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn every_thread_of_an_agent_is_pinned_and_there_are_as_many_as_said() {
+    for (device, threads) in [("local-cpu", 1), ("local-cpu-2threads", 2)] {
+        if thread::available_parallelism().unwrap().get() < threads {
+            continue;
+        }
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("T.csv");
+        let rounds = ["--min-rounds", "200", "--max-rounds", "200"];
+        let mut process = fleetfoot_process(&profile(device, &path, &rounds)).stderr(Stdio::null()).spawn().unwrap();
+        wait_for(&mut process, &journal_of(&path), 20_000);
+        let agents = agents_of(process.id());
+        assert_eq!(agents.len(), 1);
+        let tasks: Vec<PathBuf> = fs::read_dir(format!("/proc/{}/task", agents[0]))
+            .unwrap()
+            .map(|task| task.unwrap().path().join("status"))
+            .collect();
+        let masks: Vec<String> = tasks
+            .iter()
+            .filter_map(|task| fs::read_to_string(task).ok())
+            .filter_map(|status| {
+                Some(status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned())
+            })
+            .collect();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let cores = |mask: &str| -> usize {
+            let range = |range: &str| match range.split_once('-') {
+                Some((first, last)) => last.parse::<usize>().unwrap() - first.parse::<usize>().unwrap() + 1,
+                None => 1,
+            };
+            mask.split(',').map(range).sum()
+        };
+        // One pool, whatever the number of models; the main thread is one of its own.
+        assert!((1..=threads + 1).contains(&masks.len()), "{device}: {masks:?}");
+        assert!(masks.iter().all(|mask| cores(mask) <= threads), "{device}: {masks:?}");
+        let session: Value =
+            serde_json::from_str(fs::read_to_string(journal_of(&path)).unwrap().lines().next().unwrap()).unwrap();
+        assert_eq!(session["conditions"]["threads"], threads);
+    }
+}
+
+#[test]
+fn a_model_that_has_changed_under_its_name_does_not_go_on_where_the_other_stopped() {
+    let folder = TempDir::new().unwrap();
+    let [model, output] = ["model.onnx", "M.csv"].map(|name| folder.path().join(name));
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let onnx = |name: &str| {
+        let network = space.network(&space.resolve(name).unwrap().1).unwrap();
+        Subject::of_network(name.to_owned(), &network).unwrap().onnx
+    };
+    fs::write(&model, onnx("k3e3")).unwrap();
+    let measure = with(&["measure", "--onnx", text(&model), "-o", text(&output)], &SHORT);
+    fleetfoot(&measure).assert().success();
+    fleetfoot(&with(&measure, &["--resume"])).assert().success();
+    fs::write(&model, onnx("k7e6")).unwrap();
+    let message = fails_in_one_line(fleetfoot(&with(&measure, &["--resume"])));
+    assert!(message.contains("models have changed") && message.contains("--force"), "{message}");
 }
 
 /// Starts a profile, kills it where its journal has so many bytes, and again, then lets it end. Whether all kills came

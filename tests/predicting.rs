@@ -152,6 +152,10 @@ fn an_evaluation_is_json_with_exactly_the_figures_that_are_promised() {
     let within = |name: &str| report[name].as_f64().unwrap();
     assert!(within("within_5_percent") <= within("within_10_percent"));
 
+    // Done again, nothing is measured: the journals hold all of it.
+    let again = fleetfoot(&[&evaluate(table())[..], &["-o", text(&points), "--resume"]].concat()).assert().success();
+    assert_eq!(stdout(&again), stdout(&done));
+
     let written: Value = serde_json::from_slice(&fs::read(&points).unwrap()).unwrap();
     assert_eq!(written["rmspe_percent"], report["rmspe_percent"]);
     let networks: Vec<&str> =

@@ -7,6 +7,8 @@ mod run_folder;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
+use fleetfoot_space::SearchSpace;
+use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
@@ -245,12 +247,12 @@ fn the_line_of_a_wrong_number_is_the_line_it_stands_on() {
 fn what_does_not_belong_together_is_an_error() {
     let other = BASELINE.replacen('1', "0", 1);
     let run = RunFolder::new();
-    run.set("train/found/train.json", "/space", "fashion-28");
-    report(&run).failure().stderr(contains("space 'fashion-28', but the search was in 'cifar-32'"));
+    run.set("train/found/train.json", "/space_toml", SearchSpace::load("fashion-28").unwrap().text());
+    report(&run).failure().stderr(contains("space 'fashion-28' isn't the one that was searched"));
 
     let run = RunFolder::new();
-    run.set("search/search.json", "/space", "no-such-space");
-    report(&run).failure().stderr(contains("search.json: no search space 'no-such-space'"));
+    run.set("search/search.json", "/space_toml", "name = 'x'");
+    report(&run).failure().stderr(contains("search.json: ").and(contains("missing field")));
 
     let run = RunFolder::new();
     run.replace("predicted.csv", BASELINE, &other);

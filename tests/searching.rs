@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
 use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, stderr, stdout, text};
+use fleetfoot_space::SearchSpace;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -125,6 +126,127 @@ fn the_whole_way_ends_in_a_report() {
     assert!(run.join("report.html").exists());
 }
 
+/// A space of one's own: a preset's copy that was edited and kept its name, and a network with widths of its own.
+fn own_space() -> String {
+    let text = SearchSpace::load("fashion-28").unwrap().text().to_owned();
+    let (stages, rest) = text.split_once("[[stages]]\nchannels = 40").unwrap();
+    let (_, head) = rest.split_once("[head]").unwrap();
+    let (head, _) = head.split_once("# Names").unwrap();
+    let slim = "slim = { choices = \"00000\", stem = 8, first_block = 8, stages = [8, 16], head = 64 }";
+    format!("{stages}[head]{head}[architectures]\nk3e6 = \"11111\"\n{slim}\n")
+}
+
+#[test]
+fn a_space_of_ones_own_goes_the_whole_way_and_is_kept_with_what_is_made_of_it() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    // Relative paths, from a folder that later commands don't run in.
+    let here = |arguments: &str| {
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        let mut command = fleetfoot_process(&arguments);
+        command.current_dir(run);
+        assert_cmd::Command::from_std(command)
+    };
+    std::fs::write(run.join("mine.toml"), own_space()).unwrap();
+    here("profile --space mine.toml -o table.csv --min-rounds 6 --max-rounds 6 --visit 1").assert().success();
+    let predict = "predict --table table.csv --space mine.toml k3e6 slim --estimate";
+    let predicted = stdout(&here(predict).assert().success());
+    let target = 0.8 * Csv::parse(&predicted).numbers("latency_ms")[0];
+    let search = format!(
+        "search --space mine.toml --table table.csv --target {target}ms -o search --train-images 640 \
+         --validation-images 320 --warmup-epochs 1 --search-epochs 1 --batch 32 --threads 1"
+    );
+    let found = stdout(&here(&search).assert().success()).trim().to_owned();
+    assert_eq!(found.len(), 5);
+    let train = "--epochs 1 --train-images 320 --batch 32 --threads 1";
+    for (role, architecture) in [("found", found.as_str()), ("baseline", "k3e6"), ("slim", "slim")] {
+        here(&format!("train --space mine.toml {architecture} -o train/{role} {train}")).assert().success();
+    }
+
+    // Other evidence under the same name is another run.
+    let changed = own_space().replace("channels = 256", "channels = 128");
+    std::fs::write(run.join("mine.toml"), &changed).unwrap();
+    here("profile --space mine.toml -o other.csv --min-rounds 6 --max-rounds 6 --visit 1").assert().success();
+    let other_space = search.replace("table.csv", "other.csv") + " --resume";
+    let message = fails_in_one_line(here(&other_space));
+    assert!(message.contains("search.json is of another space"), "{message}");
+    let again = format!("train --space mine.toml k3e6 -o train/baseline {train} --resume");
+    assert!(fails_in_one_line(here(&again)).contains("train.json is of another space"));
+    std::fs::write(run.join("mine.toml"), own_space()).unwrap();
+    let table = std::fs::read_to_string(run.join("table.csv")).unwrap();
+    let cheaper = table.replace("# empty_graph_ms: 0.0", "# empty_graph_ms: 0.00");
+    std::fs::write(run.join("other.csv"), cheaper).unwrap();
+    let other_table = search.replace("table.csv", "other.csv") + " --resume";
+    let message = fails_in_one_line(here(&other_table));
+    assert!(message.contains("search.json is of another table"), "{message}");
+    std::fs::remove_file(run.join("mine.toml")).unwrap();
+
+    for role in ["found", "baseline", "slim"] {
+        fleetfoot(&["export", text(&run.join("train").join(role)), "--images", "5"]).assert().success();
+    }
+    let models = "train/found/model.onnx train/baseline/model.onnx train/slim/model.onnx";
+    here(&format!("measure -o measured.csv --min-rounds 6 --max-rounds 6 --onnx {models}")).assert().success();
+    std::fs::write(run.join("mine.toml"), own_space()).unwrap();
+    let predicted = stdout(&here(&format!("{predict} {found}")).assert().success());
+    std::fs::write(run.join("predicted.csv"), predicted).unwrap();
+    std::fs::remove_file(run.join("mine.toml")).unwrap();
+    let report = fleetfoot(&["report", text(run)]).assert().success();
+    assert!(!stderr(&report).contains("MACs and"), "{}", stderr(&report));
+    let summary = json(&run.join("summary.json"));
+    assert_eq!(summary["found"]["architecture"], found.as_str());
+    assert_eq!(summary["found"]["blocks"].as_array().unwrap().len(), 8);
+    assert_eq!(summary["controls"][0]["blocks"][0]["channels"], 8, "widths of its own");
+}
+
+/// A data set in IDX form: images of noise, as bright as `brightness`.
+fn idx(folder: &Path, brightness: u8) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (name, count) in [("train", 320u32), ("t10k", 20)] {
+        let mut images: Vec<u8> = [0x0803u32, count, 28, 28].iter().flat_map(|word| word.to_be_bytes()).collect();
+        images.extend((0..count * 784).map(|pixel| (pixel.wrapping_mul(2_654_435_761) >> 24) as u8 % brightness));
+        let mut labels: Vec<u8> = [0x0801u32, count].iter().flat_map(|word| word.to_be_bytes()).collect();
+        labels.extend((0..count).map(|image| (image % 10) as u8));
+        std::fs::write(folder.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
+        std::fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
+
+#[test]
+fn an_export_belongs_to_the_images_that_the_network_was_trained_on() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, others, run] = ["ours", "others", "run"].map(|name| folder.path().join(name));
+    idx(&ours, 255);
+    idx(&others, 90);
+    let train = "train --space fashion-28 shallowest --epochs 1 --batch 32 --threads 1";
+    let mut train: Vec<&str> = train.split(' ').collect();
+    train.extend(["-o", text(&run), "--data"]);
+    fleetfoot(&[&train[..], &[text(&ours)]].concat()).assert().success();
+    let message = fails_in_one_line(fleetfoot(&[&train[..], &[text(&others), "--resume"]].concat()));
+    assert!(message.contains("train.json is of another data set"), "{message}");
+    // The images of the training are found again; others are refused.
+    let export = ["export", text(&run)];
+    fleetfoot(&export).assert().success();
+    let message = fails_in_one_line(fleetfoot(&[&export[..], &["--data", text(&others)]].concat()));
+    assert!(message.contains("--data") && message.contains("ours"), "{message}");
+    let record = json(&run.join("train.json"));
+    let mean = record["normalisation"][0][0].as_f64().unwrap();
+    let onnx = std::fs::read(run.join("model.onnx")).unwrap();
+    let holds = |text: &str| onnx.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!((0.45..0.55).contains(&mean) && holds(&(mean as f32).to_string()), "{mean}");
+    // A model that is another one isn't replaced unasked; the same one is.
+    fleetfoot(&export).assert().success();
+    std::fs::write(run.join("model.onnx"), "mine").unwrap();
+    assert!(fails_in_one_line(fleetfoot(&export)).contains("--force"));
+    fleetfoot(&[&export[..], &["--force"]].concat()).assert().success();
+    assert_eq!(std::fs::read(run.join("model.onnx")).unwrap(), onnx);
+}
+
 #[test]
 fn a_search_that_was_killed_goes_on_to_the_same_result() {
     if !ready() {
@@ -170,10 +292,12 @@ fn a_search_says_what_it_cannot_do() {
     }
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("run");
-    for (target, wanted) in [("0.0001ms", "fastest network"), ("9s", "slowest"), ("0.2", "with its unit")] {
+    for (target, wanted) in [("0.0001ms", "fastest network"), ("9s", "slowest")] {
         let message = fails_in_one_line(fleetfoot(&search_arguments(&output, target)));
         assert!(message.contains(wanted), "{message}");
     }
+    let no_unit = fleetfoot(&search_arguments(&output, "0.2")).assert().code(2);
+    assert!(stderr(&no_unit).contains("with its unit"), "{}", stderr(&no_unit));
     let mut elsewhere = search_arguments(&output, "0.2ms");
     elsewhere[2] = "cifar-32";
     assert!(fails_in_one_line(fleetfoot(&elsewhere)).contains("no row for conv-k3-s1-i3-o32"));

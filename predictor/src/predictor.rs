@@ -74,7 +74,7 @@ pub struct Prediction {
 pub enum PredictError {
     /// A unit that was never measured, and no regression is to stand in.
     #[error(
-        "no row for {key}{place}{made_for}: measure it with `fleetfoot profile --space SPACE --device DEVICE -o TABLE`, or pass --estimate to have it estimated by regression"
+        "no row for {key}{place}{made_for}: measure it with `fleetfoot profile {options} -o NEW.csv`, or pass --estimate to have it estimated by regression"
     )]
     Unknown {
         /// The unit.
@@ -83,6 +83,8 @@ pub enum PredictError {
         place: String,
         /// What the table was made for.
         made_for: String,
+        /// Options of the command that would measure it.
+        options: String,
     },
     /// The regression can't tell.
     #[error(transparent)]
@@ -122,8 +124,8 @@ pub trait Predictor {
         let mut units = Vec::with_capacity(network.units().len());
         for unit in network.units() {
             let estimate = self.unit(&unit.key).map_err(|error| match error {
-                PredictError::Unknown { key, made_for, .. } => {
-                    PredictError::Unknown { key, place: format!(" (unit {})", unit.name), made_for }
+                PredictError::Unknown { key, made_for, options, .. } => {
+                    PredictError::Unknown { key, place: format!(" (unit {})", unit.name), made_for, options }
                 }
                 other => other,
             })?;
@@ -155,12 +157,25 @@ pub trait Predictor {
 pub struct TablePredictor {
     table: LatencyTable,
     regression: Option<Regression>,
+    space: Option<String>,
 }
 
 impl TablePredictor {
     /// Without a regression an unknown unit is an error.
     pub fn new(table: LatencyTable, regression: Option<Regression>) -> Self {
-        Self { table, regression }
+        Self { table, regression, space: None }
+    }
+
+    /// Names the space that is asked about, a preset's name or a file, in the command that an error tells.
+    pub fn for_space(mut self, space: &str) -> Self {
+        self.space = Some(space.to_owned());
+        self
+    }
+
+    /// The units of a space that the table hasn't.
+    pub fn unmeasured(&self, space: &SearchSpace, precision: Precision) -> Vec<OperatorKey> {
+        let units = space.distinct_units(1, precision).into_iter();
+        units.filter(|key| self.table.get(key).is_none()).collect()
     }
 
     /// Reads a table and, where estimates are wanted, a regression: the one in the file `model`, else one that is
@@ -212,7 +227,9 @@ impl Predictor for TablePredictor {
             let space = self.table.provenance.get("space");
             let made_for = space.map(|space| format!(" in the table, which was made for space {space}"));
             let made_for = made_for.unwrap_or_else(|| " in the table".to_owned());
-            return Err(PredictError::Unknown { key: Box::new(*key), place: String::new(), made_for });
+            let device = self.table.provenance.get("device").unwrap_or("DEVICE");
+            let options = format!("--space {} --device {device}", self.space.as_deref().unwrap_or("SPACE"));
+            return Err(PredictError::Unknown { key: Box::new(*key), place: String::new(), made_for, options });
         };
         let (latency, low, high) = regression.predict(key)?;
         Ok(Estimate { latency, low, high, source: Source::Regression })

@@ -80,7 +80,7 @@ pub enum CampaignError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The user asked for it.
-    #[error("interrupted; everything measured so far is kept")]
+    #[error("interrupted")]
     Interrupted,
     /// A subject without any sample.
     #[error("{0} has no samples")]

@@ -116,6 +116,9 @@ impl DeviceConfig {
         if config.name.chars().any(char::is_control) {
             return Err(invalid("name: wanted a text without control characters".to_owned()));
         }
+        if config.precision != Precision::Fp32 {
+            return Err(invalid(format!("precision = \"{}\": only fp32 is measured so far", config.precision)));
+        }
         if !(1..=1024).contains(&config.threads) {
             return Err(invalid(format!("threads = {}: wanted 1 to 1024", config.threads)));
         }

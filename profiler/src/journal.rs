@@ -26,6 +26,9 @@ pub struct Header {
     pub seed: u64,
     /// Names of the subjects, in the order of their numbers.
     pub subjects: Vec<String>,
+    /// What the subjects are: SHA-256 over their models and evictions, lest other models of equal names go on here.
+    #[serde(default)]
+    pub models: String,
 }
 
 /// The samples of one subject in one round.
@@ -63,7 +66,7 @@ mod triples {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Reading or writing failed.
-    #[error("journal {path}: {source}; what was measured so far is kept, go on with --resume")]
+    #[error("journal {path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -181,6 +184,9 @@ fn difference(found: &Header, wanted: &Header) -> String {
     }
     if found.seed != wanted.seed {
         return format!("seed {} against {}", found.seed, wanted.seed);
+    }
+    if found.fleetfoot_journal == wanted.fleetfoot_journal && found.subjects == wanted.subjects {
+        return "its models have changed since".to_owned();
     }
     "other units or another version of the journal".to_owned()
 }

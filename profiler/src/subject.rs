@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fleetfoot_space::{Network, NetworkError, OnnxError, Weights, write_onnx};
+use sha2::{Digest, Sha256};
 
 /// Seed of the random weights of measured models: their values don't matter, but equal bytes make runs repeatable.
 const WEIGHT_SEED: u64 = 0;
@@ -34,5 +35,16 @@ impl Subject {
     pub fn of_network(name: String, network: &Network) -> Result<Self, SubjectError> {
         let onnx = write_onnx(network, &Weights::random(network, WEIGHT_SEED), &BTreeMap::new())?;
         Ok(Self { name, onnx, evict_bytes: 0 })
+    }
+
+    /// SHA-256 over the subjects' models and evictions, in hexadecimal.
+    pub fn digest(subjects: &[Self]) -> String {
+        let mut hash = Sha256::new();
+        for subject in subjects {
+            hash.update((subject.onnx.len() as u64).to_le_bytes());
+            hash.update(&subject.onnx);
+            hash.update(subject.evict_bytes.to_le_bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What the commands share: data set, run folder, threads, progress, Ctrl-C.
+//! What the commands share: data set, run folder, threads.
 
 pub mod export;
 pub mod search;
@@ -6,18 +6,16 @@ pub mod train;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use fleetfoot_search::{Dataset, Form};
 use fleetfoot_space::SearchSpace;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the images are.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DataOptions {
     /// Folder of the data set: IDX files (MNIST, Fashion-MNIST), CIFAR-10's binary batches, or train/CLASS/*.png;
     /// default: FASHION_MNIST, or where Debian's package installs it
@@ -34,6 +32,31 @@ impl DataOptions {
         let input = space.input();
         Ok(Dataset::load(self.data.as_deref(), self.dataset, (input.c, input.h, input.w))?)
     }
+
+    /// As these, where no folder is named the one of an earlier run, which is still there.
+    pub fn or(&self, earlier: &Images) -> Self {
+        match &self.data {
+            Some(_) => self.clone(),
+            None => Self { data: earlier.folder.clone(), dataset: earlier.form.or(self.dataset) },
+        }
+    }
+
+    /// What a record says of the images.
+    pub fn record(&self, dataset: &Dataset) -> Images {
+        let folder = self.data.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()));
+        Images { folder, form: self.dataset, sha256: dataset.fingerprint() }
+    }
+}
+
+/// Which images a run learned from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Images {
+    /// Their folder, where one was named.
+    folder: Option<PathBuf>,
+    /// Their form, where it was named.
+    form: Option<Form>,
+    /// What tells them from others.
+    pub sha256: String,
 }
 
 /// A folder for everything one run makes.
@@ -91,11 +114,16 @@ impl FolderOptions {
     }
 }
 
+/// No image is larger.
+const MAX_SHIFT: u64 = 1 << 15;
+/// No machine has more cores.
+const MAX_THREADS: u64 = 1 << 12;
+
 /// How to learn, whatever is learned.
 #[derive(Debug, Args)]
 pub struct LearningOptions {
     /// Largest shift of training images, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 2)]
+    #[arg(long, value_name = "PIXELS", default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(..=MAX_SHIFT))]
     pub shift: usize,
     /// Never mirror training images
     #[arg(long)]
@@ -104,7 +132,7 @@ pub struct LearningOptions {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Threads; default: all cores
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_THREADS))]
     threads: Option<usize>,
     /// Keep tensors in NCHW order (slower on CPUs)
     #[arg(long)]
@@ -115,30 +143,10 @@ impl LearningOptions {
     /// Sets libtorch's threads: as many as asked for, else as there are cores.
     pub fn set_threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
+        let threads = self.threads.unwrap_or_else(cores);
         tch::set_num_threads(threads as i32);
         threads
     }
-}
-
-/// A progress bar on standard error.
-pub fn progress(total: usize, done: usize, unit: &str) -> Result<ProgressBar> {
-    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
-    let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{elapsed}} gone, {{eta}} to go  {{msg}}");
-    bar.set_style(ProgressStyle::with_template(&template)?);
-    bar.set_position(done as u64);
-    bar.reset_eta();
-    Ok(bar)
-}
-
-/// Set by Ctrl-C and by a request to terminate; a second one ends the program at once.
-pub fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))?;
-        signal_hook::flag::register(signal, Arc::clone(&flag))?;
-    }
-    Ok(flag)
 }
 
 /// Writes a record as JSON, whole or not at all.

@@ -1,6 +1,7 @@
 //! Images with labels, in memory as bytes.
 
 mod cifar;
+mod fingerprint;
 mod folder;
 mod idx;
 
@@ -8,6 +9,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 /// Labelled images of one size: N x C x H x W bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +70,15 @@ pub struct Dataset {
 }
 
 /// The form of a data set's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
+    #[serde(rename = "idx")]
     /// IDX files as of MNIST and Fashion-MNIST, plain or gzipped.
     Idx,
+    #[serde(rename = "cifar-10")]
     /// CIFAR-10's binary batches.
     Cifar10,
+    #[serde(rename = "folders")]
     /// A folder a class below `train` and `test` (or `val`), PNG or JPEG.
     Folders,
 }

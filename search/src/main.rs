@@ -6,6 +6,7 @@ mod commands;
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
+use fleetfoot_console::finish;
 
 /// Searching, training and exporting networks on libtorch.
 #[derive(Debug, Parser)]
@@ -35,14 +36,7 @@ fn main() -> ExitCode {
         Commands::Train(options) => commands::train::run(options),
         Commands::Export(options) => commands::export::run(options),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let line = format!("{error:#}").trim_end().replace('\n', " | ");
-            eprintln!("fleetfoot: {line}");
-            ExitCode::FAILURE
-        }
-    }
+    finish(done)
 }
 
 /// Threads that spin at OpenMP's barriers collapse on contended cores. libgomp reads how long they spin when it is

@@ -33,6 +33,7 @@ use crate::train::Recipe;
 struct State {
     settings: SearchSettings,
     space: String,
+    dataset: String,
     costs: CostMatrix,
     step: usize,
     lambda: f64,
@@ -69,6 +70,7 @@ const GATE_SEED: u64 = 0xa1fa;
 #[derive(Debug)]
 pub struct Search {
     space: SearchSpace,
+    dataset: String,
     costs: CostMatrix,
     settings: SearchSettings,
     supernet: Supernet,
@@ -132,6 +134,7 @@ impl Search {
             supernet: Supernet::new(space, settings.seed, layout)?,
             gates: Gates::new(space, &mut gate_rng),
             space: space.clone(),
+            dataset: dataset.fingerprint(),
             costs,
             constraint: settings.constraint,
             train: Feed::new(train, settings.seed, settings.batch, augmentation),
@@ -334,7 +337,8 @@ impl Search {
         let (squares, steps) = self.gates.adam();
         State {
             settings: self.settings.clone(),
-            space: self.space.name().to_owned(),
+            space: self.space.signature(),
+            dataset: self.dataset.clone(),
             costs: self.costs.clone(),
             step: self.step,
             lambda: self.constraint.lambda,
@@ -358,10 +362,15 @@ impl Search {
         let path = checkpoint_path(folder);
         let broken = |what: &str| SearchError::Checkpoint { path: path.clone(), what: what.to_owned() };
         let (checkpoint, state) = Checkpoint::read::<State>(&path)?;
-        if state.settings != self.settings || state.space != self.space.name() || state.costs != self.costs {
-            return Err(broken(
-                "it belongs to other settings, another space or another table: use the same, or start anew with --force",
-            ));
+        let ours = self.state();
+        let differing = [
+            ("other settings", state.settings != ours.settings),
+            ("another space", state.space != ours.space),
+            ("another data set", state.dataset != ours.dataset),
+            ("another table", state.costs != ours.costs),
+        ];
+        if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
+            return Err(broken(&format!("it belongs to {what}: use the same, or start anew with --force")));
         }
         for (name, module) in self.supernet.modules_mut() {
             checkpoint.restore(&name, module)?;

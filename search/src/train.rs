@@ -63,6 +63,7 @@ const EVALUATION_BATCH: usize = 500;
 struct State {
     recipe: Recipe,
     space: String,
+    dataset: String,
     architecture: String,
     step: usize,
     sums: (usize, f64, f64),
@@ -74,6 +75,7 @@ struct State {
 pub struct Training {
     recipe: Recipe,
     space: String,
+    dataset: String,
     architecture: Architecture,
     module: Module,
     train: Feed,
@@ -135,7 +137,8 @@ impl Training {
             train: Feed::new(source(&dataset.train, order), recipe.seed, recipe.batch, augmentation),
             test: source(&dataset.test, (0..dataset.test.len()).collect()),
             recipe,
-            space: space.name().to_owned(),
+            space: space.signature(),
+            dataset: dataset.fingerprint(),
             architecture: architecture.clone(),
             step: 0,
             loss: 0.0,
@@ -192,6 +195,7 @@ impl Training {
         State {
             recipe: self.recipe.clone(),
             space: self.space.clone(),
+            dataset: self.dataset.clone(),
             architecture: self.architecture.to_string(),
             step: self.step,
             sums: self.sums,
@@ -210,9 +214,15 @@ impl Training {
         let path = checkpoint_path(folder);
         let (checkpoint, state) = Checkpoint::read::<State>(&path)?;
         let ours = self.state();
-        if (&state.recipe, &state.space, &state.architecture) != (&ours.recipe, &ours.space, &ours.architecture) {
-            let what = "it belongs to another recipe or architecture: use the same, or start anew with --force";
-            return Err(SearchError::Checkpoint { path, what: what.to_owned() });
+        let differing = [
+            ("another recipe", state.recipe != ours.recipe),
+            ("another space", state.space != ours.space),
+            ("another architecture", state.architecture != ours.architecture),
+            ("another data set", state.dataset != ours.dataset),
+        ];
+        if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
+            let what = format!("it belongs to {what}: use the same, or start anew with --force");
+            return Err(SearchError::Checkpoint { path, what });
         }
         checkpoint.restore("network", &mut self.module)?;
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
@@ -20,6 +21,9 @@ const PRESETS: [(&str, &str); 3] = [
     ("cifar-32", include_str!("../presets/cifar-32.toml")),
     ("fashion-28", include_str!("../presets/fashion-28.toml")),
 ];
+
+/// Some editors put it in front of a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What a decision can be set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +119,7 @@ impl Decision {
 #[derive(Clone, Debug)]
 pub struct SearchSpace {
     name: String,
+    text: Arc<str>,
     definition: Definition,
     input: Shape,
     front: Vec<Unit>,
@@ -207,12 +212,7 @@ impl SearchSpace {
         }
         let text =
             std::fs::read_to_string(path).map_err(|source| SpaceError::Io { path: name_or_path.to_owned(), source })?;
-        Self::from_toml(&text, name_or_path)
-    }
-
-    /// The text of a preset, to be copied and edited.
-    pub fn preset_text(name: &str) -> Option<&'static str> {
-        PRESETS.iter().find(|(preset, _)| *preset == name).map(|(_, text)| *text)
+        Self::from_toml(text.trim_start_matches(BYTE_ORDER_MARK), name_or_path)
     }
 
     /// From the text of a space file; `origin` is named in errors.
@@ -220,7 +220,7 @@ impl SearchSpace {
         let definition: Definition = toml::from_str(text)
             .map_err(|source| SpaceError::Toml { origin: origin.to_owned(), source: Box::new(source) })?;
         let impossible = |what: String| SpaceError::Impossible { origin: origin.to_owned(), what };
-        let space = Self::from_definition(definition).map_err(impossible)?;
+        let space = Self::from_definition(definition, text.into()).map_err(impossible)?;
         for name in space.definition.architectures.keys() {
             let network = space.resolve(name).and_then(|(space, architecture)| space.network(&architecture));
             network.map_err(|error| impossible(format!("named architecture '{name}': {error}")))?;
@@ -228,7 +228,7 @@ impl SearchSpace {
         Ok(space)
     }
 
-    fn from_definition(definition: Definition) -> Result<Self, String> {
+    fn from_definition(definition: Definition, text: Arc<str>) -> Result<Self, String> {
         definition.check()?;
         let input = definition.input_shape();
         let unit = |name: &str, operator: Operator, input: Shape| Unit {
@@ -269,12 +269,31 @@ impl SearchSpace {
         }
         let back = vec![unit("head", definition.head_operator(shape.c), shape)];
         out(&back[0])?;
-        Ok(Self { name: definition.name.clone(), definition, input, front, decisions, back })
+        Ok(Self { name: definition.name.clone(), text, definition, input, front, decisions, back })
     }
 
     /// The space's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The file that it was read from, as it stood there: to be kept beside what is made of the space.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// A text that two spaces have in common if and only if they make the same networks of the same choices, whatever else
+    /// their files say.
+    pub fn signature(&self) -> String {
+        let unit = |unit: &Unit| format!("{} {}", unit.name, unit.key);
+        let decision = |decision: &Decision| {
+            let keys =
+                decision.candidates.iter().map(|&candidate| decision.key(candidate, Precision::Fp32).to_string());
+            format!("{} {}", decision.name, keys.collect::<Vec<String>>().join("|"))
+        };
+        let units = self.front.iter().map(unit).chain(self.decisions.iter().map(decision));
+        let units: Vec<String> = units.chain(self.back.iter().map(unit)).collect();
+        format!("bn_eps {};{}", self.bn_eps(), units.join(";"))
     }
 
     /// Shape of the input images, batch 1.
@@ -323,7 +342,7 @@ impl SearchSpace {
             NamedArchitecture::Choices(_) => self.clone(),
             NamedArchitecture::Widths(widths) => {
                 let definition = self.definition.with_widths(widths).map_err(impossible)?;
-                Self::from_definition(definition).map_err(impossible)?
+                Self::from_definition(definition, Arc::clone(&self.text)).map_err(impossible)?
             }
         };
         let architecture = space.parse_architecture(named.choices())?;

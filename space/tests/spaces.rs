@@ -73,7 +73,8 @@ fn equal_units_of_a_space_are_listed_once() {
 }
 
 fn edited(from: &str, to: &str) -> Result<SearchSpace, SpaceError> {
-    let text = SearchSpace::preset_text("fashion-28").unwrap();
+    let preset = SearchSpace::load("fashion-28").unwrap();
+    let text = preset.text();
     assert!(text.contains(from), "the preset has no '{from}'");
     SearchSpace::from_toml(&text.replacen(from, to, 1), "mine.toml")
 }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use fleetfoot_space::SearchSpace;
 
-use super::folder::RunFolder;
+use super::collect::resolve;
+use super::folder::{RunFolder, Training};
 use super::summary::{Network, Summary};
 use super::tables::Provenance;
 
@@ -22,14 +23,23 @@ pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<
         warnings.push("table.csv says nothing of where its numbers come from: provenance unknown".to_owned());
     }
     warnings.extend(conflicts(&run.table, &run.measuring));
+    if let Some(first) = run.search.estimated.first() {
+        let count = run.search.estimated.len();
+        warnings.push(format!(
+            "{count} units of the space were never measured, such as {first}: their costs are estimates"
+        ));
+    }
     let searched = summary.search.settings.iter().find(|setting| setting.key == "dataset");
     if let Some(dataset) = searched.and_then(|setting| setting.value.as_str()).filter(|&name| name != summary.dataset) {
         warnings.push(format!("the search used dataset {dataset}, but found was trained on {}", summary.dataset));
     }
     for (_, network) in summary.networks() {
         warnings.extend(recipe_difference(network, &summary.baseline));
-        warnings.extend(work_difference(network, space));
         warnings.extend(training_doubts(network));
+    }
+    for training in run.trainings.values().flatten() {
+        warnings.extend(work_difference(training, space));
+        warnings.extend(images_difference(training, run));
     }
     warnings.extend(run.unfinished.iter().map(|folder| format!("train/{folder} has no train.json: left out")));
     warnings
@@ -71,17 +81,24 @@ fn recipe_difference(network: &Network, baseline: &Network) -> Option<String> {
 }
 
 /// A training record whose MACs or parameters aren't its architecture's.
-fn work_difference(network: &Network, space: &SearchSpace) -> Option<String> {
-    let (space, architecture) = space.resolve(&network.architecture).ok()?;
+fn work_difference(training: &Training, space: &SearchSpace) -> Option<String> {
+    let (space, architecture) = resolve(training, space).ok()?;
     let graph = space.network(&architecture).ok()?;
-    let differs = (graph.macs(), graph.params()) != (network.macs, network.params);
+    let record = &training.record;
+    let differs = (graph.macs(), graph.params()) != (record.macs, record.params);
     differs.then(|| {
         let (macs, params) = (graph.macs(), graph.params());
         format!(
             "{}: train.json says {} MACs and {} parameters, but {} has {macs} and {params}",
-            network.name, network.macs, network.params, network.architecture
+            training.folder, record.macs, record.params, record.architecture
         )
     })
+}
+
+/// A training on other images than the search's, whatever their names say.
+fn images_difference(training: &Training, run: &RunFolder) -> Option<String> {
+    let (searched, trained) = (run.search.images.as_ref()?, training.record.images.as_ref()?);
+    (searched != trained).then(|| format!("train/{} learned from other images than the search", training.folder))
 }
 
 fn training_doubts(network: &Network) -> Vec<String> {

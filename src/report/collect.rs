@@ -1,7 +1,7 @@
 //! From a run folder to its summary: every derived number is computed here.
 
 use anyhow::{Context, Result, bail};
-use fleetfoot_space::SearchSpace;
+use fleetfoot_space::{Architecture, SearchSpace};
 
 use super::blocks::blocks;
 use super::checks;
@@ -16,7 +16,7 @@ const FORMAT: u64 = 1;
 /// The summary of a run.
 pub fn summarise(run: &RunFolder) -> Result<Summary> {
     let search_file = run.path.join("search/search.json");
-    let space = SearchSpace::load(&run.search.space).with_context(|| search_file.display().to_string())?;
+    let space = SearchSpace::from_toml(&run.search.space, &search_file.display().to_string())?;
     let search = search(&run.search, &space).with_context(|| search_file.display().to_string())?;
     let mut networks = Vec::new();
     for (role, trainings) in &run.trainings {
@@ -80,16 +80,23 @@ fn standard_error(a: &Network, b: &Network) -> Option<f64> {
 }
 
 /// A role's trainings in one; `speedup` and `accuracy_difference` are set when the baseline is known.
-fn network(run: &RunFolder, space: &SearchSpace, role: &str, trainings: &[Training]) -> Result<Network> {
+fn network(run: &RunFolder, searched: &SearchSpace, role: &str, trainings: &[Training]) -> Result<Network> {
     let Some(first) = trainings.first() else { bail!("train/{role} is missing") };
-    for training in trainings {
-        check_space(training, &run.search.space, space)?;
-    }
     let record = &first.record;
-    let (space, architecture) =
-        space.resolve(&record.architecture).with_context(|| first.path.display().to_string())?;
     let text = &record.architecture;
-    let Some(predicted) = run.predicted.get(text) else {
+    let (space, architecture) = resolve(first, searched)?;
+    for training in trainings {
+        if resolve(training, searched)?.0.signature() != space.signature() {
+            bail!(
+                "{}: of other widths than train/{}: seeds of a role train one",
+                training.path.display(),
+                first.folder
+            );
+        }
+    }
+    // A network that has widths of its own goes by its name.
+    let plain = space.signature() == searched.signature();
+    let Some(predicted) = run.predicted.get(if plain { text } else { &record.named }) else {
         bail!(
             "{}: no row for {text} (train/{role}): run `fleetfoot predict` on it",
             run.path.join("predicted.csv").display()
@@ -130,16 +137,15 @@ fn network(run: &RunFolder, space: &SearchSpace, role: &str, trainings: &[Traini
     })
 }
 
-fn check_space(training: &Training, searched: &str, space: &SearchSpace) -> Result<()> {
-    let name = &training.record.space;
-    let same = name == searched || SearchSpace::load(name).is_ok_and(|other| other.name() == space.name());
-    if !same {
-        bail!(
-            "{}: space '{name}', but the search was in '{searched}': train it in that space",
-            training.path.display()
-        );
+/// The space that a network was trained in, in the widths that its name stands for, and the network. It must be the one
+/// that was searched.
+pub fn resolve(training: &Training, searched: &SearchSpace) -> Result<(SearchSpace, Architecture)> {
+    let origin = training.path.display().to_string();
+    let own = SearchSpace::from_toml(&training.record.space, &origin)?;
+    if own.decisions() != searched.decisions() || own.name() != searched.name() {
+        bail!("{origin}: space '{}' isn't the one that was searched: train it in that space", own.name());
     }
-    Ok(())
+    own.resolve(&training.record.named).with_context(|| origin)
 }
 
 /// The measurements of the trainings' models; a model that isn't what was trained is an error.

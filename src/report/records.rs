@@ -17,7 +17,8 @@ const FORMAT: u64 = 1;
 #[derive(Debug, Deserialize)]
 pub struct SearchRecord {
     format: u64,
-    /// The space's name or its file.
+    /// The space's file as it stood when it was searched.
+    #[serde(rename = "space_toml")]
     pub space: String,
     /// What was found.
     pub architecture: String,
@@ -37,12 +38,24 @@ pub struct SearchRecord {
     pub probabilities: Vec<Vec<f64>>,
     /// What was logged on the way.
     pub curve: Vec<SearchPoint>,
+    /// Units of the space whose cost was never measured.
+    #[serde(default)]
+    pub estimated: Vec<String>,
+    /// What the images were.
+    #[serde(default)]
+    pub images: Option<Images>,
     /// The networks of the last stage, best first, if there was one.
     #[serde(default)]
     pub finalists: Vec<Finalist>,
     /// Everything else: seed, dataset, loss, epochs, …
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
+}
+
+/// What tells a data set from others of its name.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Images {
+    sha256: String,
 }
 
 /// A network that was trained for a short while to choose among those that meet the target.
@@ -101,16 +114,22 @@ pub struct SearchPoint {
 #[derive(Debug, Deserialize)]
 pub struct TrainRecord {
     format: u64,
-    /// The space's name or its file.
+    /// The space's file as it stood when this was trained.
+    #[serde(rename = "space_toml")]
     pub space: String,
     /// What was trained.
     pub architecture: String,
+    /// How it was named: digits, or a name that the space's file gives.
+    pub named: String,
     /// Multiply-accumulate operations.
     pub macs: u64,
     /// Trainable parameters.
     pub params: u64,
     /// The random seed.
     pub seed: u64,
+    /// What the images were.
+    #[serde(default)]
+    pub images: Option<Images>,
     dataset: String,
     epochs: u64,
     train_images: u64,

@@ -44,10 +44,21 @@ pub fn stdout(assert: &assert_cmd::assert::Assert) -> String {
 /// Fails as a tool should: the exit status, nothing on standard output, one line on standard error, no panic. Returns
 /// the line.
 #[track_caller]
-pub fn fails_in_one_line(mut command: Command) -> String {
+pub fn fails_in_one_line(command: Command) -> String {
+    fails_with(1, command)
+}
+
+/// The same for a command line that makes no sense, where that isn't seen from one option alone.
+#[track_caller]
+pub fn refused_as_usage(command: Command) -> String {
+    fails_with(2, command)
+}
+
+#[track_caller]
+fn fails_with(status: i32, mut command: Command) -> String {
     let assert = command.assert();
     let (message, output) = (stderr(&assert), stdout(&assert));
-    assert_eq!(assert.get_output().status.code(), Some(1), "exit status; it said: {message}");
+    assert_eq!(assert.get_output().status.code(), Some(status), "exit status; it said: {message}");
     assert_eq!(output, "", "standard output of a failure");
     assert!(!message.contains("panicked") && !message.contains("RUST_BACKTRACE"), "a panic: {message}");
     assert_eq!(message.lines().count(), 1, "one line wanted: {message}");

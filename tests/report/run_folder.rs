@@ -131,7 +131,7 @@ fn training(architecture: &str, seed: u64, accuracy: f64) -> Value {
         })
         .collect();
     json!({
-        "format": 1, "space": "cifar-32", "architecture": architecture,
+        "format": 1, "space": "cifar-32", "space_toml": space.text(), "architecture": architecture, "named": architecture,
         "macs": network.macs(), "params": network.params(),
         "seed": seed, "dataset": "cifar-10", "epochs": 30, "train_images": 50000, "test_images": 10000,
         "batch": 128, "lr": 0.05, "threads": 2, "seconds": 4210.5 + network.macs() as f64 / 1e5,
@@ -169,7 +169,7 @@ fn search() -> Value {
         })
         .collect();
     json!({
-        "format": 1, "space": "cifar-32", "architecture": FOUND,
+        "format": 1, "space": "cifar-32", "space_toml": space.text(), "architecture": FOUND,
         "expected_ms": 3.2416, "predicted_ms": 3.21, "target_ms": 3.2, "loss": "log-ratio", "lambda": 0.2, "seed": 42,
         "dataset": "cifar-10", "train_images": 45000, "validation_images": 5000, "warmup_epochs": 20,
         "search_epochs": 40, "batch": 128, "threads": 2, "seconds": 9876.5,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fleetfoot_protocol::{Engine, EngineError, Machine, Optimisation, Sample, Setup, Timing};
-use ort::environment::Environment;
+use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::{Tensor, ValueType};
@@ -80,12 +80,16 @@ impl Engine for Runtime {
         let pinned = machine::pin(&setup.cores, setup.threads)?;
         let path = library::find(setup.library.as_deref())?;
         let version = library::version(&path)?;
-        let environment = ort::init_from(&path)
+        let mut environment = ort::init_from(&path)
             .map_err(|error| EngineError(format!("ONNX Runtime at {}: {error}", path.display())))?
             .with_name("fleetfoot-agent")
-            .with_telemetry(false)
-            .build()
-            .map_err(failed("ONNX Runtime's environment"))?;
+            .with_telemetry(false);
+        if setup.threads > 1 {
+            // One pool for all sessions: the idle pools of many would disturb the one that is measured.
+            let pool = || GlobalThreadPoolOptions::default().with_intra_threads(setup.threads)?.with_inter_threads(1);
+            environment = environment.with_global_thread_pool(pool().map_err(failed("threads"))?);
+        }
+        let environment = environment.build().map_err(failed("ONNX Runtime's environment"))?;
         let (optimisation, threads) = (setup.optimisation, setup.threads);
         self.opened = Some(Opened { environment, provider, optimisation, threads });
         Ok((format!("ONNX Runtime {version}"), path.display().to_string(), pinned, machine))

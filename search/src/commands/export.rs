@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use fleetfoot_console::{claim_equal, count};
 use fleetfoot_profiler::{DeviceConfig, write_atomically};
-use fleetfoot_search::{AgentRuntime, Check, Layout, Runtime, Source, channel_statistics, compare, to_onnx};
-use fleetfoot_space::{SearchSpace, Weights};
+use fleetfoot_search::{AgentRuntime, Check, Layout, Runtime, Source, compare, to_onnx};
+use fleetfoot_space::Weights;
 
 use super::train::{RECORD, WEIGHTS, read};
 use super::{DataOptions, write_json};
@@ -24,24 +25,32 @@ pub struct Options {
     #[command(flatten)]
     data: DataOptions,
     /// Test images on which ONNX Runtime's outputs are compared with libtorch's
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
     images: usize,
     /// Device whose runtime the comparison uses
     #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
     device: String,
+    /// Replace an existing model that is another one
+    #[arg(long)]
+    force: bool,
 }
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let mut record = read(&options.folder)?;
-    let (space, architecture) = SearchSpace::load(&record.space)?.resolve(&record.named)?;
+    let (space, architecture) = record.resolve(&options.folder)?;
     let weights = Weights::read(&options.folder.join(WEIGHTS))?;
-    let dataset = options.data.load(&space)?;
-    let count = options.images.min(dataset.test.len());
-    if count == 0 {
-        bail!("--images 0: an export is never written unchecked");
+    let data = options.data.or(&record.images);
+    let dataset = data.load(&space)?;
+    if dataset.fingerprint() != record.images.sha256 {
+        bail!(
+            "the data set isn't the one ({}) that {} was trained on: name that one's folder with --data",
+            record.dataset,
+            options.folder.display()
+        );
     }
-    let statistics = channel_statistics(&dataset.train);
+    let count = options.images.min(dataset.test.len());
+    let statistics = record.normalisation.clone();
     let onnx = to_onnx(&space, &architecture, &weights, &statistics)?;
     let images = Source {
         images: dataset.test,
@@ -52,6 +61,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut runtime = AgentRuntime::new(&DeviceConfig::load(&options.device)?, &onnx)?;
     let difference = compare(&space, &architecture, &weights, &images, &mut runtime)?;
     let path = options.output.clone().unwrap_or_else(|| options.folder.join("model.onnx"));
+    claim_equal(&path, &onnx, options.force, "or replace it with --force")?;
     write_atomically(&path, &onnx).with_context(|| format!("can't write {}", path.display()))?;
     let runtime = runtime.name();
     eprintln!("{}: {runtime} differs from libtorch by at most {difference:.1e} on {count} test images", path.display());

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
 use fleetfoot_profiler::{Latency, write_atomically};
 use fleetfoot_search::{
@@ -15,7 +16,7 @@ use fleetfoot_search::{
 use fleetfoot_space::{Architecture, Precision, SearchSpace};
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, LearningOptions, Start, progress, stop_flag, write_json};
+use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, write_json};
 
 /// Folder of the finalists in a run's folder.
 const FINALISTS: &str = "finalists";
@@ -37,7 +38,7 @@ pub struct Options {
     model: Option<PathBuf>,
     /// Latency that the network is to have on the device, with its unit: 0.25ms, 250us
     #[arg(long, value_name = "LATENCY")]
-    target: String,
+    target: Latency,
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -46,7 +47,7 @@ pub struct Options {
     #[arg(long, default_value_t = LatencyLoss::AddLinear)]
     loss: LatencyLoss,
     /// Fixed weight of latency in add#linear; without it, the weight follows the target
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", value_parser = weight)]
     lambda: Option<f64>,
     /// Epochs in which only weights learn
     #[arg(long, value_name = "N", default_value_t = 40)]
@@ -57,25 +58,25 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 0)]
     inherit_after: usize,
     /// Epochs in which gates learn, too
-    #[arg(long, value_name = "N", default_value_t = 120)]
+    #[arg(long, value_name = "N", default_value_t = 120, value_parser = count())]
     search_epochs: usize,
     /// Images of a step
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = count())]
     batch: usize,
     /// Images of a step of the gates; default: those of a step of the weights
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count())]
     gate_batch: Option<usize>,
     /// Images that weights learn from; default: all of the training set that gates don't learn from
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count())]
     train_images: Option<usize>,
     /// Images of the training set that gates learn from; default: a tenth of the set
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count())]
     validation_images: Option<usize>,
     /// Peak learning rate of the weights in the warm-up
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, default_value_t = 0.05, value_parser = positive)]
     warmup_lr: f64,
     /// Peak learning rate of the weights in the search
-    #[arg(long, default_value_t = 0.025)]
+    #[arg(long, default_value_t = 0.025, value_parser = positive)]
     lr: f64,
     /// Exchange single candidates of the most probable network that meets the target as long as that lowers the supernet's
     /// cross entropy on this many validation images (2048 is a good number); 0: leave it as it is
@@ -87,13 +88,13 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 0)]
     finalists: usize,
     /// Epochs of a finalist's training
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "finalists")]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "finalists", value_parser = count())]
     finalist_epochs: usize,
     /// Learning rate of the gates
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, value_parser = positive)]
     alpha_lr: f64,
     /// Weight steps for one step of the gates
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count())]
     weight_steps: usize,
     #[command(flatten)]
     learning: LearningOptions,
@@ -103,8 +104,13 @@ pub struct Options {
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     format: u32,
+    /// The space's name.
     space: String,
+    /// The space itself, as its file stood then.
+    space_toml: String,
     architecture: String,
+    /// The network that the gates led to, before the last stage.
+    derived: String,
     most_probable: String,
     expected_ms: f64,
     predicted_ms: f64,
@@ -113,6 +119,7 @@ struct Record {
     lambda: f64,
     seed: u64,
     dataset: String,
+    images: Images,
     train_images: usize,
     validation_images: usize,
     warmup_epochs: usize,
@@ -124,6 +131,9 @@ struct Record {
     finalist_count: usize,
     finalist_epochs: usize,
     settings: SearchSettings,
+    costs: CostMatrix,
+    /// Units of the space whose cost was never measured.
+    estimated: Vec<String>,
     probabilities: Vec<Vec<f64>>,
     curve: Vec<SearchPoint>,
     finalists: Vec<Finalist>,
@@ -143,17 +153,31 @@ pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let (predictor, warnings) = TablePredictor::read(&options.table, options.model.as_deref(), options.estimate)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let predictor = predictor.for_space(&options.space);
     let costs = cost_matrix(&space, &predictor, Precision::Fp32)?;
+    let estimated: Vec<String> =
+        predictor.unmeasured(&space, Precision::Fp32).iter().map(ToString::to_string).collect();
+    if let Some(first) = estimated.first() {
+        eprintln!("warning: {} units of the space are estimated by regression, such as {first}", estimated.len());
+    }
     let dataset = options.data.load(&space)?;
-    let settings = settings(options, dataset.train.len())?;
+    let settings = settings(options, dataset.train.len());
+    let images = options.data.record(&dataset);
     let mut search = Search::new(&space, costs.clone(), &dataset, settings.clone())?;
     let result = folder.join("search.json");
     match options.folder.open("search.json", &checkpoint_path(folder))? {
         Start::Done => {
             let text = std::fs::read(&result).with_context(|| format!("can't read {}", result.display()))?;
             let record: Record = serde_json::from_slice(&text).with_context(|| result.display().to_string())?;
-            if record.settings != settings || record.space != space.name() || !record.is_derived_by(options) {
-                bail!("{} is of other settings: use the same, or start anew with --force", result.display());
+            let searched = SearchSpace::from_toml(&record.space_toml, &result.display().to_string())?;
+            let differing = [
+                ("other settings", record.settings != settings || !record.is_derived_by(options)),
+                ("another space", searched.signature() != space.signature()),
+                ("another data set", record.images.sha256 != images.sha256),
+                ("another table", record.costs != costs),
+            ];
+            if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
+                bail!("{} is of {what}: use the same, or start anew with --force", result.display());
             }
             eprintln!("{} is there already", result.display());
             return Ok(writeln!(io::stdout(), "{}", record.architecture)?);
@@ -162,26 +186,29 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Anew => remove_finalists(&folder.join(FINALISTS))?,
     }
     let threads = options.learning.set_threads();
-    let bar = progress(search.total_steps(), search.step(), "steps")?;
+    let bar = Progress::new(search.total_steps(), search.step(), "steps")?;
     let mut watch = |search: &Search| {
-        bar.set_position(search.step() as u64);
-        let Some(point) = search.curve().last() else { return };
-        bar.set_message(format!(
-            "{}: loss {:.3}, accuracy {:.1} %, expected {:.4} ms, entropy {:.2}",
-            point.phase, point.loss, point.accuracy_percent, point.expected_ms, point.entropy
-        ));
+        if let Some(point) = search.curve().last() {
+            bar.set_message(format!(
+                "{}: loss {:.3}, accuracy {:.1} %, expected {:.4} ms, entropy {:.2}",
+                point.phase, point.loss, point.accuracy_percent, point.expected_ms, point.entropy
+            ));
+        }
+        bar.set(search.step());
     };
     let stop = stop_flag()?;
     search.run(folder, &stop, &mut watch)?;
-    bar.finish_and_clear();
+    bar.finish();
     let mut found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
+    let derived = found.architecture.to_string();
     let finalists = hold_contest(options, &search, &space, &costs, &found.architecture, (threads, &stop))?;
     if let Some(best) = finalists.first() {
         found.architecture = space.parse_architecture(&best.architecture)?;
         found.predicted_ms = best.predicted_ms;
     }
     let time = (threads, search.seconds());
-    let record = record(&found, options, (&space, &dataset.name), &settings, finalists, time);
+    let evidence = Evidence { space: &space, dataset: &dataset.name, images, costs: &costs, estimated };
+    let record = record(&found, derived, options, evidence, &settings, finalists, time);
     write_curve(&folder.join("curve.csv"), &found.curve)?;
     write_json(&result, &record)?;
     tell(&found, &costs, settings.target_ms);
@@ -208,17 +235,15 @@ fn hold_contest(
     let (dataset, recipe) = (search.split(), search.finalist_recipe(options.finalist_epochs));
     let folder = options.folder.path().join(FINALISTS);
     let contest = Contest { space, costs, dataset: &dataset, recipe: &recipe, folder, threads };
-    let bar = progress(contest.steps(finalists.len()), 0, "steps of finalists")?;
+    let bar = Progress::new(contest.steps(finalists.len()), 0, "steps of finalists")?;
     let ranked = contest.run(&finalists, stop, &|news| match news {
-        News::Steps(steps) => bar.inc(steps as u64),
-        News::Done(finalist) => bar.suspend(|| {
-            eprintln!(
-                "finalist {}: predicted {:.4} ms, cross entropy {:.4}, accuracy {:.2} % on the validation images",
-                finalist.architecture, finalist.predicted_ms, finalist.cross_entropy, finalist.accuracy_percent
-            );
-        }),
+        News::Steps(steps) => bar.add(steps),
+        News::Done(finalist) => bar.say(&format!(
+            "finalist {}: predicted {:.4} ms, cross entropy {:.4}, accuracy {:.2} % on the validation images",
+            finalist.architecture, finalist.predicted_ms, finalist.cross_entropy, finalist.accuracy_percent
+        )),
     });
-    bar.finish_and_clear();
+    bar.finish();
     // Each finalist has its own checkpoint; the search's, which counts the time, is the one to go on from.
     match ranked {
         Err(SearchError::Interrupted { .. }) => {
@@ -240,29 +265,19 @@ fn remove_finalists(folder: &FilePath) -> Result<()> {
     }
 }
 
-fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
+fn weight(text: &str) -> Result<f64, String> {
+    let weight = text.parse().ok().filter(|weight: &f64| weight.is_finite() && *weight >= 0.0);
+    weight.ok_or_else(|| "wanted a number, at least 0".to_owned())
+}
+
+fn settings(options: &Options, available: usize) -> SearchSettings {
     let validation_images = options.validation_images.unwrap_or(available / 10);
     let train_images = options.train_images.unwrap_or(available.saturating_sub(validation_images));
-    let positive = [
-        ("--batch", options.batch),
-        ("--gate-batch", options.gate_batch.unwrap_or(1)),
-        ("--weight-steps", options.weight_steps),
-        ("--search-epochs", options.search_epochs),
-        ("--finalist-epochs", options.finalist_epochs),
-    ];
-    if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-        bail!("{name} 0: wanted at least 1");
-    }
-    let rates = [("--lr", options.lr), ("--warmup-lr", options.warmup_lr), ("--alpha-lr", options.alpha_lr)];
-    if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(rate.is_finite() && *rate > 0.0)) {
-        bail!("{name} {rate}: wanted a number above 0");
-    }
     let constraint = match options.lambda {
-        Some(lambda) if lambda.is_finite() && lambda >= 0.0 => Constraint::fixed(lambda),
-        Some(lambda) => bail!("--lambda {lambda}: wanted a number, at least 0"),
+        Some(lambda) => Constraint::fixed(lambda),
         None => Constraint { lambda: Constraint::INITIAL_LAMBDA, rate: Constraint::RATE, gain: Constraint::GAIN },
     };
-    Ok(SearchSettings {
+    SearchSettings {
         warmup_epochs: options.warmup_epochs,
         search_epochs: options.search_epochs,
         inherit_after: options.inherit_after,
@@ -276,26 +291,38 @@ fn settings(options: &Options, available: usize) -> Result<SearchSettings> {
         weight_steps: options.weight_steps,
         loss: options.loss,
         constraint,
-        target_ms: options.target.parse::<Latency>()?.ms(),
+        target_ms: options.target.ms(),
         smoothing: 0.1,
         shift: options.learning.shift,
         flip: !options.learning.no_flip,
         seed: options.learning.seed,
         channels_last: !options.learning.nchw,
-    })
+    }
+}
+
+/// What a search rests on.
+struct Evidence<'a> {
+    space: &'a SearchSpace,
+    dataset: &'a str,
+    images: Images,
+    costs: &'a CostMatrix,
+    estimated: Vec<String>,
 }
 
 fn record(
     found: &Found,
+    derived: String,
     options: &Options,
-    (space, dataset): (&SearchSpace, &str),
+    evidence: Evidence<'_>,
     settings: &SearchSettings,
     finalists: Vec<Finalist>,
     (threads, seconds): (usize, f64),
 ) -> Record {
     Record {
         format: 1,
-        space: space.name().to_owned(),
+        space: evidence.space.name().to_owned(),
+        space_toml: evidence.space.text().to_owned(),
+        derived,
         architecture: found.architecture.to_string(),
         most_probable: found.most_probable.to_string(),
         expected_ms: found.expected_ms,
@@ -304,7 +331,8 @@ fn record(
         loss: settings.loss.to_string(),
         lambda: found.lambda,
         seed: settings.seed,
-        dataset: dataset.to_owned(),
+        dataset: evidence.dataset.to_owned(),
+        images: evidence.images,
         train_images: settings.train_images,
         validation_images: settings.validation_images,
         warmup_epochs: settings.warmup_epochs,
@@ -316,6 +344,8 @@ fn record(
         finalist_count: options.finalists,
         finalist_epochs: options.finalist_epochs,
         settings: settings.clone(),
+        costs: evidence.costs.clone(),
+        estimated: evidence.estimated,
         probabilities: found.probabilities.clone(),
         curve: found.curve.clone(),
         finalists,

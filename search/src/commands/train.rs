@@ -4,12 +4,13 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{Check, Learning as _, Recipe, Training, TrainingPoint, checkpoint_path};
-use fleetfoot_space::SearchSpace;
+use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, LearningOptions, Start, progress, stop_flag, write_json};
+use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, write_json};
 
 /// Name of the trained weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
@@ -29,19 +30,19 @@ pub struct Options {
     #[command(flatten)]
     folder: FolderOptions,
     /// Epochs
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = count())]
     epochs: usize,
     /// Epochs of them in which the learning rate rises
     #[arg(long, value_name = "N", default_value_t = 1.0)]
     rise_epochs: f64,
     /// Images of a step
-    #[arg(long, value_name = "N", default_value_t = 128)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = count())]
     batch: usize,
     /// Images of the training set that are used; default: all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count())]
     train_images: Option<usize>,
     /// Peak learning rate
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = positive)]
     lr: f64,
     #[command(flatten)]
     learning: LearningOptions,
@@ -51,8 +52,10 @@ pub struct Options {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
     pub format: u32,
-    /// As it was named on the command line: a preset, or a file.
+    /// The space's name.
     pub space: String,
+    /// The space itself, as its file stood then.
+    pub space_toml: String,
     pub architecture: String,
     /// As it was named on the command line: digits, or a name.
     pub named: String,
@@ -60,6 +63,10 @@ pub struct Record {
     pub params: u64,
     pub seed: u64,
     pub dataset: String,
+    pub images: Images,
+    /// Mean and standard deviation of each channel of the training images, of values in 0..1, by which inputs are
+    /// normalised.
+    pub normalisation: Vec<(f32, f32)>,
     pub epochs: usize,
     pub train_images: usize,
     pub test_images: usize,
@@ -74,21 +81,35 @@ pub struct Record {
     pub onnx: Option<Check>,
 }
 
+impl Record {
+    /// The space in the architecture's widths, and the architecture.
+    pub fn resolve(&self, folder: &Path) -> Result<(SearchSpace, Architecture)> {
+        let origin = folder.join(RECORD).display().to_string();
+        Ok(SearchSpace::from_toml(&self.space_toml, &origin)?.resolve(&self.named)?)
+    }
+}
+
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let folder = options.folder.path();
-    let (space, architecture) = SearchSpace::load(&options.space)?.resolve(&options.architecture)?;
+    let given = SearchSpace::load(&options.space)?;
+    let (space, architecture) = given.resolve(&options.architecture)?;
     let dataset = options.data.load(&space)?;
+    let images = options.data.record(&dataset);
     let recipe = recipe(options, dataset.train.len())?;
     let mut training = Training::new(&space, &architecture, &dataset, recipe.clone())?;
     match options.folder.open(RECORD, &checkpoint_path(folder))? {
         Start::Done => {
             let record = read(folder)?;
-            if record.recipe != recipe || record.architecture != architecture.to_string() {
-                bail!(
-                    "{} is of another recipe or architecture: use the same, or start anew with --force",
-                    folder.join(RECORD).display()
-                );
+            let (trained_in, trained) = record.resolve(folder)?;
+            let differing = [
+                ("another recipe", record.recipe != recipe),
+                ("another space", trained_in.signature() != space.signature()),
+                ("another architecture", trained != architecture),
+                ("another data set", record.images.sha256 != images.sha256),
+            ];
+            if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
+                bail!("{} is of {what}: use the same, or start anew with --force", folder.join(RECORD).display());
             }
             eprintln!("{} is there already", folder.join(RECORD).display());
             return Ok(());
@@ -97,13 +118,13 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Anew => {}
     }
     let threads = options.learning.set_threads();
-    let bar = progress(training.total_steps(), training.step(), "steps")?;
+    let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
     let mut watch = |training: &Training| {
-        bar.set_position(training.step() as u64);
         bar.set_message(format!("{architecture}: loss {:.3}", training.loss()));
+        bar.set(training.step());
     };
     training.run(folder, &*stop_flag()?, &mut watch)?;
-    bar.finish_and_clear();
+    bar.finish();
     let (accuracy_percent, test_loss) = training.evaluate()?;
     let network = space.network(&architecture)?;
     let weights = training.weights()?.to_safetensors([("architecture".to_owned(), architecture.to_string())].into())?;
@@ -111,13 +132,16 @@ pub fn run(options: &Options) -> Result<()> {
     write_atomically(&path, &weights).map_err(|error| anyhow::anyhow!("can't write {}: {error}", path.display()))?;
     let record = Record {
         format: 1,
-        space: options.space.clone(),
+        space: space.name().to_owned(),
+        space_toml: given.text().to_owned(),
         architecture: architecture.to_string(),
         named: options.architecture.clone(),
         macs: network.macs(),
         params: network.params(),
         seed: recipe.seed,
         dataset: dataset.name.clone(),
+        images,
+        normalisation: training.statistics().to_vec(),
         epochs: recipe.epochs,
         train_images: recipe.train_images,
         test_images: dataset.test.len(),
@@ -137,14 +161,8 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn recipe(options: &Options, available: usize) -> Result<Recipe> {
-    if options.epochs == 0 || options.batch == 0 {
-        bail!("--epochs {} --batch {}: wanted at least 1 of both", options.epochs, options.batch);
-    }
-    if !(options.lr.is_finite() && options.lr > 0.0) {
-        bail!("--lr {}: wanted a number above 0", options.lr);
-    }
     if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
-        bail!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs);
+        return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
     }
     Ok(Recipe {
         epochs: options.epochs,

@@ -1,0 +1,14 @@
+//! What `fleetfoot` and `fleetfoot-search` have in common on the command line, so that both talk alike: exit statuses
+//! and errors on one line, progress, Ctrl-C, options that are checked when they are read, files that aren't overwritten.
+
+mod exit;
+mod files;
+mod options;
+mod progress;
+mod stop;
+
+pub use exit::{finish, usage};
+pub use files::{claim, claim_equal};
+pub use options::{count, positive, share};
+pub use progress::Progress;
+pub use stop::stop_flag;

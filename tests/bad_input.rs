@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use assert_cmd::cargo::cargo_bin;
-use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, refused_as_usage, stderr, text};
+use common::{Csv, Mount, fails_in_one_line, fleetfoot, fleetfoot_process, refused_as_usage, stderr, text};
 use fleetfoot_profiler::LatencyTable;
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -470,41 +470,61 @@ fn standard_output_that_takes_nothing_is_an_error() {
     }
 }
 
-/// A file system of its own, unmounted at the end whatever happens.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// `None`, with the reason on standard error, where it can't be mounted.
-    fn new(folder: &TempDir, options: &str) -> Option<Self> {
-        let path = folder.path().join("mounted");
-        fs::create_dir(&path).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&path).output();
-        match mount {
-            Ok(output) if output.status.success() => Some(Self(path)),
-            Ok(output) => {
-                eprintln!("skipped: can't mount a tmpfs (root only): {}", String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => {
-                eprintln!("skipped: can't start mount: {error}");
-                None
-            }
-        }
-    }
+/// Every command that writes, writing into a folder; what the learning ones write is small.
+fn writers(folder: &Path, table: &Path) -> Vec<(&'static str, Vec<String>)> {
+    let table = text(table);
+    let learning = "--space fashion-28 --train-images 64 --batch 32 --threads 1";
+    let out = text(folder);
+    let commands = [
+        ("M.json", format!("fit --table {table} -o {out}/M.json")),
+        ("T.csv", format!("profile --space fashion-28 --device mock -o {out}/T.csv")),
+        ("N.csv", format!("measure --space fashion-28 k3e3 --device mock -o {out}/N.csv")),
+        ("E.json", format!("evaluate --table {table} --space fashion-28 --device mock --networks 2 -o {out}/E.json")),
+        ("train", format!("train shallowest {learning} --epochs 1 -o {out}/train")),
+        (
+            "search",
+            format!(
+                "search --table {table} {learning} --validation-images 64 --warmup-epochs 1 --search-epochs 1 \
+                 --target 0.2ms -o {out}/search"
+            ),
+        ),
+    ];
+    let learns = cargo_bin("fleetfoot").with_file_name("fleetfoot-search").exists();
+    let commands = commands.into_iter().filter(|(name, _)| learns || !["train", "search"].contains(name));
+    commands.map(|(name, line)| (name, line.split_whitespace().map(str::to_owned).collect())).collect()
 }
 
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
+/// A folder with a simulated table.
+fn with_table() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("table.csv");
+    fs::write(&table, table_text()).unwrap();
+    (folder, table)
+}
+
+#[track_caller]
+fn every_writer_fails(mount: &Mount, table: &Path, says: &str) {
+    for (name, arguments) in writers(&mount.0, table) {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let message = fails_in_one_line(fleetfoot(&arguments));
+        assert!(message.contains(says) && message.contains(name), "{name}: {message}");
+        assert_eq!(message.matches(says).count(), 1, "said once: {message}");
     }
 }
 
 #[test]
-fn a_read_only_folder_is_an_error_that_says_so() {
-    let folder = TempDir::new().unwrap();
+fn every_command_that_writes_says_that_a_folder_is_read_only() {
+    let (folder, table) = with_table();
     let Some(mount) = Mount::new(&folder, "ro,size=64k") else { return };
-    let message = fails_in_one_line(profile_into(&mount.0.join("T.csv")));
-    assert!(message.contains("mounted/T.csv") && message.contains("Read-only file system"), "{message}");
+    every_writer_fails(&mount, &table, "ead-only file");
+}
+
+#[test]
+fn every_command_that_writes_says_that_the_disk_is_full() {
+    let (folder, table) = with_table();
+    let Some(mount) = Mount::new(&folder, "size=64k") else { return };
+    fs::write(mount.0.join("filler"), vec![0; 64 << 10]).unwrap();
+    every_writer_fails(&mount, &table, "space");
 }
 
 #[test]

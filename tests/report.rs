@@ -64,6 +64,11 @@ fn further_seeds_give_a_standard_deviation_and_a_single_one_the_test_sets_error(
     let variance = |sd: f64| sd * sd / 2.0;
     let error = (variance(sd) + variance(0.12 / 2f64.sqrt())).sqrt();
     assert_near(&summary, "/accuracy_difference_standard_error", error);
+    assert_near(&summary, "/baseline/found_lead", 92.19 - 92.40);
+    assert_near(&summary, "/baseline/found_lead_standard_error", error);
+    let sampling = |accuracy: f64| 100.0 * (accuracy * (1.0 - accuracy) / 1e4).sqrt();
+    assert_near(&summary, "/controls/0/found_lead_standard_error", sampling(0.9219).hypot(sampling(0.9271)));
+    assert_eq!(summary["found"].get("found_lead"), None);
     assert_eq!(summary["controls"][0].get("accuracy_sd"), None);
     assert_eq!(summary["controls"][0].get("seeds"), None);
     assert_near(&summary, "/controls/0/accuracy_sampling_error", (0.9271f64 * 0.0729 / 1e4).sqrt() * 100.0);

@@ -9,8 +9,9 @@ use super::folder::{RunFolder, Training};
 use super::summary::{Network, Summary};
 use super::tables::Provenance;
 
-/// An output of an exported model may differ from the trained one's by this much.
-const EXPORT_TOLERANCE: f64 = 1e-3;
+/// An output of an exported model may differ from the trained one's by this much, relative to max(1, |output|): what
+/// `fleetfoot export` permits.
+const EXPORT_TOLERANCE: f64 = 1e-4;
 
 /// Provenance that must agree between the latency table and the measurements; units and whole networks differ in their
 /// `context` by nature.

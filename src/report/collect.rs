@@ -39,6 +39,11 @@ pub fn summarise(run: &RunFolder) -> Result<Summary> {
         network.speedup = milliseconds / network.measured_ms;
         network.accuracy_difference = network.accuracy - accuracy;
     }
+    for network in std::iter::once(&mut baseline).chain(&mut networks) {
+        network.found_lead = Some(found.accuracy - network.accuracy);
+        network.found_lead_standard_error =
+            standard_error(&found, network).or_else(|| standard_error_of_sampling(&found, network));
+    }
     let device = device(run);
     let mut summary = Summary {
         format: FORMAT,
@@ -77,6 +82,11 @@ fn ratio(above: Option<f64>, below: Option<f64>) -> Option<f64> {
 fn standard_error(a: &Network, b: &Network) -> Option<f64> {
     let variance = |network: &Network| Some(network.accuracy_sd?.powi(2) / network.seeds? as f64);
     Some((variance(a)? + variance(b)?).sqrt())
+}
+
+/// The binomial errors of both, as if each had a test set of its own.
+fn standard_error_of_sampling(a: &Network, b: &Network) -> Option<f64> {
+    Some(a.accuracy_sampling_error?.hypot(b.accuracy_sampling_error?))
 }
 
 /// A role's trainings in one; `speedup` and `accuracy_difference` are set when the baseline is known.
@@ -127,6 +137,8 @@ fn network(run: &RunFolder, searched: &SearchSpace, role: &str, trainings: &[Tra
         prediction_error_percent: (predicted.latency_ms / measured_ms - 1.0) * 100.0,
         speedup: 1.0,
         accuracy_difference: 0.0,
+        found_lead: None,
+        found_lead_standard_error: None,
         macs: record.macs,
         macs_millions: record.macs as f64 / 1e6,
         params: record.params,

@@ -116,6 +116,7 @@ pub fn results(summary: &Summary, facts: &Facts) -> Markup {
         ("Network", false),
         ("Architecture", false),
         ("Accuracy (%)", true),
+        ("Found is ahead by (points)", true),
         ("Predicted (ms)", true),
         ("Measured (ms)", true),
         ("Error (%)", true),
@@ -135,6 +136,11 @@ fn result(series: usize, key: &str, network: &Network, facts: &Facts) -> Element
     let code = element("td").child(element("code").child(show("architecture", Format::Plain)));
     let mut accuracy = vec![show("accuracy", Format::Fixed(2))];
     accuracy.extend(spread(key, network, facts));
+    let mut lead = vec![show("found_lead", Format::Signed(2))];
+    if network.found_lead_standard_error.is_some() {
+        let error = show("found_lead_standard_error", Format::Fixed(2));
+        lead.push(element("small").text("± ").child(error).into());
+    }
     let interval = |what: &str, known: bool| {
         let (low, high) = (format!("{what}_low_ms"), format!("{what}_high_ms"));
         let range = [show(&low, Format::Fixed(3)), text(" to "), show(&high, Format::Fixed(3))];
@@ -147,6 +153,7 @@ fn result(series: usize, key: &str, network: &Network, facts: &Facts) -> Element
         .child(name)
         .child(code)
         .child(number(accuracy))
+        .child(number(lead))
         .child(number(interval("predicted", predicted)))
         .child(number(interval("measured", measured)))
         .child(number([show("prediction_error_percent", Format::Signed(1))]))

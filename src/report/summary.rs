@@ -90,6 +90,13 @@ pub struct Network {
     pub speedup: f64,
     /// `accuracy - baseline.accuracy`, points.
     pub accuracy_difference: f64,
+    /// `found.accuracy - accuracy`, points; not for the found network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found_lead: Option<f64>,
+    /// Standard error of that difference: over the seeds where both networks have several, else of two test sets of
+    /// this size (too large a bit, since both are judged on one).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found_lead_standard_error: Option<f64>,
     /// Multiply-accumulate operations.
     pub macs: u64,
     /// The same in millions.

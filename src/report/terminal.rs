@@ -1,9 +1,9 @@
 //! The final table for the terminal.
 
-use super::facts::{NOTHING, fixed};
+use super::facts::{NOTHING, fixed, signed};
 use super::summary::{Network, Summary};
 
-const HEAD: [&str; 8] = [
+const HEAD: [&str; 9] = [
     "network",
     "architecture",
     "accuracy (%)",
@@ -12,15 +12,16 @@ const HEAD: [&str; 8] = [
     "MACs (M)",
     "params (k)",
     "speed-up",
+    "found leads by",
 ];
 
 /// One line a network, in aligned columns; names on the left, numbers on the right.
 pub fn table(summary: &Summary) -> String {
-    let rows: Vec<[String; 8]> =
+    let rows: Vec<[String; 9]> =
         std::iter::once(HEAD.map(str::to_owned)).chain(summary.networks().map(|(_, network)| row(network))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
-    let line = |row: &[String; 8]| {
+    let line = |row: &[String; 9]| {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
             0 | 1 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
@@ -30,7 +31,7 @@ pub fn table(summary: &Summary) -> String {
     rows.iter().map(line).collect()
 }
 
-fn row(network: &Network) -> [String; 8] {
+fn row(network: &Network) -> [String; 9] {
     let accuracy = match network.accuracy_sd {
         Some(sd) => format!("{} ± {}", fixed(network.accuracy, 2), fixed(sd, 2)),
         None => fixed(network.accuracy, 2),
@@ -45,6 +46,11 @@ fn row(network: &Network) -> [String; 8] {
         fixed(network.macs_millions, 2),
         fixed(network.params_thousands, 1),
         format!("{}×", fixed(network.speedup, 2)),
+        match (network.found_lead, network.found_lead_standard_error) {
+            (None, _) => NOTHING.to_owned(),
+            (Some(lead), None) => signed(lead, 2),
+            (Some(lead), Some(error)) => format!("{} ± {}", signed(lead, 2), fixed(error, 2)),
+        },
     ]
 }
 

@@ -108,3 +108,32 @@ impl Csv {
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }
+
+/// A file system of its own, unmounted at the end whatever happens.
+pub struct Mount(pub PathBuf);
+
+impl Mount {
+    /// `None`, with the reason on standard error, where it can't be mounted; in CI it must be.
+    pub fn new(folder: &tempfile::TempDir, options: &str) -> Option<Self> {
+        let path = folder.path().join("mounted");
+        fs::create_dir(&path).unwrap();
+        let skipped = |why: &str| {
+            assert!(std::env::var_os("CI").is_none(), "can't mount a tmpfs: {why}");
+            eprintln!("skipped: can't mount a tmpfs (root only): {why}");
+            None
+        };
+        let mount =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&path).output();
+        match mount {
+            Ok(output) if output.status.success() => Some(Self(path)),
+            Ok(output) => skipped(&String::from_utf8_lossy(&output.stderr)),
+            Err(error) => skipped(&error.to_string()),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}

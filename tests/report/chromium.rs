@@ -24,13 +24,16 @@ impl TextNode {
 /// The DOM after loading; `None`, said on stderr, where there is no Chromium. CI must have it.
 pub fn dom(page: &Path) -> Option<String> {
     let profile = TempDir::new().unwrap();
-    let output = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg(format!("file://{}", page.display()))
-        .output();
-    match output {
+    let start = |program: &str| {
+        Command::new(program)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("file://{}", page.display()))
+            .output()
+    };
+    // As scripts/setup.sh knows it.
+    match start("chromium").or_else(|_| start("chromium-browser")).or_else(|_| start("google-chrome")) {
         Ok(output) => {
             let dom = String::from_utf8(output.stdout).unwrap();
             assert!(dom.contains("</html>"), "chromium: {}", String::from_utf8_lossy(&output.stderr));

@@ -85,16 +85,15 @@ pub struct Training {
     stopwatch: Stopwatch,
 }
 
-/// Whether a space's networks take a data set's images and tell its classes apart.
+/// Whether a space's networks take a data set's images and tell its classes apart. A set that doesn't say how many
+/// classes it has may have fewer than the space, never more.
 pub fn check_images(space: &SearchSpace, dataset: &Dataset) -> Result<(), SearchError> {
-    let input = space.input();
-    let wanted = (input.c, input.h, input.w, space.classes());
+    let (input, classes) = (space.input(), space.classes());
     for images in [&dataset.train, &dataset.test] {
-        let found = (images.channels, images.height, images.width, images.classes);
-        if found != wanted {
-            let say =
-                |(c, h, w, classes): (usize, usize, usize, usize)| format!("{c} x {h} x {w} of {classes} classes");
-            let (found, wanted) = (say(found), say(wanted));
+        let same = (images.channels, images.height, images.width) == (input.c, input.h, input.w);
+        if !same || !images.classes.fit(classes) {
+            let found = format!("{} x {} x {} of {}", images.channels, images.height, images.width, images.classes);
+            let wanted = format!("{} x {} x {} of {classes} classes", input.c, input.h, input.w);
             return Err(SearchError::Images { found, space: space.name().to_owned(), wanted });
         }
     }

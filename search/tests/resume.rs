@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Constraint, Contest, Dataset, Finalist, Images, LatencyLoss, Learning as _, News, Recipe, Search, SearchError,
-    SearchSettings, Training, checkpoint_path,
+    Classes, Constraint, Contest, Dataset, Finalist, Images, LatencyLoss, Learning as _, News, Recipe, Search,
+    SearchError, SearchSettings, Training, checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -32,9 +32,9 @@ fn dataset() -> Dataset {
         channels: 1,
         height: 10,
         width: 10,
-        classes: 3,
+        classes: Classes::Exactly(3),
         pixels: (0..n * 100).map(|_| rng.random()).collect(),
-        labels: (0..n).map(|i| (i % 3) as u8).collect(),
+        labels: (0..n).map(|i| (i % 3) as u16).collect(),
     };
     Dataset { name: "noise".into(), train: set(90).into(), test: set(30).into() }
 }

@@ -2,8 +2,8 @@
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Augmentation, Constraint, Dataset, Gates, Images, LatencyLoss, Layout, Mode, Module, Path, Search, SearchSettings,
-    Sgd, Supernet, cross_entropy,
+    Augmentation, Classes, Constraint, Dataset, Gates, Images, LatencyLoss, Layout, Mode, Module, Path, Search,
+    SearchSettings, Sgd, Supernet, cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
 use rand::{RngExt, SeedableRng};
@@ -261,9 +261,9 @@ fn noise(n: usize) -> Dataset {
         channels: 1,
         height: 12,
         width: 12,
-        classes: 4,
+        classes: Classes::Exactly(4),
         pixels: (0..n * 144).map(|_| rng.random()).collect(),
-        labels: (0..n).map(|i| (i % 4) as u8).collect(),
+        labels: (0..n).map(|i| (i % 4) as u16).collect(),
     };
     Dataset { name: "noise".into(), train: set(n).into(), test: set(16).into() }
 }

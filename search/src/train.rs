@@ -164,7 +164,8 @@ impl Training {
         &self.train.source().statistics
     }
 
-    /// Accuracy in percent and mean cross entropy on the test images.
+    /// Accuracy in percent and mean cross entropy on the test images. A cross entropy that is no number is an error:
+    /// batches of one image leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
     pub fn evaluate(&self) -> Result<(f64, f64), SearchError> {
         no_grad(|| {
             let (mut right, mut loss, mut seen) = (0.0, 0.0, 0.0);
@@ -176,7 +177,12 @@ impl Training {
                 loss += count * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
                 seen += count;
             }
-            Ok((100.0 * right / seen, loss / seen))
+            let (accuracy_percent, loss) = (100.0 * right / seen, loss / seen);
+            if !loss.is_finite() {
+                let architecture = self.architecture.to_string();
+                return Err(SearchError::Untestable { architecture, loss, step: self.step });
+            }
+            Ok((accuracy_percent, loss))
         })
     }
 
@@ -254,8 +260,7 @@ impl Learning for Training {
         self.loss = loss.f_double_value(&[])?;
         self.step += 1;
         if !self.loss.is_finite() {
-            let folder = folder.to_path_buf();
-            return Err(SearchError::Diverged { loss: self.loss, step: self.step, lr, folder });
+            return Err(SearchError::diverged(self.loss, self.step, lr, folder));
         }
         let right = accuracy(&logits, &batch.labels)?;
         self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + right);

@@ -21,8 +21,8 @@ pub enum Classes {
 }
 
 impl Classes {
-    /// Whether a network with so many outputs can learn them. A set that doesn't say how many it has may have fewer, never
-    /// more.
+    /// Whether a network with so many outputs can learn them. A set that doesn't say how many it has may have fewer,
+    /// never more.
     pub fn fit(self, outputs: usize) -> bool {
         match self {
             Self::Exactly(classes) => classes == outputs,
@@ -133,8 +133,8 @@ impl FromStr for Form {
 pub enum DatasetError {
     /// No form of data set is in the folder.
     #[error(
-        "{folder}: no data set is there: wanted train-images-idx3-ubyte or train-images.idx3-ubyte (or either with .gz), \
-         data_batch_1.bin, cifar-10-batches-bin/data_batch_1.bin, or train/CLASS/*.png (or .jpg, .jpeg)",
+        "{folder}: no data set is there: wanted train-images-idx3-ubyte or train-images.idx3-ubyte (or either with \
+         .gz), data_batch_1.bin, cifar-10-batches-bin/data_batch_1.bin, or train/CLASS/*.png (or .jpg, .jpeg)",
         folder = folder.display()
     )]
     Unknown {
@@ -164,8 +164,8 @@ pub enum DatasetError {
     },
     /// The images, which are all held in memory, would not fit.
     #[error(
-        "{path}: {images} images of {channels} x {height} x {width} bytes take {needed:.1} GB of memory, {available:.1} GB \
-         are available: use fewer images, or a space of smaller ones",
+        "{path}: {images} images of {channels} x {height} x {width} bytes take {needed:.1} GB of memory, \
+         {available:.1} GB are available: use fewer images, or a space of smaller ones",
         path = path.display(), channels = size.0, height = size.1, width = size.2,
         needed = *needed as f64 / 1e9, available = *available as f64 / 1e9
     )]
@@ -187,8 +187,8 @@ pub enum DatasetError {
 const INSTALLED: &str = "/usr/share/datasets/fashion-mnist";
 
 impl Dataset {
-    /// Reads the data set of a folder; `form` forces how it is read. `height` and `width` are what the images of folders
-    /// are cut and scaled to, `channels` what they are converted to; the other forms have a size of their own.
+    /// Reads the data set of a folder; `form` forces how it is read. `height` and `width` are what the images of
+    /// folders are cut and scaled to, `channels` what they are converted to; the other forms have a size of their own.
     pub fn load(
         folder: Option<&Path>,
         form: Option<Form>,

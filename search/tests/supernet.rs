@@ -136,8 +136,8 @@ fn is_on(path: &Path, name: &str) -> bool {
     name == "front" || name == "back" || path.0.iter().enumerate().any(chosen)
 }
 
-/// The path along which weights moved: every module on it moved as a whole, statistics and momentum too, and none beside it
-/// in a single bit.
+/// The path along which weights moved: every module on it moved as a whole, statistics and momentum too, and none
+/// beside it in a single bit.
 fn moved_path(before: &[Snapshot], after: &[Snapshot]) -> Path {
     // Where nothing moved, Zero was drawn, which is the last candidate where there is one.
     let mut path = vec![None; 4];

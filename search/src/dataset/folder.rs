@@ -1,7 +1,7 @@
 //! Image folders: `train/CLASS/*.png|jpg`, and `test` or else `val` likewise. Classes are numbered by name.
 //!
-//! Names that begin with a dot are skipped, links are followed. Files beside the folders of classes belong to no class and
-//! aren't read; in a class's folder, what is no image is an error.
+//! Names that begin with a dot are skipped, links are followed. Files beside the folders of classes belong to no class
+//! and aren't read; in a class's folder, what is no image is an error.
 
 use std::ffi::OsString;
 use std::fs;
@@ -83,8 +83,8 @@ fn is_image(path: &Path) -> bool {
     ["png", "jpg", "jpeg"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// A folder's entries in the order of their names, and whether each is a folder or a link to one. What is hidden is left
-/// out.
+/// A folder's entries in the order of their names, and whether each is a folder or a link to one. What is hidden is
+/// left out.
 fn entries(folder: &Path) -> Result<Vec<(OsString, bool)>, DatasetError> {
     let io = |file: &Path| {
         let file = file.to_path_buf();

@@ -1,6 +1,7 @@
 //! IDX files (LeCun's MNIST form): magic number, extents as big-endian u32, bytes.
 //!
-//! The form doesn't say how many classes there are: as many are taken as the largest label of both files of labels needs.
+//! The form doesn't say how many classes there are: as many are taken as the largest label of both files of labels
+//! needs.
 
 use std::fs::File;
 use std::io::Read;

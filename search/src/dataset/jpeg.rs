@@ -1,9 +1,10 @@
 //! JPEG, damage refused.
 //!
-//! Decoders show as much as they can of a damaged JPEG, as browsers do. Here the file's structure is walked over first: it
-//! must have its end marker, and a sequential scan (ITU-T T.81, F.2) must hold valid codes for exactly the frame's blocks,
-//! which is where changed bytes mostly show: they shift all codes behind them. What can't be told, since a JPEG has no
-//! checksum: changes that leave the lengths of codes as they are, and in progressive files a scan that is valid by itself.
+//! Decoders show as much as they can of a damaged JPEG, as browsers do. Here the file's structure is walked over first:
+//! it must have its end marker, and a sequential scan (ITU-T T.81, F.2) must hold valid codes for exactly the frame's
+//! blocks, which is where changed bytes mostly show: they shift all codes behind them. What can't be told, since a JPEG
+//! has no checksum: changes that leave the lengths of codes as they are, and in progressive files a scan that is valid
+//! by itself.
 
 use image::{DynamicImage, GrayImage, RgbImage};
 use zune_jpeg::JpegDecoder;

@@ -14,9 +14,10 @@ use super::{DatasetError, jpeg};
 /// Pixels of the largest picture that is decoded; a header that claims more is taken for damaged.
 const MAX_PIXELS: usize = 1 << 27;
 
-/// A file's pixels as channels (1 or 3) x height x width bytes. The largest part of the wanted aspect ratio is cut from the
-/// middle and scaled, as if the shorter side were scaled to fit and the middle cut out. An alpha channel is dropped, as
-/// PIL's `convert("RGB")` drops it; EXIF's orientation is left aside. PNG and JPEG are told apart by content.
+/// A file's pixels as channels (1 or 3) x height x width bytes. The largest part of the wanted aspect ratio is cut from
+/// the middle and scaled, as if the shorter side were scaled to fit and the middle cut out. An alpha channel is
+/// dropped, as PIL's `convert("RGB")` drops it; EXIF's orientation is left aside. PNG and JPEG are told apart by
+/// content.
 pub(super) fn read(file: &Path, (channels, height, width): (usize, usize, usize)) -> Result<Vec<u8>, DatasetError> {
     let bytes = std::fs::read(file).map_err(|source| DatasetError::Io { file: file.to_path_buf(), source })?;
     let picture = decode(&bytes).map_err(|what| DatasetError::Corrupt { file: file.to_path_buf(), what })?;

@@ -198,7 +198,6 @@ impl Dataset {
             Some(folder) => folder.to_path_buf(),
             None => Self::installed().ok_or(DatasetError::Missing)?,
         };
-        std::fs::read_dir(&folder).map_err(|source| DatasetError::Io { file: folder.clone(), source })?;
         let form = match form {
             Some(form) => form,
             None => Self::recognise(&folder).ok_or_else(|| DatasetError::Unknown { folder: folder.clone() })?,

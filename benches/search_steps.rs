@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fleetfoot_predictor::CostMatrix;
-use fleetfoot_search::{Batch, Constraint, Dataset, Images, LatencyLoss, Layout, Search, SearchError, SearchSettings};
+use fleetfoot_search::{
+    Batch, Classes, Constraint, Dataset, Images, LatencyLoss, Layout, Search, SearchError, SearchSettings,
+};
 use fleetfoot_space::SearchSpace;
 use tch::{Device, Kind, Tensor};
 
@@ -53,8 +55,14 @@ fn main() -> Result<(), SearchError> {
 fn search(channels_last: bool) -> Result<Search, SearchError> {
     let space = SearchSpace::load("fashion-28")?;
     let rows = space.decisions().iter().map(|decision| vec![0.02; decision.candidates.len()]).collect();
-    let images =
-        Images { channels: 1, height: 28, width: 28, classes: 10, pixels: vec![0; 784 * 256], labels: vec![0; 256] };
+    let images = Images {
+        channels: 1,
+        height: 28,
+        width: 28,
+        classes: Classes::Exactly(10),
+        pixels: vec![0; 784 * 256],
+        labels: vec![0; 256],
+    };
     let images = Arc::new(images);
     let dataset = Dataset { name: "none".to_owned(), train: Arc::clone(&images), test: images };
     let settings = SearchSettings {

@@ -4,6 +4,8 @@ mod cifar;
 mod fingerprint;
 mod folder;
 mod idx;
+mod jpeg;
+mod picture;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,35 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+/// How many classes a set tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Classes {
+    /// The form says so.
+    Exactly(usize),
+    /// The form doesn't say: as many as the largest label needs. There may be more that no image is of.
+    AtLeast(usize),
+}
+
+impl Classes {
+    /// Whether a network with so many outputs can learn them. A set that doesn't say how many it has may have fewer,
+    /// never more.
+    pub fn fit(self, outputs: usize) -> bool {
+        match self {
+            Self::Exactly(classes) => classes == outputs,
+            Self::AtLeast(classes) => classes <= outputs,
+        }
+    }
+}
+
+impl fmt::Display for Classes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(classes) => write!(f, "{classes} classes"),
+            Self::AtLeast(classes) => write!(f, "at least {classes} classes"),
+        }
+    }
+}
 
 /// Labelled images of one size: N x C x H x W bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +53,11 @@ pub struct Images {
     /// Width in pixels.
     pub width: usize,
     /// Number of classes.
-    pub classes: usize,
+    pub classes: Classes,
     /// The images one behind the other, each C x H x W.
     pub pixels: Vec<u8>,
-    /// One label an image, below `classes`.
-    pub labels: Vec<u8>,
+    /// One label an image, below the number of classes.
+    pub labels: Vec<u16>,
 }
 
 impl Images {
@@ -72,14 +103,15 @@ pub struct Dataset {
 /// The form of a data set's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
-    #[serde(rename = "idx")]
     /// IDX files as of MNIST and Fashion-MNIST, plain or gzipped.
+    #[serde(rename = "idx")]
     Idx,
+    /// CIFAR-10's binary batches, in the folder or in `cifar-10-batches-bin` below it.
     #[serde(rename = "cifar-10")]
-    /// CIFAR-10's binary batches.
     Cifar10,
+    /// A folder a class below `train` and `test` (or `val`), PNG or JPEG. The middle of each image is scaled; alpha is
+    /// dropped.
     #[serde(rename = "folders")]
-    /// A folder a class below `train` and `test` (or `val`), PNG or JPEG.
     Folders,
 }
 
@@ -106,7 +138,11 @@ impl FromStr for Form {
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// No form of data set is in the folder.
-    #[error("{folder}: no data set is there: wanted train-images-idx3-ubyte[.gz], data_batch_1.bin, or train/CLASS/*.png", folder = folder.display())]
+    #[error(
+        "{folder}: no data set is there: wanted train-images-idx3-ubyte or train-images.idx3-ubyte (or either with \
+         .gz), data_batch_1.bin, cifar-10-batches-bin/data_batch_1.bin, or train/CLASS/*.png (or .jpg, .jpeg)",
+        folder = folder.display()
+    )]
     Unknown {
         /// The folder.
         folder: PathBuf,
@@ -132,14 +168,33 @@ pub enum DatasetError {
         /// What is wrong and where.
         what: String,
     },
+    /// The images, which are all held in memory, would not fit.
+    #[error(
+        "{path}: {images} images of {channels} x {height} x {width} bytes take {needed:.1} GB of memory, \
+         {available:.1} GB are available: use fewer images, or a space of smaller ones",
+        path = path.display(), channels = size.0, height = size.1, width = size.2,
+        needed = *needed as f64 / 1e9, available = *available as f64 / 1e9
+    )]
+    Memory {
+        /// The file or folder.
+        path: PathBuf,
+        /// Number of images.
+        images: usize,
+        /// Channels, height and width.
+        size: (usize, usize, usize),
+        /// Bytes that they take.
+        needed: u64,
+        /// Bytes that are available.
+        available: u64,
+    },
 }
 
 /// Where Debian's package dataset-fashion-mnist puts its files.
 const INSTALLED: &str = "/usr/share/datasets/fashion-mnist";
 
 impl Dataset {
-    /// Reads the data set of a folder; `form` forces how it is read. `height` and `width` are what image folders are
-    /// scaled to, `channels` what they are converted to; the other forms have a size of their own.
+    /// Reads the data set of a folder; `form` forces how it is read. `height` and `width` are what the images of
+    /// folders are cut and scaled to, `channels` what they are converted to; the other forms have a size of their own.
     pub fn load(
         folder: Option<&Path>,
         form: Option<Form>,
@@ -170,12 +225,32 @@ impl Dataset {
     fn recognise(folder: &Path) -> Option<Form> {
         if idx::is_there(folder) {
             Some(Form::Idx)
-        } else if folder.join("data_batch_1.bin").exists() {
+        } else if cifar::find(folder).is_some() {
             Some(Form::Cifar10)
         } else {
             folder.join("train").is_dir().then_some(Form::Folders)
         }
     }
+}
+
+/// Refuses images that would not fit into memory, before they are read. Where the system doesn't say how much there is,
+/// nothing is refused.
+fn check_memory(path: &Path, images: usize, size: (usize, usize, usize)) -> Result<(), DatasetError> {
+    let extents = [size.0, size.1, size.2];
+    let needed = extents.iter().fold(images as u64, |product, &extent| product.saturating_mul(extent as u64));
+    match available_memory() {
+        Some(available) if needed > available => {
+            Err(DatasetError::Memory { path: path.to_path_buf(), images, size, needed, available })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that can be had without swapping, on Linux.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
 }
 
 /// Mean and standard deviation of each channel over all images, of pixel values in 0..1.

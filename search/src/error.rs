@@ -1,10 +1,11 @@
 //! What can go wrong in a search or a training.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fleetfoot_space::{NetworkError, OnnxError, SpaceError, WeightsError};
 
 use crate::dataset::DatasetError;
+use crate::learning::checkpoint_path;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +70,10 @@ pub enum SearchError {
         reference_ms: f64,
     },
     /// The loss is no number any more.
-    #[error("the loss became {loss} in step {step} (learning rate {lr:.4}): lower --lr; the last checkpoint in {folder} is good", folder = folder.display())]
+    #[error(
+        "the loss became {loss} in step {step} (learning rate {lr:.4}): lower --lr{}",
+        checkpoint.as_ref().map_or_else(String::new, |path| format!("; the last checkpoint, {}, is good", path.display()))
+    )]
     Diverged {
         /// The loss.
         loss: f64,
@@ -77,8 +81,21 @@ pub enum SearchError {
         step: usize,
         /// The learning rate.
         lr: f64,
-        /// Where the last checkpoint is.
-        folder: PathBuf,
+        /// The last checkpoint, if there is one.
+        checkpoint: Option<PathBuf>,
+    },
+    /// The loss of a trained network is no number.
+    #[error(
+        "the loss of {architecture} on the test images is {loss} after {step} steps: its weights or its batch \
+         normalisation's statistics are no numbers; raise --batch or lower the learning rate, and start anew with --force"
+    )]
+    Untestable {
+        /// The network.
+        architecture: String,
+        /// The loss.
+        loss: f64,
+        /// Steps that it was trained for.
+        step: usize,
     },
     /// A checkpoint that can't be used.
     #[error("checkpoint {path}: {what}", path = path.display())]
@@ -115,6 +132,11 @@ pub enum SearchError {
 }
 
 impl SearchError {
+    /// A loss that is no number, in a run whose checkpoints are in this folder.
+    pub fn diverged(loss: f64, step: usize, lr: f64, folder: &Path) -> Self {
+        Self::Diverged { loss, step, lr, checkpoint: Some(checkpoint_path(folder)).filter(|path| path.exists()) }
+    }
+
     /// For `map_err`: an I/O error at this path.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

@@ -28,7 +28,7 @@ mod train;
 pub use allocator::keep_memory;
 pub use batches::{Augmentation, Batch, Epoch, Feed, Source};
 pub use checkpoint::{Checkpoint, RngState};
-pub use dataset::{Dataset, DatasetError, Form, Images, channel_statistics};
+pub use dataset::{Classes, Dataset, DatasetError, Form, Images, channel_statistics};
 pub use derive::Judge;
 pub use error::SearchError;
 pub use export::{AgentRuntime, Check, LIMIT, Runtime, compare, to_onnx};

@@ -426,7 +426,7 @@ impl Learning for Search {
         };
         self.step += 1;
         if !loss.is_finite() {
-            return Err(SearchError::Diverged { loss, step: self.step, lr, folder: folder.to_path_buf() });
+            return Err(SearchError::diverged(loss, self.step, lr, folder));
         }
         if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
             let batch = self.validation.batch((self.step - warmup) / self.settings.weight_steps - 1)?;

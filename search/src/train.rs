@@ -87,16 +87,15 @@ pub struct Training {
     stopwatch: Stopwatch,
 }
 
-/// Whether a space's networks take a data set's images and tell its classes apart.
+/// Whether a space's networks take a data set's images and tell its classes apart. A set that doesn't say how many
+/// classes it has may have fewer than the space, never more.
 pub fn check_images(space: &SearchSpace, dataset: &Dataset) -> Result<(), SearchError> {
-    let input = space.input();
-    let wanted = (input.c, input.h, input.w, space.classes());
+    let (input, classes) = (space.input(), space.classes());
     for images in [&dataset.train, &dataset.test] {
-        let found = (images.channels, images.height, images.width, images.classes);
-        if found != wanted {
-            let say =
-                |(c, h, w, classes): (usize, usize, usize, usize)| format!("{c} x {h} x {w} of {classes} classes");
-            let (found, wanted) = (say(found), say(wanted));
+        let same = (images.channels, images.height, images.width) == (input.c, input.h, input.w);
+        if !same || !images.classes.fit(classes) {
+            let found = format!("{} x {} x {} of {}", images.channels, images.height, images.width, images.classes);
+            let wanted = format!("{} x {} x {} of {classes} classes", input.c, input.h, input.w);
             return Err(SearchError::Images { found, space: space.name().to_owned(), wanted });
         }
     }
@@ -168,7 +167,8 @@ impl Training {
         &self.train.source().statistics
     }
 
-    /// Accuracy in percent and mean cross entropy on the test images.
+    /// Accuracy in percent and mean cross entropy on the test images. A cross entropy that is no number is an error:
+    /// batches of one image leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
     pub fn evaluate(&self) -> Result<(f64, f64), SearchError> {
         no_grad(|| {
             let (mut right, mut loss, mut seen) = (0.0, 0.0, 0.0);
@@ -180,7 +180,12 @@ impl Training {
                 loss += count * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
                 seen += count;
             }
-            Ok((100.0 * right / seen, loss / seen))
+            let (accuracy_percent, loss) = (100.0 * right / seen, loss / seen);
+            if !loss.is_finite() {
+                let architecture = self.architecture.to_string();
+                return Err(SearchError::Untestable { architecture, loss, step: self.step });
+            }
+            Ok((accuracy_percent, loss))
         })
     }
 
@@ -265,8 +270,7 @@ impl Learning for Training {
         self.loss = loss.f_double_value(&[])?;
         self.step += 1;
         if !self.loss.is_finite() {
-            let folder = folder.to_path_buf();
-            return Err(SearchError::Diverged { loss: self.loss, step: self.step, lr, folder });
+            return Err(SearchError::diverged(self.loss, self.step, lr, folder));
         }
         let right = accuracy(&logits, &batch.labels)?;
         self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + right);

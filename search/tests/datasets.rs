@@ -4,10 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use flate2::Compression;
 use flate2::write::GzEncoder;
-use fleetfoot_search::{Dataset, Form};
-use image::{GrayImage, Luma, Rgb, RgbImage};
+use flate2::{Compression, Crc};
+use fleetfoot_search::{Classes, Dataset, Form, check_images};
+use fleetfoot_space::SearchSpace;
+use image::codecs::jpeg::JpegEncoder;
+use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
 const SIZE: (usize, usize, usize) = (1, 4, 4);
@@ -49,22 +53,72 @@ fn idx_files_are_read_plain_and_gzipped() {
         fs::remove_file(path).unwrap();
     }
     assert_eq!(load(folder.path()).unwrap().train, plain.train);
-    let path = folder.path().join("train-images-idx3-ubyte.gz");
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::rename(&path, path.display().to_string().replace("-idx", ".idx")).unwrap();
+    }
+    assert_eq!(load(folder.path()).unwrap().train, plain.train);
+    let path = folder.path().join("train-images.idx3-ubyte.gz");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(load(folder.path()).unwrap_err().contains("train-images-idx3-ubyte.gz"));
+    assert!(load(folder.path()).unwrap_err().contains("train-images.idx3-ubyte.gz"));
+}
+
+/// A space for images of 1 x 12 x 12.
+fn space(classes: usize) -> SearchSpace {
+    let text = format!(
+        r#"
+        name = "tiny"
+        classes = {classes}
+        input = {{ channels = 1, height = 12, width = 12 }}
+        candidates = ["k3e2", "zero"]
+        stem = {{ channels = 8 }}
+        first_block = {{ channels = 8 }}
+        stages = [{{ channels = 8, depth = 1, stride = 1 }}]
+        head = {{ channels = 16 }}
+        "#
+    );
+    SearchSpace::from_toml(&text, "tiny").unwrap()
+}
+
+#[test]
+fn idx_files_have_as_many_classes_as_their_labels_need_and_a_space_may_have_more() {
+    let folder = tempfile::tempdir().unwrap();
+    for (split, labels) in [("train", [0, 25]), ("t10k", [46, 3])] {
+        let file = |kind: &str| folder.path().join(format!("{split}-{kind}-ubyte"));
+        fs::write(file("images-idx3"), idx(0x803, &[2, 12, 12], &[9; 288])).unwrap();
+        fs::write(file("labels-idx1"), idx(0x801, &[2], &labels)).unwrap();
+    }
+    let dataset = load(folder.path()).unwrap();
+    assert_eq!((dataset.train.classes, dataset.test.classes), (Classes::AtLeast(47), Classes::AtLeast(47)));
+    assert!(check_images(&space(47), &dataset).is_ok() && check_images(&space(62), &dataset).is_ok());
+    let error = check_images(&space(46), &dataset).unwrap_err().to_string();
+    assert!(error.contains("at least 47 classes") && error.contains("of 46 classes"), "{error}");
+}
+
+#[test]
+fn images_that_would_not_fit_into_memory_are_refused_before_they_are_decoded() {
+    let folder = image_folder(&[("cat", "a.png", png(&picture(4, 4)))]);
+    let size = (3, 1 << 20, 1 << 20);
+    let error = Dataset::load(Some(folder.path()), Some(Form::Folders), size).unwrap_err().to_string();
+    assert!(error.contains("2 images of 3 x 1048576 x 1048576 bytes take 6597.1 GB"), "{error}");
+    assert!(error.contains("use fewer images, or a space of smaller ones"), "{error}");
+    let folder = idx_folder();
+    let path = folder.path().join("train-images-idx3-ubyte");
+    fs::write(&path, idx(0x803, &[60_000, 65_535, 65_535], &[0; 48])).unwrap();
+    let error = load(folder.path()).unwrap_err();
+    assert!(error.contains("train-images-idx3-ubyte: 60000 images") && error.contains("GB are available"), "{error}");
 }
 
 #[test]
 fn broken_idx_files_are_refused_with_file_and_reason() {
-    let cases: [(&str, Vec<u8>, &str); 8] = [
+    let cases: [(&str, Vec<u8>, &str); 7] = [
         ("train-images-idx3-ubyte", idx(0x801, &[3, 4, 4], &[0; 48]), "magic number"),
         ("train-images-idx3-ubyte", idx(0x803, &[3, 4, 4], &[0; 47]), "47 bytes of data"),
         ("train-images-idx3-ubyte", idx(0x803, &[3, 4, 4], &[0; 49]), "more bytes of data"),
         ("train-images-idx3-ubyte", idx(0x803, &[u32::MAX, u32::MAX, 4], &[0; 4]), "are no images"),
         ("train-images-idx3-ubyte", vec![0, 0, 8], "no magic number"),
         ("train-labels-idx1-ubyte", idx(0x801, &[2], &[0, 1]), "2 labels for the 3 images"),
-        ("train-labels-idx1-ubyte", idx(0x801, &[3], &[0, 1, 10]), "label 10 of image 2"),
         ("t10k-images-idx3-ubyte", Vec::new(), "no magic number"),
     ];
     for (file, bytes, why) in cases {
@@ -86,7 +140,15 @@ fn cifar_batches_are_read_and_broken_ones_refused() {
     for name in &names {
         fs::write(folder.path().join(name), [record(1), record(9)].concat()).unwrap();
     }
+    let below = tempfile::tempdir().unwrap();
+    let unpacked = below.path().join("cifar-10-batches-bin");
+    fs::create_dir(&unpacked).unwrap();
+    for name in &names {
+        fs::copy(folder.path().join(name), unpacked.join(name)).unwrap();
+    }
     let dataset = load(folder.path()).unwrap();
+    assert_eq!(load(below.path()).unwrap().train, dataset.train);
+    assert_eq!(dataset.train.classes, Classes::Exactly(10));
     assert_eq!((dataset.train.len(), dataset.train.channels, dataset.test.labels.clone()), (10, 3, vec![1, 9]));
     fs::write(folder.path().join("data_batch_3.bin"), &record(1)[..3000]).unwrap();
     assert!(load(folder.path()).unwrap_err().contains("data_batch_3.bin"));
@@ -96,39 +158,282 @@ fn cifar_batches_are_read_and_broken_ones_refused() {
     assert!(load(folder.path()).unwrap_err().contains("data_batch_3.bin"));
 }
 
-#[test]
-fn image_folders_are_read_in_the_order_of_their_classes() {
+/// Slopes, edges and grain, as a photograph has them.
+fn picture(width: u32, height: u32) -> RgbImage {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    RgbImage::from_fn(width, height, |x, y| {
+        let (x, y) = (f64::from(x) / 9.0, f64::from(y) / 7.0);
+        let value = |phase: f64| 127.0 + 60.0 * (x + phase).sin() + 50.0 * (y * (1.0 + phase)).cos();
+        Rgb([0.0, 0.7, 1.9].map(|phase| (value(phase) + rng.random_range(-12.0..12.0)).clamp(0.0, 255.0) as u8))
+    })
+}
+
+fn png(image: &RgbImage) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+fn jpeg(image: &RgbImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, 90).encode_image(image).unwrap();
+    bytes
+}
+
+/// Where a JPEG's scan starts.
+fn scan(jpeg: &[u8]) -> usize {
+    let marker = jpeg.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+    marker + 2 + usize::from(jpeg[marker + 3])
+}
+
+/// The same files, class and name each, in `train` and `val`.
+fn image_folder(files: &[(&str, &str, Vec<u8>)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for split in ["train", "val"] {
-        for (class, value) in [("cat", 10), ("dog", 200)] {
+        for (class, name, bytes) in files {
             let path = folder.path().join(split).join(class);
             fs::create_dir_all(&path).unwrap();
-            GrayImage::from_pixel(8, 6, Luma([value])).save(path.join("a.png")).unwrap();
-            RgbImage::from_pixel(5, 5, Rgb([value, value, value])).save(path.join("b.jpg")).unwrap();
+            fs::write(path.join(name), bytes).unwrap();
         }
     }
+    folder
+}
+
+#[test]
+fn image_folders_are_read_in_the_order_of_their_classes() {
+    let flat = |value: u8| RgbImage::from_pixel(8, 6, Rgb([value; 3]));
+    let folder = image_folder(&[
+        ("dog", "a.png", png(&flat(200))),
+        ("cat", "a.PNG", png(&flat(10))),
+        ("cat", "b.jpg", jpeg(&flat(10))),
+        // By content, whatever the name says: some published sets hold such files.
+        ("dog", "b.JPEG", png(&flat(200))),
+    ]);
     let grey = load(folder.path()).unwrap();
-    assert_eq!((grey.train.labels.clone(), grey.train.classes), (vec![0, 0, 1, 1], 2));
+    assert_eq!((grey.train.labels.clone(), grey.train.classes), (vec![0, 0, 1, 1], Classes::Exactly(2)));
     assert_eq!(grey.train.image(0), [10; 16]);
     let coloured = Dataset::load(Some(folder.path()), Some(Form::Folders), (3, 4, 4)).unwrap();
     assert_eq!(coloured.test.image(2), [200; 48]);
-    let broken = folder.path().join("train/dog/b.jpg");
-    let bytes = fs::read(&broken).unwrap();
-    fs::write(&broken, &bytes[..40]).unwrap();
-    assert!(load(folder.path()).unwrap_err().contains("dog/b.jpg"));
-    fs::remove_file(&broken).unwrap();
-    fs::create_dir_all(folder.path().join("val/bird")).unwrap();
-    assert!(load(folder.path()).unwrap_err().contains("bird"));
+}
+
+#[test]
+fn image_folders_may_have_thousands_of_classes() {
+    let image = png(&picture(2, 2));
+    let names: Vec<String> = (0..1000).map(|class| format!("n{class:08}")).collect();
+    let files: Vec<(&str, &str, Vec<u8>)> = names.iter().map(|name| (name.as_str(), "a.png", image.clone())).collect();
+    let folder = image_folder(&files);
+    let dataset = Dataset::load(Some(folder.path()), None, (1, 12, 12)).unwrap();
+    assert_eq!(dataset.train.labels, (0..1000).collect::<Vec<u16>>());
+    assert!(check_images(&space(1000), &dataset).is_ok());
+    // A folder says how many classes there are.
+    assert!(check_images(&space(1001), &dataset).unwrap_err().to_string().contains("of 1000 classes"));
+}
+
+#[test]
+fn the_middle_of_an_image_is_cut_not_squeezed_and_alpha_is_dropped() {
+    let folder = image_folder(&[("a", "wide.png", Vec::new()), ("b", "high.png", Vec::new())]);
+    let middle = |at: u32| Rgba(if (4..8).contains(&at) { [200, 100, 50, 0] } else { [0, 0, 0, 255] });
+    for split in ["train", "val"] {
+        let path = folder.path().join(split);
+        RgbaImage::from_fn(12, 4, |x, _| middle(x)).save(path.join("a/wide.png")).unwrap();
+        RgbaImage::from_fn(4, 12, |_, y| middle(y)).save(path.join("b/high.png")).unwrap();
+    }
+    let dataset = Dataset::load(Some(folder.path()), None, (3, 2, 2)).unwrap();
+    let wanted = [[200; 4], [100; 4], [50; 4]].concat();
+    assert_eq!((dataset.train.image(0), dataset.train.image(1)), (wanted.as_slice(), wanted.as_slice()));
+    // What is wanted may be no square either.
+    let high = Dataset::load(Some(folder.path()), None, (3, 12, 4)).unwrap();
+    assert_eq!(high.train.image(1)[..48], [[0; 16], [200; 16], [0; 16]].concat());
+}
+
+#[test]
+fn hidden_files_are_skipped_links_followed_and_what_is_no_image_is_refused() {
+    let image = png(&picture(5, 5));
+    let folder = image_folder(&[("cat", "a.png", image.clone()), ("cat", ".DS_Store", vec![0])]);
+    let train = folder.path().join("train");
+    fs::create_dir_all(train.join(".ipynb_checkpoints")).unwrap();
+    fs::create_dir_all(train.join("cat/.hidden")).unwrap();
+    fs::write(train.join("labels.csv"), "beside the classes").unwrap();
+    assert_eq!(load(folder.path()).unwrap().train.len(), 1);
+    #[cfg(unix)]
+    {
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("b.png"), &image).unwrap();
+        for split in ["train", "val"] {
+            std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(split).join("dog")).unwrap();
+        }
+        assert_eq!(load(folder.path()).unwrap().train.labels, [0, 1]);
+        drop(elsewhere);
+        assert!(load(folder.path()).unwrap_err().contains("train/dog"), "a link to nowhere");
+        ["train/dog", "val/dog"].iter().for_each(|link| fs::remove_file(folder.path().join(link)).unwrap());
+    }
+    fs::write(train.join("cat/Thumbs.db"), "").unwrap();
+    let error = load(folder.path()).unwrap_err();
+    assert!(error.contains("cat/Thumbs.db: is no image") && error.contains("move it out"), "{error}");
+}
+
+#[test]
+fn training_and_test_images_have_the_same_classes_with_images_in_each() {
+    let image = png(&picture(5, 5));
+    let files = || image_folder(&[("cat", "a.png", image.clone()), ("dog", "a.png", image.clone())]);
+    for (more, other) in [("train", "val"), ("val", "train")] {
+        let folder = files();
+        fs::create_dir(folder.path().join(more).join("bird")).unwrap();
+        assert!(load(folder.path()).unwrap_err().contains(&format!("{more}/bird: holds no image")));
+        fs::write(folder.path().join(more).join("bird/a.png"), &image).unwrap();
+        let error = load(folder.path()).unwrap_err();
+        assert!(error.contains(&format!("{more}/bird: no such class is in")) && error.contains(other), "{error}");
+    }
+}
+
+#[test]
+fn damaged_jpegs_are_refused_by_name() {
+    let whole = jpeg(&picture(160, 120));
+    let refused = |bytes: &[u8]| {
+        let folder = image_folder(&[("cat", "fine.jpg", whole.clone()), ("dog", "b.jpg", bytes.to_vec())]);
+        let error = load(folder.path()).err();
+        assert!(error.as_ref().is_none_or(|error| error.contains("train/dog/b.jpg: ")), "{error:?}");
+        error.is_some()
+    };
+    let padded = [&whole[..], &[0; 700]].concat();
+    assert!(!refused(&whole) && !refused(&padded), "bytes behind the end do no harm");
+    let start = scan(&whole);
+    for cut in [0, 3, 40, start, start + 1, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 2, whole.len() - 1] {
+        assert!(refused(&whole[..cut]), "cut after {cut} of {} bytes", whole.len());
+    }
+    for cut in [start, whole.len() / 2, whole.len() * 9 / 10] {
+        assert!(refused(&[&whole[..cut], &[0xff, 0xd9]].concat()), "cut after {cut} bytes and ended");
+    }
+    // Bytes that differ need not show: there is no checksum. They mostly do.
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let damaged = || {
+        let mut bytes = whole.clone();
+        let at = rng.random_range(start..bytes.len() - 66);
+        bytes[at..at + 64].fill_with(|| rng.random());
+        bytes
+    };
+    let found = std::iter::repeat_with(damaged).take(100).filter(|bytes| refused(bytes)).count();
+    assert!(found >= 90, "{found} of 100");
+}
+
+/// Puts the right checksum on every chunk of a PNG.
+fn reseal(png: &mut [u8]) {
+    let mut at = 8;
+    while let Some(length) = png.get(at..at + 4) {
+        let end = at + 8 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+        let Some(chunk) = png.get(at + 4..end) else { return };
+        let mut crc = Crc::new();
+        crc.update(chunk);
+        let Some(checksum) = png.get_mut(end..end + 4) else { return };
+        checksum.copy_from_slice(&crc.sum().to_be_bytes());
+        at = end + 4;
+    }
+}
+
+#[test]
+fn damaged_pngs_are_refused_by_name() {
+    let whole = png(&picture(60, 50));
+    let load = |bytes: &[u8]| load(image_folder(&[("dog", "b.png", bytes.to_vec())]).path()).map(drop);
+    assert_eq!(load(&whole), Ok(()));
+    for cut in [0, 8, 20, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 13, whole.len() - 1] {
+        let error = load(&whole[..cut]).unwrap_err();
+        assert!(error.contains("train/dog/b.png: "), "cut after {cut} bytes: {error}");
+    }
+    // A byte of the header, of the image, of its checksum, of the last chunk's.
+    for at in [20, whole.len() / 2, whole.len() - 14, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        let error = load(&bytes).unwrap_err();
+        assert!(error.contains("b.png: the PNG is damaged") && error.contains("checksum"), "byte {at}: {error}");
+    }
+}
+
+#[test]
+fn extents_that_no_picture_has_are_refused_before_memory_is_taken() {
+    let (mut png, mut jpeg) = (png(&picture(40, 30)), jpeg(&picture(40, 30)));
+    png[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+    reseal(&mut png);
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].fill(0xff);
+    for (name, bytes) in [("a.png", png), ("a.jpg", jpeg)] {
+        let error = load(image_folder(&[("cat", name, bytes)]).path()).unwrap_err();
+        assert!(error.contains(name) && error.contains("65535 x 65535 pixels"), "{error}");
+    }
+}
+
+/// Loads a folder over and over, each time with a few of one file's bytes changed: it ends well, or with an error that
+/// names the file or its partner.
+fn shake(folder: &Path, file: &str, rounds: usize, mend: fn(&mut [u8]), names: &[&str]) {
+    let path = folder.join(file);
+    let whole = fs::read(&path).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for round in 0..rounds {
+        let mut bytes = whole.clone();
+        for _ in 0..rng.random_range(1..5) {
+            // Headers above all.
+            let end = if rng.random_bool(0.7) { bytes.len().min(700) } else { bytes.len() };
+            let at = rng.random_range(0..end);
+            bytes[at] = if rng.random_bool(0.3) { 0xff } else { rng.random() };
+        }
+        mend(&mut bytes);
+        bytes.truncate(if rng.random_bool(0.1) { rng.random_range(0..bytes.len()) } else { bytes.len() });
+        fs::write(&path, &bytes).unwrap();
+        if let Err(error) = load(folder) {
+            assert!(names.iter().any(|name| error.contains(name)), "round {round}: {error}");
+        }
+    }
+}
+
+#[test]
+fn no_bytes_make_the_reader_fail_otherwise_than_by_naming_the_file() {
+    let folder = image_folder(&[("cat", "a.jpg", jpeg(&picture(24, 20)))]);
+    shake(folder.path(), "train/cat/a.jpg", 1500, |_| {}, &["cat/a.jpg: "]);
+    let folder = image_folder(&[("cat", "a.png", png(&picture(24, 20)))]);
+    shake(folder.path(), "train/cat/a.png", 300, |_| {}, &["cat/a.png: "]);
+    shake(folder.path(), "val/cat/a.png", 1500, reseal, &["cat/a.png: "]);
+    let folder = idx_folder();
+    for file in ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"] {
+        shake(
+            folder.path(),
+            file,
+            500,
+            |_| {},
+            &["train-images", "train-labels", "t10k-labels", "no data set is there"],
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in (1..=5).map(|n| format!("data_batch_{n}.bin")).chain(["test_batch.bin".into()]) {
+        fs::write(folder.path().join(name), vec![7; 3073]).unwrap();
+    }
+    shake(folder.path(), "data_batch_2.bin", 300, |_| {}, &["data_batch_2.bin: "]);
+}
+
+#[test]
+fn greyscale_and_coloured_images_are_converted_to_what_the_space_takes() {
+    let mut grey = Vec::new();
+    JpegEncoder::new_with_quality(&mut grey, 90).encode_image(&GrayImage::from_pixel(9, 9, Luma([77]))).unwrap();
+    let deep = DynamicImage::ImageRgb8(RgbImage::from_pixel(9, 9, Rgb([77; 3]))).into_rgb16();
+    let folder = image_folder(&[("cat", "a.jpg", grey)]);
+    deep.save(folder.path().join("train/cat/b.png")).unwrap();
+    for channels in [1, 3] {
+        let dataset = Dataset::load(Some(folder.path()), None, (channels, 4, 4)).unwrap();
+        assert_eq!(dataset.train.pixels, vec![77; 2 * channels * 16]);
+    }
+    let error = Dataset::load(Some(folder.path()), None, (2, 4, 4)).unwrap_err().to_string();
+    assert!(error.contains("images have 1 or 3 channels, the space wants 2"), "{error}");
 }
 
 #[test]
 fn a_folder_without_images_is_no_data_set() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(load(folder.path()).unwrap_err().contains("no data set is there"));
+    let error = load(folder.path()).unwrap_err();
+    let looked_for = ["train-images.idx3-ubyte", ".gz", "cifar-10-batches-bin/data_batch_1.bin", "train/CLASS/*.png"];
+    assert!(looked_for.iter().all(|name| error.contains(name)), "{error}");
     fs::create_dir_all(folder.path().join("train/cat")).unwrap();
+    assert!(load(folder.path()).unwrap_err().contains("neither a folder 'test' nor 'val'"));
     fs::create_dir_all(folder.path().join("test/cat")).unwrap();
     assert!(load(folder.path()).unwrap_err().contains("holds no image"));
-    assert!(load(Path::new("/nonexistent")).is_err());
+    assert!(load(Path::new("/nonexistent")).unwrap_err().contains("/nonexistent: "));
 }
 
 #[test]
@@ -136,6 +441,7 @@ fn fashion_mnist_is_what_it_is() {
     match Dataset::load(None, None, (1, 28, 28)) {
         Ok(dataset) => {
             assert_eq!((dataset.train.len(), dataset.test.len()), (60_000, 10_000));
+            assert_eq!(dataset.train.classes, Classes::AtLeast(10));
             assert_eq!((dataset.train.channels, dataset.train.height, dataset.train.width), (1, 28, 28));
             let statistics = fleetfoot_search::channel_statistics(&dataset.train);
             assert!((statistics[0].0 - 0.2860).abs() < 1e-3 && (statistics[0].1 - 0.3530).abs() < 1e-3);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fleetfoot_profiler::{AgentError, DeviceConfig};
-use fleetfoot_search::{AgentRuntime, Images, LIMIT, Layout, Runtime, SearchError, Source, compare, to_onnx};
+use fleetfoot_search::{AgentRuntime, Classes, Images, LIMIT, Layout, Runtime, SearchError, Source, compare, to_onnx};
 use fleetfoot_space::{Architecture, SearchSpace, Weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,7 +22,8 @@ fn pictures(space: &SearchSpace, n: usize) -> Source {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let input = space.input();
     let pixels = (0..n * input.elements()).map(|_| rng.random()).collect();
-    let images = Images { channels: input.c, height: input.h, width: input.w, classes: 10, pixels, labels: vec![0; n] };
+    let classes = Classes::Exactly(10);
+    let images = Images { channels: input.c, height: input.h, width: input.w, classes, pixels, labels: vec![0; n] };
     Source {
         images: Arc::new(images),
         indices: Arc::new((0..n).collect()),

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Constraint, Contest, Dataset, Finalist, Images, LatencyLoss, Learning as _, News, Recipe, Search, SearchError,
-    SearchSettings, Training, checkpoint_path,
+    Classes, Constraint, Contest, Dataset, Finalist, Images, LatencyLoss, Learning as _, News, Recipe, Search,
+    SearchError, SearchSettings, Training, checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -32,9 +32,9 @@ fn dataset() -> Dataset {
         channels: 1,
         height: 10,
         width: 10,
-        classes: 3,
+        classes: Classes::Exactly(3),
         pixels: (0..n * 100).map(|_| rng.random()).collect(),
-        labels: (0..n).map(|i| (i % 3) as u8).collect(),
+        labels: (0..n).map(|i| (i % 3) as u16).collect(),
     };
     Dataset { name: "noise".into(), train: set(90).into(), test: set(30).into() }
 }
@@ -181,6 +181,58 @@ fn checkpoints_of_another_run_and_broken_ones_are_refused() {
         let error = search().restore(folder.path()).unwrap_err().to_string();
         assert!(error.contains("checkpoint.safetensors"), "{error}");
     }
+}
+
+#[test]
+fn a_loss_that_is_no_number_is_an_error_and_a_checkpoint_is_named_only_where_there_is_one() {
+    let space = space();
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe { lr: 1e30, ..recipe() };
+    let diverge = || {
+        let mut training =
+            Training::new(&space, &space.parse_architecture("02").unwrap(), &dataset(), recipe.clone()).unwrap();
+        let error = training.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+        assert!(matches!(error, SearchError::Diverged { .. }), "{error}");
+        error.to_string()
+    };
+    assert!(!diverge().contains("checkpoint"));
+    search().save(folder.path()).unwrap();
+    assert!(diverge().contains("checkpoint.safetensors, is good"));
+}
+
+#[test]
+fn a_network_that_can_not_be_judged_is_an_error_though_its_training_loss_was_fine() {
+    // One pixel and one image: the variance over a batch has no unbiased estimate, the running one becomes NaN.
+    let text = r#"
+        name = "dot"
+        classes = 3
+        input = { channels = 1, height = 4, width = 4 }
+        candidates = ["k3e2", "zero"]
+        stem = { channels = 8 }
+        first_block = { channels = 8 }
+        stages = [{ channels = 8, depth = 1, stride = 2 }, { channels = 8, depth = 1, stride = 2 }]
+        head = { channels = 16 }
+    "#;
+    let space = SearchSpace::from_toml(text, "dot").unwrap();
+    let set = |n: usize| Images {
+        channels: 1,
+        height: 4,
+        width: 4,
+        classes: Classes::Exactly(3),
+        pixels: (0..n * 16).map(|i| (i * 37 % 251) as u8).collect(),
+        labels: (0..n).map(|i| (i % 3) as u16).collect(),
+    };
+    let dataset = Dataset { name: "dots".into(), train: set(12).into(), test: set(6).into() };
+    let recipe = Recipe { batch: 1, train_images: 12, epochs: 1, shift: 0, ..recipe() };
+    let architecture = space.parse_architecture("00").unwrap();
+    let mut training = Training::new(&space, &architecture, &dataset, recipe).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    training.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
+    assert!(training.loss().is_finite());
+    let error = training.evaluate().unwrap_err();
+    assert!(matches!(error, SearchError::Untestable { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("00 on the test images is NaN after 12 steps") && text.contains("raise --batch"), "{text}");
 }
 
 /// Trains every finalist of a new search in a folder; stops after so many steps.

@@ -2,8 +2,8 @@
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Augmentation, Constraint, Dataset, Gates, Images, LatencyLoss, Layout, Mode, Module, Path, Search, SearchSettings,
-    Sgd, Supernet, cross_entropy,
+    Augmentation, Classes, Constraint, Dataset, Gates, Images, LatencyLoss, Layout, Learning as _, Mode, Module, Path,
+    Search, SearchSettings, Supernet, cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
 use rand::{RngExt, SeedableRng};
@@ -117,58 +117,81 @@ fn gates_that_are_certain_draw_one_path_only() {
     assert_eq!(gates.most_probable().unwrap().to_string(), "1302");
 }
 
-/// Name, values, momentum and whether a gradient is defined, of a parameter.
-type Snapshot = (String, Vec<f32>, Option<Vec<f32>>, bool);
+/// A module's name, and of each of its parameters the bits of its values and of its momentum.
+type Snapshot = (String, Vec<(Vec<u32>, Option<Vec<u32>>)>);
 
 fn snapshot(supernet: &Supernet) -> Vec<Snapshot> {
-    let values = |tensor: &Tensor| Vec::<f32>::try_from(tensor.detach().contiguous().reshape([-1])).unwrap();
-    let modules = supernet.modules();
-    modules
-        .flat_map(|(module, parameters)| {
-            let of = parameters.parameters().iter();
-            of.map(move |p| {
-                let name = format!("{module}/{}", p.name);
-                (name, values(&p.value), p.momentum.as_ref().map(values), p.value.grad().defined())
-            })
-        })
-        .collect()
+    let bits = |tensor: &Tensor| -> Vec<u32> {
+        let values = Vec::<f32>::try_from(tensor.detach().contiguous().reshape([-1])).unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    };
+    let parameters =
+        |module: &Module| module.parameters().iter().map(|p| (bits(&p.value), p.momentum.as_ref().map(bits))).collect();
+    supernet.modules().map(|(name, module)| (name, parameters(module))).collect()
+}
+
+/// Whether a module of this name is computed on a path.
+fn is_on(path: &Path, name: &str) -> bool {
+    let chosen = |(decision, choice): (usize, &usize)| name == format!("decision{decision}.candidate{choice}");
+    name == "front" || name == "back" || path.0.iter().enumerate().any(chosen)
+}
+
+/// The path along which weights moved: every module on it moved as a whole, statistics and momentum too, and none
+/// beside it in a single bit.
+fn moved_path(before: &[Snapshot], after: &[Snapshot]) -> Path {
+    // Where nothing moved, Zero was drawn, which is the last candidate where there is one.
+    let mut path = vec![None; 4];
+    for ((name, old), (_, new)) in before.iter().zip(after).filter(|(old, new)| old != new) {
+        for (index, (old, new)) in old.iter().zip(new).enumerate() {
+            // Momentum starts with the first step; statistics have none.
+            let momentum_moved = old.1 != new.1 || new.1.is_none();
+            assert!(old.0 != new.0 && momentum_moved, "parameter {index} of {name} stayed while others moved");
+        }
+        if let Some(rest) = name.strip_prefix("decision") {
+            let (decision, choice) = rest.split_once(".candidate").unwrap();
+            let (decision, choice): (usize, usize) = (decision.parse().unwrap(), choice.parse().unwrap());
+            assert_eq!(path[decision].replace(choice), None, "two candidates of decision {decision} moved");
+        }
+    }
+    assert!(before[0] != after[0] && before.last() != after.last(), "what is on every path stayed");
+    assert!(path[2].is_some(), "decision 2 has no Zero, yet nothing moved");
+    Path(path.into_iter().map(|choice| choice.unwrap_or(3)).collect())
 }
 
 #[test]
-fn a_weight_step_leaves_inactive_candidates_untouched() {
-    let space = tiny();
-    let mut supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
-    let step = |supernet: &mut Supernet, path: &Path, seed: u64| {
-        let (x, labels) = images(16, seed);
-        let loss = cross_entropy(&supernet.forward(path, &x, Mode::Train).unwrap(), &labels, 0.1).unwrap();
-        let mut parameters = supernet.trainable_mut(path);
-        let values: Vec<&Tensor> = parameters.iter().map(|p| &p.value).collect();
-        let gradients = Tensor::run_backward(&[&loss], &values, false, false);
-        Sgd::default().step(&mut parameters, &gradients, 0.05).unwrap();
-    };
-    // A step on another path first: what is inactive later has momentum and moved statistics by then.
-    step(&mut supernet, &Path(vec![0, 1, 0, 3]), 1);
-    let before = snapshot(&supernet);
-    let path = Path(vec![1, 1, 2, 0]);
-    step(&mut supernet, &path, 2);
-    let after = snapshot(&supernet);
-    let active = |name: &str| {
-        let on_path =
-            |(decision, choice): (usize, &usize)| name.starts_with(&format!("decision{decision}.candidate{choice}/"));
-        name.starts_with("front/") || name.starts_with("back/") || path.0.iter().enumerate().any(on_path)
-    };
-    let (mut moved, mut still) = (0, 0);
-    for (old, new) in before.iter().zip(&after) {
-        assert!(!new.3, "{} has a gradient left over", new.0);
-        if active(&new.0) {
-            assert_ne!(old.1, new.1, "{} is active and didn't move", new.0);
-            moved += 1;
-        } else {
-            assert_eq!((&old.1, &old.2), (&new.1, &new.2), "{} is inactive and moved", new.0);
-            still += 1;
+fn a_weight_step_of_the_search_moves_one_path_and_leaves_all_else_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut search = Search::new(&tiny(), costs(), &noise(64), settings()).unwrap();
+    let (mut paths, mut kept_momentum) = (Vec::new(), 0);
+    // Five steps of the warm-up, then five with a gate step each.
+    for _ in 0..search.total_steps() {
+        let before = snapshot(search.supernet());
+        search.advance(folder.path()).unwrap();
+        let path = moved_path(&before, &snapshot(search.supernet()));
+        let inactive = before.iter().filter(|(name, _)| !is_on(&path, name));
+        kept_momentum += inactive.filter(|(_, parameters)| parameters[0].1.is_some()).count();
+        paths.push(path.0);
+    }
+    paths.sort();
+    paths.dedup();
+    assert!(paths.len() > 5 && kept_momentum > 10, "{paths:?}, {kept_momentum} inactive modules had momentum");
+}
+
+#[test]
+fn only_what_is_on_the_path_gets_a_gradient() {
+    let supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
+    let (x, labels) = images(16, 2);
+    let path = Path(vec![1, 3, 2, 0]);
+    cross_entropy(&supernet.forward(&path, &x, Mode::Train).unwrap(), &labels, 0.1).unwrap().backward();
+    let (mut defined, mut undefined) = (0, 0);
+    for (name, module) in supernet.modules() {
+        for parameter in module.parameters().iter().filter(|parameter| parameter.trainable) {
+            let has_gradient = parameter.value.grad().defined();
+            assert_eq!(has_gradient, is_on(&path, &name), "{name} {}", parameter.name);
+            *if has_gradient { &mut defined } else { &mut undefined } += 1;
         }
     }
-    assert!(moved > 20 && still > 40, "{moved} {still}");
+    assert!(defined > 20 && undefined > 40, "{defined} {undefined}");
 }
 
 #[test]
@@ -180,8 +203,7 @@ fn a_gate_step_changes_gates_only() {
     let before = snapshot(search.supernet());
     let gates = search.gates().clone();
     search.gate_step(&batch).unwrap();
-    let same = before.iter().zip(&snapshot(search.supernet())).all(|(old, new)| (&old.1, &old.2) == (&new.1, &new.2));
-    assert!(same, "weights, statistics or momentum moved in a gate step");
+    assert!(before == snapshot(search.supernet()), "weights, statistics or momentum moved in a gate step");
     assert_ne!(gates.logits(), search.gates().logits());
     let mass = |gates: &Gates| gates.probabilities().iter().map(|row| row.iter().sum::<f64>()).collect::<Vec<_>>();
     mass(search.gates()).iter().for_each(|sum| assert!((sum - 1.0).abs() < 1e-9));
@@ -261,9 +283,9 @@ fn noise(n: usize) -> Dataset {
         channels: 1,
         height: 12,
         width: 12,
-        classes: 4,
+        classes: Classes::Exactly(4),
         pixels: (0..n * 144).map(|_| rng.random()).collect(),
-        labels: (0..n).map(|i| (i % 4) as u8).collect(),
+        labels: (0..n).map(|i| (i % 4) as u16).collect(),
     };
     Dataset { name: "noise".into(), train: set(n).into(), test: set(16).into() }
 }

@@ -9,12 +9,13 @@ impl Dataset {
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for images in [&*self.train, &*self.test] {
-            let Images { channels, height, width, classes, .. } = *images;
-            for extent in [channels, height, width, classes, images.len()] {
+            let Images { channels, height, width, .. } = *images;
+            for extent in [channels, height, width, images.len()] {
                 hash.update((extent as u64).to_le_bytes());
             }
             hash.update(&images.pixels);
-            images.labels.iter().for_each(|&label| hash.update(u32::from(label).to_le_bytes()));
+            hash.update(images.classes.to_string());
+            images.labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -1,70 +1,81 @@
-//! Image folders: `train/CLASS/*.png|jpg`, and `test` or `val` likewise. Classes are numbered by name.
+//! Image folders: `train/CLASS/*.png|jpg`, and `test` or else `val` likewise. Classes are numbered by name.
+//!
+//! Names that begin with a dot are skipped, links are followed. Files beside the folders of classes belong to no class
+//! and aren't read; in a class's folder, what is no image is an error.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::imageops::FilterType;
+use super::{Classes, DatasetError, Images, check_memory, picture};
 
-use super::{DatasetError, Images};
+/// Labels are 16 bits wide.
+const MAX_CLASSES: usize = 1 << 16;
 
-/// Labels are bytes.
-const MAX_CLASSES: usize = 256;
+/// A split's files, none decoded yet.
+struct Split {
+    folder: PathBuf,
+    classes: Vec<OsString>,
+    files: Vec<(u16, PathBuf)>,
+}
 
 pub(super) fn load(folder: &Path, size: (usize, usize, usize)) -> Result<(Images, Images), DatasetError> {
-    let train = folder.join("train");
-    let test = [folder.join("test"), folder.join("val")].into_iter().find(|path| path.is_dir());
-    let test = test.ok_or_else(|| corrupt(folder, "has neither a folder 'test' nor 'val' beside 'train'"))?;
-    let classes = entries(&train)?.into_iter().filter(|path| path.is_dir());
-    let classes: Vec<String> = classes.map(|path| name(&path)).collect();
-    if classes.is_empty() || classes.len() > MAX_CLASSES {
-        return Err(corrupt(&train, &format!("{} folders of classes: wanted 1 to {MAX_CLASSES}", classes.len())));
+    if ![1, 3].contains(&size.0) {
+        return Err(corrupt(folder, format!("images have 1 or 3 channels, the space wants {}", size.0)));
     }
-    for path in entries(&test)?.into_iter().filter(|path| path.is_dir()) {
-        if !classes.contains(&name(&path)) {
-            return Err(corrupt(&path, "the training images have no such class"));
+    let test = ["test", "val"].map(|name| folder.join(name)).into_iter().find(|path| path.is_dir());
+    let test =
+        test.ok_or_else(|| corrupt(folder, "has neither a folder 'test' nor 'val' beside 'train'".to_owned()))?;
+    let (train, test) = (Split::list(folder.join("train"))?, Split::list(test)?);
+    for (one, other) in [(&train, &test), (&test, &train)] {
+        if let Some(class) = one.classes.iter().find(|class| other.classes.binary_search(class).is_err()) {
+            let what = format!("no such class is in {}: both need the same", other.folder.display());
+            return Err(corrupt(&one.folder.join(class), what));
         }
     }
-    Ok((split(&train, &classes, size)?, split(&test, &classes, size)?))
+    check_memory(folder, train.files.len() + test.files.len(), size)?;
+    Ok((train.decode(size)?, test.decode(size)?))
 }
 
-fn split(
-    folder: &Path,
-    classes: &[String],
-    (channels, height, width): (usize, usize, usize),
-) -> Result<Images, DatasetError> {
-    let classes_count = classes.len();
-    let mut images = Images { channels, height, width, classes: classes_count, pixels: Vec::new(), labels: Vec::new() };
-    for (label, class) in classes.iter().enumerate() {
-        let folder = folder.join(class);
-        if !folder.is_dir() {
-            continue;
+impl Split {
+    fn list(folder: PathBuf) -> Result<Self, DatasetError> {
+        let classes: Vec<OsString> =
+            entries(&folder)?.into_iter().filter(|(_, is_folder)| *is_folder).map(|(name, _)| name).collect();
+        if classes.is_empty() || classes.len() > MAX_CLASSES {
+            let what = format!("{} folders of classes: wanted 1 to {MAX_CLASSES}", classes.len());
+            return Err(corrupt(&folder, what));
         }
-        for file in entries(&folder)?.into_iter().filter(|path| is_image(path)) {
-            let picture = image::open(&file).map_err(|error| corrupt(&file, &error.to_string()))?;
-            let picture = picture.resize_exact(width as u32, height as u32, FilterType::Triangle);
-            match channels {
-                1 => images.pixels.extend_from_slice(picture.to_luma8().as_raw()),
-                3 => {
-                    let interleaved = picture.to_rgb8().into_raw();
-                    images.pixels.extend((0..3).flat_map(|c| interleaved.iter().skip(c).step_by(3)));
+        let mut files = Vec::new();
+        for (class, label) in classes.iter().zip(0u16..=u16::MAX) {
+            let (class, before) = (folder.join(class), files.len());
+            for (name, is_folder) in entries(&class)? {
+                let file = class.join(name);
+                if is_folder || !is_image(&file) {
+                    let what = "is no image (.png, .jpg, .jpeg): move it out of the class's folder";
+                    return Err(corrupt(&file, what.to_owned()));
                 }
-                other => return Err(corrupt(&file, &format!("images have 1 or 3 channels, the space wants {other}"))),
+                files.push((label, file));
             }
-            images.labels.push(label as u8);
+            if files.len() == before {
+                return Err(corrupt(&class, "holds no image (.png, .jpg, .jpeg)".to_owned()));
+            }
         }
+        Ok(Self { folder, classes, files })
     }
-    if images.is_empty() {
-        return Err(corrupt(folder, "holds no image (.png, .jpg, .jpeg)"));
+
+    fn decode(&self, size: (usize, usize, usize)) -> Result<Images, DatasetError> {
+        let (channels, height, width) = size;
+        let mut pixels = Vec::with_capacity(self.files.len() * channels * height * width);
+        for (_, file) in &self.files {
+            pixels.extend_from_slice(&picture::read(file, size)?);
+        }
+        let labels = self.files.iter().map(|&(label, _)| label).collect();
+        Ok(Images { channels, height, width, classes: Classes::Exactly(self.classes.len()), pixels, labels })
     }
-    Ok(images)
 }
 
-fn corrupt(path: &Path, what: &str) -> DatasetError {
-    DatasetError::Corrupt { file: path.to_path_buf(), what: what.to_owned() }
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+fn corrupt(path: &Path, what: String) -> DatasetError {
+    DatasetError::Corrupt { file: path.to_path_buf(), what }
 }
 
 fn is_image(path: &Path) -> bool {
@@ -72,11 +83,22 @@ fn is_image(path: &Path) -> bool {
     ["png", "jpg", "jpeg"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
-/// A folder's entries in the order of their names.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
-    let io = |source| DatasetError::Io { file: folder.to_path_buf(), source };
-    let entries = fs::read_dir(folder).map_err(io)?;
-    let mut paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(io)?;
-    paths.sort();
-    Ok(paths)
+/// A folder's entries in the order of their names, and whether each is a folder or a link to one. What is hidden is
+/// left out.
+fn entries(folder: &Path) -> Result<Vec<(OsString, bool)>, DatasetError> {
+    let io = |file: &Path| {
+        let file = file.to_path_buf();
+        |source| DatasetError::Io { file, source }
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io(folder))? {
+        let name = entry.map_err(io(folder))?.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") {
+            let path = folder.join(&name);
+            let is_folder = fs::metadata(&path).map_err(io(&path))?.is_dir();
+            found.push((name, is_folder));
+        }
+    }
+    found.sort();
+    Ok(found)
 }

@@ -17,7 +17,7 @@ fleetfoot fit --table "$RUN/table.csv" -o "$RUN/model.json" --force
 
 say "3. Evaluate: predictions against 30 random networks, measured now"
 [ -e "$RUN/evaluate.json" ] ||
-  fleetfoot evaluate --table "$RUN/table.csv" --space $SPACE --device local-cpu --networks 30 --seed 1 -o "$RUN/evaluate.json" >&2
+  fleetfoot evaluate --table "$RUN/table.csv" --space $SPACE --device local-cpu --networks 30 --seed 1 -o "$RUN/evaluate.json" --resume >&2
 
 say "4. Search: a network with 65 % of the latency of MobileNetV2's block everywhere (k3e6)"
 TARGET=$(fleetfoot predict --table "$RUN/table.csv" --space $SPACE k3e6 | awk -F, 'NR == 2 { printf "%.4fms", 0.65 * $2 }')

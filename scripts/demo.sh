@@ -24,7 +24,7 @@ TARGET=$(fleetfoot predict --table "$RUN/table.csv" --space $SPACE k3e6 | awk -F
 FOUND=$(fleetfoot search --space $SPACE --table "$RUN/table.csv" --target "$TARGET" --seed 0 -o "$RUN/search" --resume \
   --train-images 40000 --validation-images 16000 --warmup-epochs 3 --inherit-after 2 --search-epochs 3 --batch 64 \
   --weight-steps 2 --gate-batch 192 --alpha-lr 0.03 --warmup-lr 0.15 --lr 0.05 --shift 0 --no-flip --refine-images 2048 \
-  --finalists 12 --finalist-epochs 2)
+  --finalists 8 --finalist-epochs 2)
 
 say "5. Train from scratch, all by one recipe: the found network, the baseline, the shallowest network"
 train() { # ROLE ARCHITECTURE [SEED]

@@ -24,10 +24,18 @@ pub struct Cli {
 pub enum Command {
     /// List the devices that are configured and whether they can be reached
     Devices(crate::devices::Options),
+    /// Look at a device: what harms measurements there, and how noisy it is now
+    Doctor(crate::doctor::Options),
     /// Show a search space, or an architecture's units, MACs and parameters
     Show(crate::show::Options),
     /// Measure every unit of a space on a device: its latency table
     Profile(crate::profile::Options),
+    /// A latency table again from its raw samples, by another statistic
+    Table(crate::table::Options),
+    /// Compare two latency tables, unit by unit
+    Compare(crate::compare::Options),
+    /// Measure a few rows of a latency table again: is it still true today?
+    Verify(crate::verify::Options),
     /// Fit a regression to a latency table, for units that were never measured
     Fit(crate::fit::Options),
     /// Predict the latency of networks from a table, without running them

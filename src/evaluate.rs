@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::cli::PlanOptions;
-use crate::measuring::{self, Output};
+use crate::measuring::{self, Output, What};
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 
 /// Options of `evaluate`.
@@ -115,8 +115,14 @@ pub fn run(options: &Options) -> Result<()> {
                 None => eprintln!("warning: the table's conditions are unknown; they may not be this device's"),
             }
             let plan = Plan { seed: plan.seed.wrapping_add(pass as u64), ..plan.clone() };
-            let measured =
-                measuring::measure(&mut agent, &subjects, &plan, space.name(), &conditions, output.as_ref())?;
+            let measured = measuring::measure(
+                &mut agent,
+                &subjects,
+                &plan,
+                What::networks(space.name()),
+                &conditions,
+                output.as_ref(),
+            )?;
             Ok(measured.iter().map(|measurement| measurement.latency.ms()).collect::<Vec<f64>>())
         })
         .collect::<Result<Vec<_>>>()?;

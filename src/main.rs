@@ -2,7 +2,9 @@
 //! the network that fits.
 
 mod cli;
+mod compare;
 mod devices;
+mod doctor;
 mod evaluate;
 mod fit;
 mod measure;
@@ -12,6 +14,8 @@ mod profile;
 mod report;
 mod search;
 mod show;
+mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -22,8 +26,12 @@ use fleetfoot_console::finish;
 fn main() -> ExitCode {
     let done = match &cli::Cli::parse().command {
         Command::Devices(options) => devices::run(options),
+        Command::Doctor(options) => doctor::run(options),
         Command::Show(options) => show::run(options),
         Command::Profile(options) => profile::run(options),
+        Command::Table(options) => table::run(options),
+        Command::Compare(options) => compare::run(options),
+        Command::Verify(options) => verify::run(options),
         Command::Fit(options) => fit::run(options),
         Command::Predict(options) => predict::run(options),
         Command::Evaluate(options) => evaluate::run(options),

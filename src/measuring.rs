@@ -10,9 +10,24 @@ use fleetfoot_profiler::{
     Agent, Campaign, CampaignError, Conditions, Header, Journal, Measurement, Plan, Progress, Provenance, Subject,
     Visit,
 };
+use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
 const JOURNAL_FORMAT: u32 = 2;
+
+/// What a journal's name adds to its result's.
+const JOURNAL: &str = ".journal";
+
+/// A result's journal.
+pub fn journal_of(result: &Path) -> PathBuf {
+    beside(result, JOURNAL)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
 
 /// A result file and its journal beside it.
 #[derive(Debug)]
@@ -34,14 +49,12 @@ impl Output {
     /// Decides what may be written: nothing that exists is overwritten without `force`; `resume` goes on. An earlier
     /// result stays until there is a new one, its journal until the first new measurement.
     pub fn new(path: &Path, resume: bool, force: bool) -> Result<Self> {
-        Self::with_journal(path, ".journal", resume, force)
+        Self::with_journal(path, JOURNAL, resume, force)
     }
 
     /// As [`new`](Self::new), with a journal whose name is the result's with this suffix.
     pub fn with_journal(path: &Path, suffix: &str, resume: bool, force: bool) -> Result<Self> {
-        let mut journal = path.as_os_str().to_owned();
-        journal.push(suffix);
-        let journal = PathBuf::from(journal);
+        let journal = beside(path, suffix);
         let start = match (force, resume && journal.exists()) {
             (true, _) => Start::Replace,
             (false, true) => Start::Resume,
@@ -72,18 +85,39 @@ impl Output {
     }
 }
 
+/// What is measured, as a journal states it.
+#[derive(Clone, Copy, Debug)]
+pub struct What<'a> {
+    name: &'a str,
+    space_toml: Option<&'a str>,
+}
+
+impl<'a> What<'a> {
+    /// Networks: of a space, or models.
+    pub fn networks(of: &'a str) -> Self {
+        Self { name: of, space_toml: None }
+    }
+
+    /// The units of a space.
+    pub fn units(space: &'a SearchSpace) -> Self {
+        Self { name: space.name(), space_toml: Some(space.text()) }
+    }
+}
+
 /// Measures subjects and keeps the samples in the output's journal, if there is one.
 pub fn measure(
     agent: &mut Agent,
     subjects: &[Subject],
     plan: &Plan,
-    what: &str,
+    what: What<'_>,
     conditions: &Conditions,
     output: Option<&Output>,
 ) -> Result<Vec<Measurement>> {
+    let What { name: what, space_toml } = what;
     let header = Header {
         fleetfoot_journal: JOURNAL_FORMAT,
         space: what.to_owned(),
+        space_toml: space_toml.map(str::to_owned),
         conditions: conditions.clone(),
         seed: plan.seed,
         subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),

@@ -9,7 +9,7 @@ use fleetfoot_profiler::{Agent, Campaign, Context, DeviceConfig, LatencyTable, M
 use fleetfoot_space::SearchSpace;
 
 use crate::cli::PlanOptions;
-use crate::measuring::{self, Output};
+use crate::measuring::{self, Output, What};
 
 /// Options of `profile`.
 #[derive(Debug, Args)]
@@ -48,7 +48,8 @@ pub fn run(options: &Options) -> Result<()> {
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
     let conditions = agent.conditions(Context::Cold, plan.statistic);
-    let measured = measuring::measure(&mut agent, units.subjects(), &plan, space.name(), &conditions, Some(&output))?;
+    let measured =
+        measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan);
     provenance.set("space", space.name());
     let (overhead, rows) = units.rows(&measured);

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use fleetfoot_protocol::{
-    FrameError, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Timing, read_message, write_message,
+    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Timing, read_message, write_message,
 };
 
 use crate::conditions::{Conditions, Context};
@@ -191,6 +191,19 @@ impl Agent {
             Reply::Timed { samples } if samples.len() == timing.samples as usize => Ok(samples),
             other => Err(self.unexpected("time", &other)),
         }
+    }
+
+    /// The machine's state now, as far as its system tells.
+    pub fn look(&mut self) -> Result<Health, AgentError> {
+        match self.ask(&Request::Look, &[])?.0 {
+            Reply::Health(health) => Ok(health),
+            other => Err(self.unexpected("look", &other)),
+        }
+    }
+
+    /// The cores that the agent is pinned to.
+    pub fn pinned(&self) -> &[usize] {
+        &self.pinned
     }
 
     /// Runs a model on an fp32 input: extents and values of its output.

@@ -9,8 +9,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::agent::{Agent, AgentError, ModelId};
+use crate::disturbance::{Visited, disturbed};
 use crate::journal::{Journal, JournalError, Visit};
-use crate::statistics::{Measurement, Statistic};
+use crate::statistics::{self, Measurement, Statistic};
 use crate::subject::Subject;
 
 /// How long a campaign goes on.
@@ -34,7 +35,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             min_rounds: 25,
-            max_rounds: 80,
+            max_rounds: 240,
             half_width: 0.01,
             visit: Duration::from_millis(4),
             statistic: Statistic::default(),
@@ -49,6 +50,10 @@ const WARMUP_SAMPLES: u32 = 10;
 const SAMPLE_NS: u64 = 50_000;
 /// The most runs that one sample sums.
 const MAX_BATCH: u64 = 16;
+/// Subjects that every round visits at least, as far as there are so many.
+const COMPANY: usize = 10;
+/// Quiet rounds without which the disturbed ones count, too.
+const FEWEST_ROUNDS: usize = 6;
 /// Samples of a visit, at least and at most.
 const VISIT_SAMPLES: (u64, u64) = (3, 40);
 
@@ -92,6 +97,10 @@ pub struct Campaign<'a> {
     plan: Plan,
     subjects: &'a [Subject],
     states: Vec<State>,
+    /// Visits in the order of time: subject, and position among its rounds.
+    log: Vec<(usize, usize)>,
+    /// The last round of a run that is gone on from; 0 where there was none.
+    under_way: u32,
     detect: bool,
 }
 
@@ -104,12 +113,20 @@ impl std::fmt::Debug for Campaign<'_> {
     }
 }
 
+/// What a visit brought.
+#[derive(Clone, Debug)]
+struct Round {
+    number: u32,
+    samples: Vec<Sample>,
+    disturbed: bool,
+}
+
 /// What is known of one subject.
 #[derive(Clone, Debug, Default)]
 struct State {
     model: Option<ModelId>,
     warmup: Option<Vec<Sample>>,
-    rounds: Vec<Vec<Sample>>,
+    rounds: Vec<Round>,
     /// Rounds visited; the next visit is in the round behind.
     visited: u32,
     batch: u32,
@@ -120,13 +137,38 @@ impl<'a> Campaign<'a> {
     /// A campaign that goes on from the visits of a journal. `threads` is the number of threads that run an operator:
     /// interruptions can be told from work only on one.
     pub fn new(plan: Plan, subjects: &'a [Subject], earlier: Vec<Visit>, threads: usize) -> Self {
-        let mut states = vec![State::default(); subjects.len()];
-        for visit in earlier {
-            if let Some(state) = states.get_mut(visit.subject as usize) {
-                state.record(&plan, visit);
-            }
+        let states = vec![State::default(); subjects.len()];
+        let mut campaign = Self { plan, subjects, states, log: Vec::new(), under_way: 0, detect: threads == 1 };
+        campaign.under_way = earlier.iter().map(|visit| visit.round).max().unwrap_or(0);
+        earlier.into_iter().for_each(|visit| campaign.record(visit));
+        // What is due in a round is decided by the rounds before: a run that is taken up in its middle decides alike.
+        campaign.judge(campaign.under_way);
+        campaign
+    }
+
+    fn record(&mut self, visit: Visit) {
+        let subject = visit.subject as usize;
+        let Some(state) = self.states.get_mut(subject) else { return };
+        let before = state.rounds.len();
+        state.record(&self.plan, visit);
+        if state.rounds.len() > before {
+            self.log.push((subject, before));
         }
-        Self { plan, subjects, states, detect: threads == 1 }
+    }
+
+    /// Marks the visits of all rounds before this one that were disturbed.
+    fn judge(&mut self, round: u32) {
+        let of = |&(subject, position): &(usize, usize)| &self.states[subject].rounds[position];
+        let judged: Vec<(usize, usize)> = self.log.iter().filter(|visit| of(visit).number < round).copied().collect();
+        let visited = judged.iter().map(|visit| {
+            let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
+            let (time, interrupted) = statistics::of_visit(samples, batch, self.detect);
+            Visited { subject: visit.0, time, interrupted }
+        });
+        let marks = disturbed(&visited.collect::<Vec<_>>());
+        for ((subject, position), mark) in judged.into_iter().zip(marks) {
+            self.states[subject].rounds[position].disturbed = mark;
+        }
     }
 
     /// Measures until every subject is done. `watch` is told of every visit; `stop` ends the campaign between two.
@@ -138,6 +180,9 @@ impl<'a> Campaign<'a> {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Measurement>, CampaignError> {
         for round in 0..=self.plan.max_rounds {
+            if round > self.under_way && round > 0 && (0..self.subjects.len()).all(|index| self.is_done(index)) {
+                break;
+            }
             let mut due: Vec<usize> = (0..self.subjects.len()).filter(|&index| self.is_due(index, round)).collect();
             due.shuffle(&mut ChaCha8Rng::seed_from_u64(self.plan.seed ^ (u64::from(round) << 32)));
             for &index in &due {
@@ -148,17 +193,23 @@ impl<'a> Campaign<'a> {
                 if let Some(journal) = journal.as_deref_mut() {
                     journal.append(&visit)?;
                 }
-                self.states[index].record(&self.plan, visit);
+                self.record(visit);
                 watch(self.progress(round));
             }
             if let Some(journal) = journal.as_deref_mut() {
                 journal.sync()?;
             }
-            if round > 0 && due.is_empty() && (0..self.subjects.len()).all(|index| self.is_done(index)) {
-                break;
+            if round >= self.under_way {
+                self.judge(round + 1);
             }
         }
         self.release(agent)?;
+        self.measurements()
+    }
+
+    /// What the samples so far say of every subject.
+    pub fn measurements(&mut self) -> Result<Vec<Measurement>, CampaignError> {
+        self.judge(u32::MAX);
         let measured = self.states.iter().zip(self.subjects);
         measured
             .map(|(state, subject)| {
@@ -171,14 +222,21 @@ impl<'a> Campaign<'a> {
         let state = &self.states[index];
         match state.warmup {
             None => round == 0,
-            Some(_) => round > state.visited && !self.is_done(index),
+            Some(_) => round > state.visited && (!self.is_done(index) || self.is_company(index, round)),
         }
+    }
+
+    /// Whether a subject is visited in a round though it may be done: a few of them always are, in turns, lest the rounds of
+    /// the last ones follow each other within one slow episode, and no level can be told from a single subject.
+    fn is_company(&self, index: usize, round: u32) -> bool {
+        let turns = self.subjects.len().div_ceil(COMPANY);
+        self.states[index].visited < self.plan.max_rounds && (index + round as usize).is_multiple_of(turns)
     }
 
     fn is_done(&self, index: usize) -> bool {
         let state = &self.states[index];
         state.visited >= self.plan.max_rounds
-            || (state.visited >= self.plan.min_rounds
+            || (state.quiet() >= self.plan.min_rounds as usize
                 && state
                     .measurement(&self.plan, self.detect)
                     .is_some_and(|measurement| measurement.half_width() <= self.plan.half_width))
@@ -221,7 +279,8 @@ impl<'a> Campaign<'a> {
     /// About how long the plan takes for subjects of these sizes, from a rate of 2 G multiply-accumulates a second and
     /// the bytes that are evicted: known before anything is measured, right within a factor of about 3.
     pub fn estimate(plan: &Plan, sizes: &[(u64, u64)]) -> Duration {
-        let rounds = f64::from(plan.min_rounds + plan.max_rounds) / 2.0;
+        // On a quiet machine most are done soon behind the first rounds.
+        let rounds = 1.5 * f64::from(plan.min_rounds);
         let visits = sizes.iter().map(|&(macs, evicted)| {
             let run = 10e-6 + macs as f64 / 2e9;
             let runs = (plan.visit.as_secs_f64() / run).clamp(3.0, 640.0);
@@ -244,11 +303,23 @@ impl State {
             self.warmup = Some(visit.samples);
         } else if visit.round > self.visited {
             self.visited = visit.round;
-            self.rounds.push(visit.samples);
+            self.rounds.push(Round { number: visit.round, samples: visit.samples, disturbed: false });
         }
     }
 
+    /// Rounds that weren't disturbed.
+    fn quiet(&self) -> usize {
+        self.rounds.iter().filter(|round| !round.disturbed).count()
+    }
+
+    /// From the quiet rounds; from all where hardly any is.
     fn measurement(&self, plan: &Plan, detect: bool) -> Option<Measurement> {
-        Measurement::from_rounds(&self.rounds, self.batch, plan.statistic, detect)
+        let enough = self.quiet() >= FEWEST_ROUNDS.min(self.rounds.len());
+        let (counted, left): (Vec<&Round>, Vec<&Round>) =
+            self.rounds.iter().partition(|round| !(enough && round.disturbed));
+        let samples: Vec<&[Sample]> = counted.iter().map(|round| round.samples.as_slice()).collect();
+        let mut measurement = Measurement::from_rounds(&samples, self.batch, plan.statistic, detect)?;
+        measurement.disturbed += left.iter().map(|round| round.samples.len()).sum::<usize>();
+        Some(measurement)
     }
 }

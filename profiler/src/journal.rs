@@ -13,13 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
 
-/// What a journal belongs to; equal headers continue each other.
+/// What a journal belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Version of the journal's form.
     pub fleetfoot_journal: u32,
     /// The space or what else is measured.
     pub space: String,
+    /// The space's file as it stood, where a space's units are measured: what a table can be made of again.
+    #[serde(default)]
+    pub space_toml: Option<String>,
     /// Under which conditions.
     pub conditions: Conditions,
     /// Seed of the rounds' order.
@@ -29,6 +32,14 @@ pub struct Header {
     /// What the subjects are: SHA-256 over their models and evictions, lest other models of equal names go on here.
     #[serde(default)]
     pub models: String,
+}
+
+impl Header {
+    /// Whether what is measured under the other header goes on here. What the space's file says besides its units doesn't
+    /// matter: the models tell.
+    fn is_continued_by(&self, other: &Self) -> bool {
+        *self == Self { space_toml: self.space_toml.clone(), ..other.clone() }
+    }
 }
 
 /// The samples of one subject in one round.
@@ -126,35 +137,28 @@ impl Journal {
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(io)?;
-        // What lies behind the last line break was cut short by a kill.
-        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |index| index + 1);
+        let whole = whole(&text);
+        let earlier = parse(path, &text[..whole])?;
+        if let Some((found, _)) = earlier.as_ref().filter(|(found, _)| !found.is_continued_by(header)) {
+            return Err(JournalError::Foreign { path: path.to_path_buf(), what: difference(found, header) });
+        }
         file.set_len(whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
         let mut journal = Self { path: path.to_path_buf(), file };
-        let mut lines = text[..whole].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
-        let broken = |line: usize, error: serde_json::Error| JournalError::Broken {
-            path: path.to_path_buf(),
-            line: line + 1,
-            why: error.to_string(),
-        };
-        let Some((_, first)) = lines.next() else {
-            journal.line(header)?;
-            return Ok((journal, Vec::new()));
-        };
-        let found: Header = serde_json::from_slice(first).map_err(|error| broken(0, error))?;
-        if found != *header {
-            return Err(JournalError::Foreign { path: path.to_path_buf(), what: difference(&found, header) });
-        }
-        let mut visits = Vec::new();
-        for (line, text) in lines {
-            let visit: Visit = serde_json::from_slice(text).map_err(|error| broken(line, error))?;
-            if visit.subject as usize >= header.subjects.len() || visit.batch == 0 {
-                let why = format!("there is no subject {} or its batch is 0", visit.subject);
-                return Err(JournalError::Broken { path: path.to_path_buf(), line: line + 1, why });
+        match earlier {
+            Some((_, visits)) => Ok((journal, visits)),
+            None => {
+                journal.line(header)?;
+                Ok((journal, Vec::new()))
             }
-            visits.push(visit);
         }
-        Ok((journal, visits))
+    }
+
+    /// A journal's header and visits; what a kill cut short at its end is left out.
+    pub fn read(path: &Path) -> Result<(Header, Vec<Visit>), JournalError> {
+        let text = std::fs::read(path).map_err(|source| JournalError::Io { path: path.to_path_buf(), source })?;
+        let broken = || JournalError::Broken { path: path.to_path_buf(), line: 1, why: "it has no header".to_owned() };
+        parse(path, &text[..whole(&text)])?.ok_or_else(broken)
     }
 
     /// Appends a visit.
@@ -173,6 +177,28 @@ impl Journal {
         line.push(b'\n');
         self.file.write_all(&line).map_err(io)
     }
+}
+
+/// Bytes up to the last line break: what lies behind it was cut short by a kill.
+fn whole(text: &[u8]) -> usize {
+    text.iter().rposition(|&byte| byte == b'\n').map_or(0, |index| index + 1)
+}
+
+/// Header and visits of whole lines; `None` where there is no line.
+fn parse(path: &Path, text: &[u8]) -> Result<Option<(Header, Vec<Visit>)>, JournalError> {
+    let broken = |line: usize, why: String| JournalError::Broken { path: path.to_path_buf(), line: line + 1, why };
+    let mut lines = text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    let Some((_, first)) = lines.next() else { return Ok(None) };
+    let header: Header = serde_json::from_slice(first).map_err(|error| broken(0, error.to_string()))?;
+    let mut visits = Vec::new();
+    for (line, text) in lines {
+        let visit: Visit = serde_json::from_slice(text).map_err(|error| broken(line, error.to_string()))?;
+        if visit.subject as usize >= header.subjects.len() || visit.batch == 0 {
+            return Err(broken(line, format!("there is no subject {} or its batch is 0", visit.subject)));
+        }
+        visits.push(visit);
+    }
+    Ok(Some((header, visits)))
 }
 
 fn difference(found: &Header, wanted: &Header) -> String {

@@ -95,8 +95,18 @@ pub fn is_disturbed(sample: &Sample) -> bool {
     sample.cpu_ns > 0 && sample.wall_ns.saturating_sub(sample.cpu_ns) > sample.wall_ns / 100 + 20_000
 }
 
+/// A visit's median time of a run in ns, of the samples that weren't interrupted, and the share of those that were. The
+/// time is no number where all were.
+pub(crate) fn of_visit(samples: &[Sample], batch: u32, detect: bool) -> (f64, f64) {
+    let quiet = samples.iter().filter(|sample| !(detect && is_disturbed(sample)));
+    let mut runs: Vec<f64> = quiet.map(|sample| sample.wall_ns.max(1) as f64 / f64::from(batch.max(1))).collect();
+    runs.sort_by(f64::total_cmp);
+    let interrupted = 1.0 - runs.len() as f64 / samples.len().max(1) as f64;
+    (quantile(&runs, 0.5).unwrap_or(f64::NAN), interrupted)
+}
+
 /// The q-quantile of sorted values, linear between neighbours (type 7 of Hyndman and Fan, 1996).
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = q * last as f64;
     let below = position.floor() as usize;
@@ -128,7 +138,12 @@ fn median_ranks(n: usize) -> (usize, usize) {
 impl Measurement {
     /// From the rounds' samples, each of `batch` runs. Rounds whose samples were all disturbed don't count, unless there
     /// is no other: then the disturbed ones do. `None` without any sample.
-    pub fn from_rounds(rounds: &[Vec<Sample>], batch: u32, statistic: Statistic, detect: bool) -> Option<Self> {
+    pub fn from_rounds(
+        rounds: &[impl AsRef<[Sample]>],
+        batch: u32,
+        statistic: Statistic,
+        detect: bool,
+    ) -> Option<Self> {
         let disturbed = |sample: &Sample| detect && is_disturbed(sample);
         let value = |samples: &[Sample], all: bool| {
             let counted = samples.iter().filter(|sample| all || !disturbed(sample));
@@ -136,11 +151,11 @@ impl Measurement {
             runs.sort_by(f64::total_cmp);
             quantile(&runs, statistic.quantile()).map(|value| (value, runs.len()))
         };
-        let left_aside = rounds.iter().flatten().filter(|sample| disturbed(sample)).count();
-        let mut values: Vec<(f64, usize)> = rounds.iter().filter_map(|round| value(round, false)).collect();
+        let left_aside = rounds.iter().flat_map(AsRef::as_ref).filter(|sample| disturbed(sample)).count();
+        let mut values: Vec<(f64, usize)> = rounds.iter().filter_map(|round| value(round.as_ref(), false)).collect();
         let all = values.is_empty();
         if all {
-            values = rounds.iter().filter_map(|round| value(round, true)).collect();
+            values = rounds.iter().filter_map(|round| value(round.as_ref(), true)).collect();
         }
         let samples = values.iter().map(|(_, count)| count).sum();
         let mut sorted: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
@@ -207,7 +222,7 @@ mod tests {
 
     #[test]
     fn no_samples_are_no_measurement() {
-        assert_eq!(Measurement::from_rounds(&[], 1, Statistic::Median, true), None);
+        assert_eq!(Measurement::from_rounds(&[] as &[Vec<Sample>], 1, Statistic::Median, true), None);
         assert_eq!(Measurement::from_rounds(&[vec![]], 1, Statistic::Median, true), None);
     }
 }

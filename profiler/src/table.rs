@@ -170,17 +170,21 @@ impl LatencyTable {
 
     /// Writes the table, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), TableError> {
-        let io = |source| TableError::Io { path: path.to_path_buf(), source };
+        let written = self.to_csv().and_then(|bytes| write_atomically(path, &bytes));
+        written.map_err(|source| TableError::Io { path: path.to_path_buf(), source })
+    }
+
+    /// The table's text.
+    pub fn to_csv(&self) -> std::io::Result<Vec<u8>> {
         let mut provenance = self.provenance.clone();
         provenance.set("empty_graph_ms", self.overhead.ms());
         provenance.set("rows", self.rows.len());
         let mut writer = csv::Writer::from_writer(provenance.to_head().into_bytes());
-        writer.write_record(COLUMNS).map_err(|error| io(error.into()))?;
+        writer.write_record(COLUMNS)?;
         for row in &self.rows {
-            writer.write_record(record(row)).map_err(|error| io(error.into()))?;
+            writer.write_record(record(row))?;
         }
-        let bytes = writer.into_inner().map_err(|error| io(error.into_error()))?;
-        write_atomically(path, &bytes).map_err(io)
+        writer.into_inner().map_err(csv::IntoInnerError::into_error)
     }
 
     /// Reads a table; warnings are for people.

@@ -63,6 +63,30 @@ impl UnitCampaign {
         Ok(campaign)
     }
 
+    /// Only these units, with what their costs are computed from; units that aren't planned are left out.
+    pub fn only(&self, keys: &[OperatorKey]) -> Self {
+        let mut campaign = Self { subjects: Vec::new(), sizes: Vec::new(), probes: BTreeMap::new(), units: Vec::new() };
+        campaign.take(self, EMPTY);
+        for unit in self.units.iter().filter(|unit| keys.contains(&unit.key)) {
+            for shape in &unit.inner {
+                if let (Some(&first), false) = (self.probes.get(shape), campaign.probes.contains_key(shape)) {
+                    let position = campaign.take(self, first);
+                    campaign.take(self, first + 1);
+                    campaign.probes.insert(*shape, position);
+                }
+            }
+            let position = campaign.take(self, unit.position);
+            campaign.units.push(PlannedUnit { position, ..unit.clone() });
+        }
+        campaign
+    }
+
+    fn take(&mut self, from: &Self, position: usize) -> usize {
+        self.subjects.push(from.subjects[position].clone());
+        self.sizes.push(from.sizes[position]);
+        self.subjects.len() - 1
+    }
+
     fn push(&mut self, name: String, network: &Network, between: f64) -> Result<usize, SubjectError> {
         // At least a line, so that whatever fills the caches alone is timed in the same way as all others.
         let evict_bytes = (between - network.weight_bytes() as f64).max(64.0) as u64;

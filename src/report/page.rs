@@ -25,16 +25,20 @@ pub fn render(summary_json: &str) -> Result<String> {
         .child(training(&summary, &facts))
         .child(origin(&summary, &facts))
         .child(footer(&facts));
-    let title = text(&format!("fleetfoot: {} on {}", summary.dataset, summary.device));
-    Ok(format!(
+    Ok(document(&format!("fleetfoot: {} on {}", summary.dataset, summary.device), body.into()))
+}
+
+/// A page that needs nothing else, with the report's style.
+pub fn document(title: &str, body: Markup) -> String {
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
          <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{}\n</body>\n</html>\n",
-        title.as_str(),
-        Markup::from(body).as_str()
-    ))
+        text(title).as_str(),
+        body.as_str()
+    )
 }
 
 fn section(title: &str, lead: &str) -> Element {
@@ -53,7 +57,8 @@ fn results(summary: &Summary, facts: &Facts) -> Markup {
     };
     let lead = format!(
         "Every network was trained from scratch and measured as a whole. ± is {spread}; small numbers below latencies \
-         are their intervals; the error is that of the prediction."
+         are their intervals; the error is that of the prediction; what the found network is ahead by has its standard \
+         error."
     );
     let plot = figure(scatter::trade_off(summary, facts), scatter::legend(summary, facts, false));
     section("Result", &lead)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fleetfoot_protocol::{Engine, EngineError, Machine, Optimisation, Sample, Setup, Timing};
+use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Optimisation, Sample, Setup, Timing};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -10,7 +10,7 @@ use ort::value::{Tensor, ValueType};
 
 use crate::provider::Provider;
 use crate::timer::Timer;
-use crate::{library, machine, provider};
+use crate::{health, library, machine, provider};
 
 /// ONNX Runtime with its sessions.
 #[derive(Default)]
@@ -130,6 +130,10 @@ impl Engine for Runtime {
             samples.push(timer.sample(timing.batch, evict, values, &mut run).map_err(failed("run"))?);
         }
         Ok(samples)
+    }
+
+    fn look(&mut self) -> Health {
+        health::look(self.timer.now_ns())
     }
 
     fn run(&mut self, model: u32, dims: &[usize], input: &[f32]) -> Result<(Vec<usize>, Vec<f32>), EngineError> {

@@ -22,6 +22,11 @@ impl Default for Timer {
 }
 
 impl Timer {
+    /// Nanoseconds since the agent started.
+    pub fn now_ns(&self) -> u64 {
+        nanoseconds(self.start)
+    }
+
     /// One sample: `batch` runs. With `evict_bytes`, as many bytes are touched before each run and `input` is read
     /// again, since in a network the layer in front has just written it.
     pub fn sample<E>(

@@ -5,9 +5,11 @@
 //! lines and payloads are bounded, and nothing panics on bad bytes.
 
 mod frame;
+mod health;
 mod serve;
 
 pub use frame::{FrameError, MAX_LINE, MAX_PAYLOAD, read_message, write_message};
+pub use health::{Battery, Core, Health, Ticks};
 pub use serve::{Engine, EngineError, serve};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -113,6 +115,8 @@ pub enum Request {
         /// Bytes that follow.
         payload: u64,
     },
+    /// Look at the machine: [`Reply::Health`].
+    Look,
     /// The end: [`Reply::Done`], then the agent exits.
     Quit,
 }
@@ -131,7 +135,7 @@ pub struct Machine {
 }
 
 /// What the agent answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
     /// The greeting.
@@ -173,6 +177,8 @@ pub enum Reply {
         /// Bytes that follow.
         payload: u64,
     },
+    /// What the machine's state is now.
+    Health(Health),
     /// Done, with nothing to tell.
     Done,
     /// The request failed; the agent goes on.

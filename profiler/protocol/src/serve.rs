@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, Write};
 
-use crate::{FrameError, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Setup, Timing, read_message, write_message};
+use crate::{
+    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Setup, Timing, read_message, write_message,
+};
 
 /// Why an engine couldn't do what it was asked, for people.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,8 @@ pub trait Engine {
     fn unload(&mut self, model: u32) -> Result<(), EngineError>;
     /// Takes samples.
     fn time(&mut self, model: u32, timing: &Timing) -> Result<Vec<Sample>, EngineError>;
+    /// Looks at the machine.
+    fn look(&mut self) -> Health;
     /// Runs a model on an input: extents and values of the output.
     fn run(&mut self, model: u32, dims: &[usize], input: &[f32]) -> Result<(Vec<usize>, Vec<f32>), EngineError>;
 }
@@ -77,6 +81,7 @@ fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<
             let bytes: Vec<u8> = output.iter().flat_map(|x| x.to_le_bytes()).collect();
             return Ok((Reply::Output { dims, payload: bytes.len() as u64 }, bytes));
         }
+        Request::Look => Reply::Health(engine.look()),
         Request::Quit => Reply::Done,
     };
     Ok((reply, Vec::new()))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufReader};
 use std::thread;
 
-use fleetfoot_protocol::{Engine, EngineError, Machine, Sample, Setup, Timing, serve};
+use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Sample, Setup, Timing, serve};
 
 use super::{Connection, Peer};
 
@@ -55,6 +55,10 @@ impl Engine for Simulation {
             Sample { at_ns: self.clock_ns - wall_ns, wall_ns, cpu_ns: wall_ns }
         });
         Ok(samples.collect())
+    }
+
+    fn look(&mut self) -> Health {
+        Health { at_ns: self.clock_ns, ..Health::default() }
     }
 
     fn run(&mut self, _: u32, _: &[usize], _: &[f32]) -> Result<(Vec<usize>, Vec<f32>), EngineError> {

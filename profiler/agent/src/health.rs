@@ -1,0 +1,221 @@
+//! The machine's state, from what Linux and Android show in /proc and /sys. Whatever can't be read is absent.
+
+use std::fs;
+use std::path::Path;
+
+use fleetfoot_protocol::{Battery, Core, Health, Ticks};
+
+/// The state now; `at_ns` is the agent's clock.
+pub fn look(at_ns: u64) -> Health {
+    look_below(Path::new("/"), at_ns)
+}
+
+fn look_below(root: &Path, at_ns: u64) -> Health {
+    let cpu = root.join("sys/devices/system/cpu");
+    let turbo = match (number(&cpu.join("intel_pstate/no_turbo")), number(&cpu.join("cpufreq/boost"))) {
+        (Some(off), _) => Some(off == 0),
+        (None, boost) => boost.map(|on| on != 0),
+    };
+    let cpuinfo = text(&root.join("proc/cpuinfo"));
+    let flags = cpuinfo.as_deref().and_then(|text| text.lines().find(|line| line.starts_with("flags")));
+    let (quota_cores, quota_stops) = quota(root);
+    Health {
+        at_ns,
+        cores: cores(root, &cpu),
+        load: text(&root.join("proc/loadavg")).and_then(|text| text.split(' ').next()?.parse().ok()),
+        turbo,
+        virtual_machine: flags.map(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")),
+        temperatures: temperatures(&root.join("sys/class/thermal")),
+        quota_cores,
+        quota_stops,
+        clock: text(&root.join("sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        battery: battery(&root.join("sys/class/power_supply")),
+    }
+}
+
+fn text(path: &Path) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn number(path: &Path) -> Option<u64> {
+    text(path)?.parse().ok()
+}
+
+/// A folder's entries in the order of their names.
+fn entries(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+fn cores(root: &Path, cpu: &Path) -> Vec<Core> {
+    let stat = text(&root.join("proc/stat")).unwrap_or_default();
+    // The line of all cores together has no number behind its name.
+    let lines = stat.lines().filter_map(|line| line.strip_prefix("cpu")).filter(|line| !line.starts_with(' '));
+    let core = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let core: usize = fields.next()?.parse().ok()?;
+        // user nice system idle iowait irq softirq steal (proc(5)); guests' time is counted in user's.
+        let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+        let tick = |index: usize| ticks.get(index).copied().unwrap_or_default();
+        let folder = cpu.join(format!("cpu{core}"));
+        let frequency = |name: &str| number(&folder.join("cpufreq").join(name));
+        let siblings = list(&text(&folder.join("topology/thread_siblings_list")).unwrap_or_default());
+        Some(Core {
+            core,
+            ticks: Ticks {
+                busy: [0, 1, 2, 5, 6].into_iter().map(tick).sum(),
+                idle: tick(3) + tick(4),
+                stolen: tick(7),
+            },
+            siblings: siblings.into_iter().filter(|&sibling| sibling != core).collect(),
+            governor: text(&folder.join("cpufreq/scaling_governor")),
+            frequency_khz: frequency("scaling_cur_freq"),
+            permitted_khz: frequency("scaling_max_freq"),
+            maximum_khz: frequency("cpuinfo_max_freq"),
+            throttled: number(&folder.join("thermal_throttle/core_throttle_count")),
+        })
+    };
+    lines.filter_map(core).collect()
+}
+
+/// A list such as `0,4-6`.
+fn list(text: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    };
+    text.split(',').filter_map(range).flatten().take(4096).collect()
+}
+
+fn temperatures(thermal: &Path) -> Vec<(String, f64)> {
+    let zones = entries(thermal)
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("thermal_zone")));
+    let zone = |path: std::path::PathBuf| {
+        let celsius = text(&path.join("temp"))?.parse::<f64>().ok()? / 1000.0;
+        // Sensors that aren't there answer with absurd values.
+        (-40.0..150.0).contains(&celsius).then_some((text(&path.join("type"))?, celsius))
+    };
+    zones.filter_map(zone).collect()
+}
+
+/// The limit of the process' own control group (version 2, else 1), and how often it has struck.
+fn quota(root: &Path) -> (Option<f64>, Option<u64>) {
+    let group = text(&root.join("proc/self/cgroup")).unwrap_or_default();
+    let below = |prefix: &str| group.lines().find_map(|line| line.split_once(prefix)).map(|(_, path)| path.to_owned());
+    let folder = |base: &str, path: Option<String>| {
+        let base = root.join(base);
+        let own = base.join(path.unwrap_or_default().trim_start_matches('/'));
+        if own.is_dir() { own } else { base }
+    };
+    let unified = folder("sys/fs/cgroup", below("0::"));
+    if let Some(limit) = text(&unified.join("cpu.max")) {
+        let mut words = limit.split(' ').map(|word| word.parse::<f64>().ok());
+        let cores = words.next().flatten().zip(words.next().flatten()).map(|(quota, period)| quota / period);
+        return (cores, stops(&unified));
+    }
+    let first = folder("sys/fs/cgroup/cpu", below(":cpu,cpuacct:").or_else(|| below(":cpu:")));
+    let value = |name: &str| text(&first.join(name)).and_then(|text| text.parse::<f64>().ok());
+    let cores = value("cpu.cfs_quota_us").filter(|&quota| quota > 0.0).zip(value("cpu.cfs_period_us"));
+    (cores.map(|(quota, period)| quota / period), stops(&first))
+}
+
+fn stops(group: &Path) -> Option<u64> {
+    let stat = text(&group.join("cpu.stat"))?;
+    stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.parse().ok()
+}
+
+fn battery(supplies: &Path) -> Option<Battery> {
+    let of_kind = |kind: &str, path: &Path| text(&path.join("type")).is_some_and(|found| found == kind);
+    let battery = entries(supplies).into_iter().find(|path| {
+        // A mouse's battery isn't the machine's.
+        of_kind("Battery", path) && text(&path.join("scope")).is_none_or(|scope| scope == "System")
+    })?;
+    let percent = text(&battery.join("capacity")).and_then(|text| text.parse().ok());
+    let discharging = text(&battery.join("status")).is_some_and(|status| status == "Discharging");
+    Some(Battery { percent, discharging })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files below a root, and folders above them.
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_machine_that_shows_everything_is_read() {
+        let cpu = "sys/devices/system/cpu";
+        let frequency = |name: &str| format!("{cpu}/cpu1/cpufreq/{name}");
+        let root = root(&[
+            ("proc/stat", "cpu  9 9 9 9\ncpu0 1 2 3 4 5 6 7 8 9 10\ncpu1 10 0 0 90 0 0 0 0\nintr 1\n"),
+            ("proc/loadavg", "0.75 0.5 0.2 1/99 1\n"),
+            ("proc/cpuinfo", "processor: 0\nflags\t\t: fpu hypervisor\n"),
+            ("proc/self/cgroup", "0::/job\n"),
+            ("sys/fs/cgroup/job/cpu.max", "150000 100000\n"),
+            ("sys/fs/cgroup/job/cpu.stat", "usage_usec 1\nnr_throttled 3\n"),
+            (&format!("{cpu}/intel_pstate/no_turbo"), "1\n"),
+            (&format!("{cpu}/cpu1/topology/thread_siblings_list"), "0-1,3\n"),
+            (&frequency("scaling_governor"), "powersave\n"),
+            (&frequency("scaling_cur_freq"), "800000\n"),
+            (&frequency("scaling_max_freq"), "2000000\n"),
+            (&frequency("cpuinfo_max_freq"), "3000000\n"),
+            (&format!("{cpu}/cpu1/thermal_throttle/core_throttle_count"), "5\n"),
+            ("sys/class/thermal/thermal_zone0/type", "x86_pkg_temp\n"),
+            ("sys/class/thermal/thermal_zone0/temp", "61500\n"),
+            ("sys/class/thermal/thermal_zone1/type", "absent\n"),
+            ("sys/class/thermal/thermal_zone1/temp", "-274000\n"),
+            ("sys/class/power_supply/mouse/type", "Battery\n"),
+            ("sys/class/power_supply/mouse/scope", "Device\n"),
+            ("sys/class/power_supply/pack/type", "Battery\n"),
+            ("sys/class/power_supply/pack/capacity", "80\n"),
+            ("sys/class/power_supply/pack/status", "Discharging\n"),
+        ]);
+        let health = look_below(root.path(), 7);
+        let ticks = [Ticks { busy: 19, idle: 9, stolen: 8 }, Ticks { busy: 10, idle: 90, stolen: 0 }];
+        assert_eq!(health.cores.iter().map(|core| core.ticks).collect::<Vec<_>>(), ticks);
+        let core = &health.cores[1];
+        assert_eq!((core.core, &core.siblings[..]), (1, &[0, 3][..]));
+        assert_eq!(core.governor.as_deref(), Some("powersave"));
+        let frequencies = (core.frequency_khz, core.permitted_khz, core.maximum_khz);
+        assert_eq!((frequencies, core.throttled), ((Some(800_000), Some(2_000_000), Some(3_000_000)), Some(5)));
+        assert_eq!((health.at_ns, health.load, health.turbo), (7, Some(0.75), Some(false)));
+        assert_eq!((health.quota_cores, health.quota_stops), (Some(1.5), Some(3)));
+        assert_eq!(health.temperatures, [("x86_pkg_temp".to_owned(), 61.5)]);
+        assert_eq!(health.battery, Some(Battery { percent: Some(80.0), discharging: true }));
+        assert_eq!(health.virtual_machine, Some(true));
+    }
+
+    #[test]
+    fn a_machine_that_shows_nothing_has_no_state() {
+        let root = root(&[("proc/stat", "garbage\ncpu\ncpux 1\n"), ("proc/loadavg", "")]);
+        assert_eq!(look_below(root.path(), 0), Health::default());
+    }
+
+    #[test]
+    fn a_limit_of_the_first_kind_of_control_groups_is_read() {
+        let root = root(&[
+            ("proc/self/cgroup", "4:cpu,cpuacct:/job\n"),
+            ("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "50000\n"),
+            ("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n"),
+        ]);
+        assert_eq!(look_below(root.path(), 0).quota_cores, Some(0.5));
+    }
+
+    #[test]
+    fn this_machine_has_cores() {
+        if cfg!(target_os = "linux") {
+            let health = look(0);
+            assert!(health.cores.iter().any(|core| core.ticks.busy > 0), "{health:?}");
+        }
+    }
+}

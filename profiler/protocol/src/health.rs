@@ -1,0 +1,99 @@
+//! What a machine's state is, as far as its system tells.
+
+use serde::{Deserialize, Serialize};
+
+/// A machine's state at a moment. What the system doesn't tell is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// When, in nanoseconds since the agent started.
+    pub at_ns: u64,
+    /// Every core that is online.
+    pub cores: Vec<Core>,
+    /// Processes that want to run, a mean over the last minute.
+    pub load: Option<f64>,
+    /// Whether cores may run faster than their nominal frequency for a while.
+    pub turbo: Option<bool>,
+    /// Whether the machine is a virtual one.
+    pub virtual_machine: Option<bool>,
+    /// Sensors and their temperatures in degrees Celsius.
+    pub temperatures: Vec<(String, f64)>,
+    /// Cores' worth of time that the process may use, where that is limited.
+    pub quota_cores: Option<f64>,
+    /// How often the limit has stopped the process.
+    pub quota_stops: Option<u64>,
+    /// What the system measures time by, such as `tsc`.
+    pub clock: Option<String>,
+    /// The battery, where there is one.
+    pub battery: Option<Battery>,
+}
+
+/// A core's state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Core {
+    /// Its number.
+    pub core: usize,
+    /// Time since the system started.
+    pub ticks: Ticks,
+    /// Other logical cores that share its execution units.
+    pub siblings: Vec<usize>,
+    /// Who sets the frequency, such as `performance`.
+    pub governor: Option<String>,
+    /// Its frequency now.
+    pub frequency_khz: Option<u64>,
+    /// The highest frequency that is permitted now.
+    pub permitted_khz: Option<u64>,
+    /// The highest frequency that it is made for.
+    pub maximum_khz: Option<u64>,
+    /// How often heat has slowed it down.
+    pub throttled: Option<u64>,
+}
+
+/// How a core has spent its time, in ticks of the system's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ticks {
+    /// At work, for whomever.
+    pub busy: u64,
+    /// Without work.
+    pub idle: u64,
+    /// Taken away by the machine's host for others.
+    pub stolen: u64,
+}
+
+/// A battery's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Battery {
+    /// Charge in percent.
+    pub percent: Option<f64>,
+    /// Whether the machine runs on it.
+    pub discharging: bool,
+}
+
+impl Ticks {
+    /// From one moment to a later one.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            busy: self.busy.saturating_sub(earlier.busy),
+            idle: self.idle.saturating_sub(earlier.idle),
+            stolen: self.stolen.saturating_sub(earlier.stolen),
+        }
+    }
+
+    /// Share of the time at work, 0 to 1; 0 where no time has passed.
+    pub fn busy_share(self) -> f64 {
+        self.share(self.busy)
+    }
+
+    /// Share of the time that was stolen, 0 to 1; 0 where no time has passed.
+    pub fn stolen_share(self) -> f64 {
+        self.share(self.stolen)
+    }
+
+    fn share(self, part: u64) -> f64 {
+        let total = self.busy + self.idle + self.stolen;
+        if total == 0 { 0.0 } else { part as f64 / total as f64 }
+    }
+}

@@ -1,0 +1,148 @@
+//! Two latency tables, unit by unit: two devices, two days, two ways to measure.
+
+use fleetfoot_space::OperatorKey;
+
+use crate::latency::Latency;
+use crate::statistics::quantile;
+use crate::table::{LatencyTable, Row};
+
+/// A unit's latency in both tables.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ratio {
+    /// The unit.
+    pub key: OperatorKey,
+    /// Its latency in the first table.
+    pub first: Latency,
+    /// Its latency in the second.
+    pub second: Latency,
+    /// `second / first`.
+    pub ratio: f64,
+    /// Lower end of the ratio's 95 % interval.
+    pub low: f64,
+    /// Upper end of the ratio's 95 % interval.
+    pub high: f64,
+}
+
+impl Ratio {
+    /// From two rows; `None` where one of them costs nothing. The tables' errors are independent, so that the intervals'
+    /// halves add up by their squares, on a scale of logarithms.
+    fn new(first: &Row, second: &Row) -> Option<Self> {
+        let ln = |latency: Latency| (latency > Latency::ZERO).then(|| latency.ms().ln());
+        let (a, b) = (ln(first.latency)?, ln(second.latency)?);
+        // An end at 0 is infinitely far away.
+        let below = |row: &Row, middle: f64| middle - ln(row.low).unwrap_or(f64::NEG_INFINITY);
+        let above = |row: &Row, middle: f64| ln(row.high).unwrap_or(middle) - middle;
+        let low = b - a - below(second, b).hypot(above(first, a));
+        let high = b - a + above(second, b).hypot(below(first, a));
+        let (ratio, low, high) = ((b - a).exp(), low.exp(), high.exp());
+        Some(Self { key: first.key, first: first.latency, second: second.latency, ratio, low, high })
+    }
+
+    /// Whether the interval leaves no doubt that the latencies differ.
+    pub fn is_beyond_noise(&self) -> bool {
+        self.low > 1.0 || self.high < 1.0
+    }
+
+    fn abs_percent(&self) -> f64 {
+        100.0 * (self.ratio - 1.0).abs()
+    }
+}
+
+/// What two tables have in common.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// Units of both that cost something, in the first table's order.
+    pub ratios: Vec<Ratio>,
+    /// Units of both of which one costs nothing in one of them.
+    pub free: Vec<OperatorKey>,
+    /// Units of the first alone.
+    pub only_first: Vec<OperatorKey>,
+    /// Units of the second alone.
+    pub only_second: Vec<OperatorKey>,
+}
+
+impl Comparison {
+    /// Compares two tables.
+    pub fn new(first: &LatencyTable, second: &LatencyTable) -> Self {
+        let mut comparison = Self::default();
+        for row in first.rows() {
+            match second.get(&row.key) {
+                None => comparison.only_first.push(row.key),
+                Some(other) => match Ratio::new(row, other) {
+                    Some(ratio) => comparison.ratios.push(ratio),
+                    None => comparison.free.push(row.key),
+                },
+            }
+        }
+        let alone = second.rows().iter().map(|row| row.key).filter(|key| first.get(key).is_none());
+        comparison.only_second = alone.collect();
+        comparison
+    }
+
+    /// Quantile of `|ratio - 1|` over the units, in percent; `None` where they have nothing in common.
+    pub fn abs_percent(&self, q: f64) -> Option<f64> {
+        let mut differences: Vec<f64> = self.ratios.iter().map(Ratio::abs_percent).collect();
+        differences.sort_by(f64::total_cmp);
+        quantile(&differences, q)
+    }
+
+    /// Median of the ratios; `None` where the tables have nothing in common.
+    pub fn median_ratio(&self) -> Option<f64> {
+        let mut ratios: Vec<f64> = self.ratios.iter().map(|ratio| ratio.ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        quantile(&ratios, 0.5)
+    }
+
+    /// Units that differ beyond noise.
+    pub fn beyond_noise(&self) -> usize {
+        self.ratios.iter().filter(|ratio| ratio.is_beyond_noise()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetfoot_space::{Operator, Precision, Shape};
+
+    use super::*;
+    use crate::conditions::Provenance;
+
+    fn table(rows: &[(usize, f64, f64)]) -> LatencyTable {
+        let row = |&(c, ms, half): &(usize, f64, f64)| {
+            let operator = Operator::Conv { kernel: 1, stride: 1, c_in: c, c_out: c, groups: 1 };
+            let key = OperatorKey { operator, input: Shape::new(1, c, 4, 4), precision: Precision::Fp32 };
+            let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap();
+            let (low, high) = (latency(ms / (1.0 + half)), latency(ms * (1.0 + half)));
+            Row { key, latency: latency(ms), low, high, samples: 1, raw: None, boundary: None }
+        };
+        LatencyTable::new(Provenance::default(), Latency::ZERO, rows.iter().map(row).collect()).unwrap()
+    }
+
+    #[test]
+    fn units_are_compared_with_what_both_tables_doubt() {
+        let first = table(&[(8, 1.0, 0.03), (16, 2.0, 0.03), (24, 1.0, 0.03), (32, 0.0, 0.0)]);
+        let second = table(&[(16, 2.2, 0.04), (8, 0.8, 0.04), (32, 1.0, 0.0), (40, 1.0, 0.0)]);
+        let comparison = Comparison::new(&first, &second);
+        let ratios: Vec<f64> = comparison.ratios.iter().map(|ratio| ratio.ratio).collect();
+        assert!((ratios[0] - 0.8).abs() < 1e-12 && (ratios[1] - 1.1).abs() < 1e-12);
+        // ln 1.03 and ln 1.04 in quadrature are 4.9 %.
+        let half = (1.03f64.ln().hypot(1.04f64.ln())).exp();
+        assert!((comparison.ratios[1].high - 1.1 * half).abs() < 1e-12);
+        assert!((comparison.ratios[1].low - 1.1 / half).abs() < 1e-12);
+        assert_eq!(comparison.beyond_noise(), 2);
+        let lone = |keys: &[OperatorKey]| keys.iter().map(|key| key.input.c).collect::<Vec<usize>>();
+        assert_eq!(lone(&comparison.only_first), [24]);
+        assert_eq!((lone(&comparison.only_second), lone(&comparison.free)), (vec![40], vec![32]));
+        assert!((comparison.abs_percent(0.5).unwrap() - 15.0).abs() < 1e-9);
+        assert_eq!(Comparison::new(&first, &table(&[(48, 1.0, 0.0)])).abs_percent(0.5), None);
+    }
+
+    #[test]
+    fn an_interval_that_reaches_down_to_nothing_leaves_everything_open() {
+        let mut rows = table(&[(8, 1.0, 0.01)]).rows().to_vec();
+        rows[0].low = Latency::ZERO;
+        let doubtful = LatencyTable::new(Provenance::default(), Latency::ZERO, rows).unwrap();
+        let comparison = Comparison::new(&table(&[(8, 2.0, 0.01)]), &doubtful);
+        assert_eq!(comparison.ratios[0].low, 0.0);
+        assert!(comparison.ratios[0].is_beyond_noise(), "its upper end is half of the other");
+    }
+}

@@ -1,0 +1,198 @@
+//! Which visits a disturbance spoilt: another process on the core, a host that is busy with others, a clock that slows
+//! down. Such episodes last from fractions of a second to minutes, begin and end when they like, and often leave no trace
+//! but the slowness itself.
+//!
+//! Visits to many subjects are interleaved, so that an episode slows all of them alike: the logarithm of a visit's time
+//! over its subject's usual time, smoothed by a running median over neighbouring visits, is the machine's *level*. Medians
+//! keep edges where they are and don't heed single outliers. The lowest band of levels, [`WIDTH`] wide, in which the machine
+//! spends a good [`SHARE`] of the time is its quiet state; what lies above is disturbed. The fastest moments aren't taken for
+//! it: on a machine whose level wandered by ±10 %, three profiles by the lowest tenth (band 2.5 % wide) differed from each
+//! other by 1.0, 2.2 and 2.7 % in the median, by this band 0.8, 1.1 and 1.2 %, without any selection 1.1, 1.9 and 2.4 %.
+
+/// A visit to a subject.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Visited {
+    /// The subject's number.
+    pub subject: usize,
+    /// What a run took, in any unit; not a number where every sample was interrupted.
+    pub time: f64,
+    /// Share of the samples in which the process was interrupted.
+    pub interrupted: f64,
+}
+
+/// Visits on either side that the level is smoothed over.
+const NEIGHBOURS: usize = 7;
+/// Share of the visits that a quiet state has at least: a short spurt of turbo is not what is usual.
+const SHARE: f64 = 0.4;
+/// Width of the quiet state's band, as a logarithm.
+const WIDTH: f64 = 0.05;
+/// Share of interrupted samples, over neighbouring visits, that shows somebody else on the core.
+const INTERRUPTED: f64 = 0.1;
+/// Turns after which subjects' times and levels hardly change any more.
+const TURNS: usize = 5;
+
+/// Which of the visits, given in the order of time, were disturbed.
+pub(crate) fn disturbed(visits: &[Visited]) -> Vec<bool> {
+    let shares: Vec<f64> = visits.iter().map(|visit| visit.interrupted).collect();
+    let foreign = around(&shares, mean);
+    let levels = levels(visits);
+    let limit = quiet_below(&levels);
+    let all = visits.iter().zip(&foreign).zip(&levels);
+    // A level that isn't known, for want of times around it, is no reproach.
+    let mark = |((visit, share), level): ((&Visited, &f64), &f64)| {
+        visit.time.is_nan() || *share > INTERRUPTED || *level > limit
+    };
+    all.map(mark).collect()
+}
+
+/// The upper end of the quiet state's band: of the lowest band that has its share of the levels, else of the fullest.
+fn quiet_below(levels: &[f64]) -> f64 {
+    let mut sorted: Vec<f64> = levels.iter().copied().filter(|level| level.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let (mut end, mut fullest) = (0, (0, 0.0));
+    for (start, low) in sorted.iter().enumerate() {
+        while sorted.get(end).is_some_and(|level| *level <= low + WIDTH) {
+            end += 1;
+        }
+        if (end - start) as f64 >= SHARE * sorted.len() as f64 {
+            return low + WIDTH;
+        }
+        if end - start > fullest.0 {
+            fullest = (end - start, *low);
+        }
+    }
+    fullest.1 + WIDTH
+}
+
+/// The machine's level at every visit: `ln time = subject's + level + noise`, both fitted by medians in turns (Tukey's
+/// median polish, with a running median in place of columns).
+fn levels(visits: &[Visited]) -> Vec<f64> {
+    let times: Vec<f64> = visits.iter().map(|visit| visit.time.ln()).collect();
+    let subjects = visits.iter().map(|visit| visit.subject + 1).max().unwrap_or(0);
+    let mut levels = vec![0.0; visits.len()];
+    for turn in 0..TURNS {
+        // Of a machine that is slow half of the time, subjects' medians lie now on this side, now on that; the faster
+        // quarter is a beginning that they have in common.
+        let start = if turn == 0 { 0.25 } else { 0.5 };
+        let mut of_subjects = vec![Vec::new(); subjects];
+        for ((visit, time), level) in visits.iter().zip(&times).zip(&levels) {
+            of_subjects[visit.subject].push(time - level);
+        }
+        let usual: Vec<f64> = of_subjects.iter().map(|times| quantile(times, start)).collect();
+        let residuals: Vec<f64> = visits.iter().zip(&times).map(|(visit, time)| time - usual[visit.subject]).collect();
+        levels = around(&residuals, |window| quantile(window, 0.5));
+    }
+    levels
+}
+
+/// A quantile of those values that are numbers; not a number where none is.
+fn quantile(values: &[f64], q: f64) -> f64 {
+    let mut known: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    known.sort_by(f64::total_cmp);
+    known.get((q * known.len() as f64) as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// A statistic of every value and its neighbours; fewer at the ends.
+fn around(values: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+    let window = |index: usize| &values[index.saturating_sub(NEIGHBOURS)..values.len().min(index + NEIGHBOURS + 1)];
+    (0..values.len()).map(|index| statistic(window(index))).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Visits to 50 subjects in rounds, with noise of about 1 % and now and then an outlier; `slow` is the machine's
+    /// factor at a visit's number.
+    fn visits(rounds: usize, seed: u64, slow: impl Fn(usize) -> f64) -> Vec<Visited> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let visit = |index: usize| {
+            let subject = index % 50;
+            let noise: f64 = (0..3).map(|_| rng.random_range(-0.01..0.01)).sum();
+            let outlier = if rng.random_bool(0.02) { rng.random_range(0.0..1.0) } else { 0.0 };
+            let time = (1.0 + subject as f64) * slow(index) * (1.0 + noise + outlier);
+            Visited { subject, time, interrupted: 0.0 }
+        };
+        (0..50 * rounds).map(visit).collect()
+    }
+
+    /// Shares of the visits within and outside of an episode that are marked.
+    fn shares(marks: &[bool], within: impl Fn(usize) -> bool) -> (f64, f64) {
+        let (inside, outside): (Vec<_>, Vec<_>) = marks.iter().enumerate().partition(|(index, _)| within(*index));
+        let share = |part: Vec<(usize, &bool)>| {
+            part.iter().filter(|(_, mark)| **mark).count() as f64 / part.len().max(1) as f64
+        };
+        (share(inside), share(outside))
+    }
+
+    #[test]
+    fn a_quiet_machine_is_not_suspected() {
+        for seed in 0..20 {
+            let (_, alarms) = shares(&disturbed(&visits(25, seed, |_| 1.0)), |_| false);
+            assert!(alarms < 0.005, "seed {seed}: {alarms}");
+        }
+    }
+
+    #[test]
+    fn a_slow_episode_is_found_wherever_it_lies_and_however_long_it_is() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for seed in 0..40 {
+            let rounds = 40;
+            let length = rng.random_range(60..50 * rounds / 2);
+            let start = rng.random_range(0..50 * rounds - length);
+            let factor = rng.random_range(1.08..1.4);
+            let within = |index: usize| (start..start + length).contains(&index);
+            let marks = disturbed(&visits(rounds, seed, |index| if within(index) { factor } else { 1.0 }));
+            let (found, alarms) = shares(&marks, within);
+            assert!(found > 0.95 && alarms < 0.02, "{length} from {start}, x {factor:.2}: {found} {alarms}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_disturbed_half_of_the_time_is_measured_while_it_is_quiet() {
+        // Half of the time slow, by changing amounts.
+        let slow = |index: usize| match (index / 400) % 4 {
+            0 | 2 => 1.0,
+            1 => 1.1,
+            _ => 1.25,
+        };
+        let marks = disturbed(&visits(80, 3, slow));
+        let (found, alarms) = shares(&marks, |index| slow(index) > 1.0);
+        assert!(found > 0.95 && alarms < 0.05, "{found} {alarms}");
+    }
+
+    #[test]
+    fn a_slow_drift_of_a_percent_is_no_disturbance() {
+        let (_, alarms) = shares(&disturbed(&visits(40, 1, |index| 1.0 + 0.01 * index as f64 / 2000.0)), |_| false);
+        assert!(alarms < 0.005, "{alarms}");
+    }
+
+    #[test]
+    fn somebody_else_on_the_core_is_seen_by_interruptions_though_other_samples_are_as_fast_as_ever() {
+        let mut all = visits(20, 9, |_| 1.0);
+        let within = |index: usize| (300..700).contains(&index);
+        for (index, visit) in all.iter_mut().enumerate().filter(|(index, _)| within(*index)) {
+            visit.interrupted = if index % 3 == 0 { 0.5 } else { 0.0 };
+        }
+        let (found, alarms) = shares(&disturbed(&all), within);
+        assert!(found > 0.95 && alarms < 0.02, "{found} {alarms}");
+    }
+
+    #[test]
+    fn visits_without_a_time_are_disturbed_and_harm_nothing() {
+        let mut all = visits(10, 2, |_| 1.0);
+        (0..40).for_each(|index| all[index].time = f64::NAN);
+        let marks = disturbed(&all);
+        assert!(marks[..40].iter().all(|&mark| mark) && marks[50..].iter().filter(|&&mark| mark).count() < 5);
+        assert_eq!(disturbed(&[]), Vec::<bool>::new());
+        assert_eq!(disturbed(&[Visited { subject: 3, time: f64::NAN, interrupted: 1.0 }]), [true]);
+        assert_eq!(disturbed(&[Visited { subject: 0, time: 1.0, interrupted: 0.0 }]), [false]);
+    }
+}

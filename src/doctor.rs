@@ -1,0 +1,113 @@
+//! `fleetfoot doctor`: what on a device harms measurements, and how noisy it is now.
+
+use std::io::{self, Write as _};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use fleetfoot_console::positive;
+use fleetfoot_profiler::{Agent, DeviceConfig, Finding, Health, ModelId, Subject, Timing, findings};
+use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
+use serde_json::json;
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Device: a shipped configuration's name or a TOML file
+    #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
+    device: String,
+    /// Seconds to watch
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = positive)]
+    seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Time between two visits to the reference unit.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Samples of a visit; each sums so many runs.
+const VISIT: Timing = Timing { warmup: 1, samples: 5, batch: 8, evict_bytes: 0 };
+
+/// Runs the command. Findings are what was asked for, not errors.
+pub fn run(options: &Options) -> Result<()> {
+    let device = DeviceConfig::load(&options.device)?;
+    let mut agent = Agent::start(&device)?;
+    let model = agent.load(&reference()?.onnx)?;
+    let before = agent.look()?;
+    let visits = watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
+    let after = agent.look()?;
+    let findings = findings(&before, &after, agent.pinned());
+    let reference_percent = repeatability(&visits);
+    let mut out = io::stdout().lock();
+    if options.json {
+        let report = json!({ "device": device.name, "findings": findings, "reference_percent": reference_percent });
+        writeln!(out, "{report}")?;
+        return Ok(());
+    }
+    for Finding { severity, what, remedy } in &findings {
+        writeln!(out, "{severity:<8} {what}\n         → {remedy}")?;
+    }
+    if findings.is_empty() {
+        writeln!(out, "nothing that the system shows harms measurements")?;
+    }
+    writeln!(out, "{}", unseen(&after))?;
+    writeln!(
+        out,
+        "reference unit: {} visits in {:.0} s, one visit's value repeats within {reference_percent:.2} % (standard deviation)",
+        visits.len(),
+        options.seconds
+    )?;
+    Ok(())
+}
+
+/// A block that every small space has: its kernels are those that spaces of inverted bottlenecks are made of.
+fn reference() -> Result<Subject> {
+    let operator =
+        Operator::MbConv { kernel: 3, expansion: 6, stride: 1, c_in: 40, c_out: 40, groups: 1, shortcut: true };
+    let key = OperatorKey { operator, input: Shape::new(1, 40, 14, 14), precision: Precision::Fp32 };
+    Ok(Subject::of_network("reference".to_owned(), &Network::of_unit(&key, 1e-3)?)?)
+}
+
+/// The reference's median in each visit, in ns a run.
+fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<Vec<f64>> {
+    let start = Instant::now();
+    let mut visits = Vec::new();
+    // At least as many as a standard deviation needs.
+    while start.elapsed() < time || visits.len() < 10 {
+        let mut samples: Vec<u64> = agent.time(model, VISIT)?.iter().map(|sample| sample.wall_ns).collect();
+        samples.sort_unstable();
+        visits.push(samples[samples.len() / 2] as f64 / f64::from(VISIT.batch));
+        thread::sleep(PAUSE);
+    }
+    Ok(visits)
+}
+
+/// Standard deviation of the visits' values, in percent of their mean.
+fn repeatability(visits: &[f64]) -> f64 {
+    let n = visits.len() as f64;
+    let mean = visits.iter().sum::<f64>() / n;
+    let variance = visits.iter().map(|visit| (visit / mean - 1.0).powi(2)).sum::<f64>() / (n - 1.0);
+    100.0 * variance.sqrt()
+}
+
+/// What the system doesn't show: no finding there is no proof.
+fn unseen(health: &Health) -> String {
+    let cores = |known: fn(&fleetfoot_profiler::Core) -> bool| health.cores.iter().any(known);
+    let shown = [
+        ("load of cores", !health.cores.is_empty()),
+        ("governor", cores(|core| core.governor.is_some())),
+        ("frequency", cores(|core| core.maximum_khz.is_some())),
+        ("turbo", health.turbo.is_some()),
+        ("temperature", !health.temperatures.is_empty()),
+        ("throttling", cores(|core| core.throttled.is_some())),
+        ("clock source", health.clock.is_some()),
+    ];
+    let absent: Vec<&str> = shown.iter().filter(|(_, shown)| !shown).map(|(name, _)| *name).collect();
+    if absent.is_empty() {
+        "seen: everything that is looked for".to_owned()
+    } else {
+        format!("not shown by the system: {}", absent.join(", "))
+    }
+}

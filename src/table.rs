@@ -1,0 +1,66 @@
+//! `fleetfoot table`: a latency table again, from its raw samples, by another statistic.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use fleetfoot_console::claim;
+use fleetfoot_profiler::{Campaign, Journal, LatencyTable, Plan, Provenance, Statistic, Subject, UnitCampaign};
+use fleetfoot_space::{Precision, SearchSpace};
+
+use crate::measuring::journal_of;
+
+/// Options of `table`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The latency table; its raw samples lie beside it in TABLE.journal
+    #[arg(value_name = "TABLE")]
+    table: PathBuf,
+    /// What a latency is of its samples: min, p20, median or p90
+    #[arg(long)]
+    statistic: Statistic,
+    /// The latency table to write; without it, standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    if let Some(output) = &options.output {
+        claim(output, options.force, "or replace it with --force")?;
+    }
+    let journal = journal_of(&options.table);
+    let (header, visits) = Journal::read(&journal)?;
+    let Some(space) = &header.space_toml else {
+        bail!("journal {} isn't that of a latency table: wanted one of `fleetfoot profile`", journal.display());
+    };
+    let space = SearchSpace::from_toml(space, &journal.display().to_string())?;
+    let units = UnitCampaign::new(&space, Precision::Fp32)?;
+    if Subject::digest(units.subjects()) != header.models {
+        bail!(
+            "journal {} holds other models than this fleetfoot makes: use the version that measured",
+            journal.display()
+        );
+    }
+    let plan = Plan { statistic: options.statistic, ..Plan::default() };
+    let mut campaign = Campaign::new(plan, units.subjects(), visits, header.conditions.threads);
+    let measured = campaign.measurements().with_context(|| {
+        format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display())
+    })?;
+    // What the journal doesn't say (the date, the machine) stands in the table, if there is one yet.
+    let mut provenance = Provenance::from_head(&std::fs::read_to_string(&options.table).unwrap_or_default());
+    let conditions = fleetfoot_profiler::Conditions { statistic: options.statistic, ..header.conditions };
+    conditions.to_provenance(&mut provenance);
+    provenance.set("seed", header.seed);
+    provenance.set("space", space.name());
+    let (overhead, rows) = units.rows(&measured);
+    let table = LatencyTable::new(provenance, overhead, rows)?;
+    match &options.output {
+        Some(path) => Ok(table.write(path)?),
+        None => Ok(io::stdout().lock().write_all(&table.to_csv()?)?),
+    }
+}

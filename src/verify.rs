@@ -1,0 +1,134 @@
+//! `fleetfoot verify`: is a latency table still true for its device today?
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use fleetfoot_console::{count, share};
+use fleetfoot_profiler::{
+    Agent, Comparison, Context, DeviceConfig, Journal, LatencyTable, Provenance, Row, UnitCampaign,
+};
+use fleetfoot_space::{OperatorKey, SearchSpace};
+use serde_json::json;
+
+use crate::cli::PlanOptions;
+use crate::measuring::{self, What, journal_of};
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The latency table
+    #[arg(value_name = "TABLE")]
+    table: PathBuf,
+    /// Device, where it isn't the configuration that the table names
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Search space, where neither the table's journal nor a preset's name tells it
+    #[arg(long, value_name = "SPACE")]
+    space: Option<String>,
+    /// Rows to measure again
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count())]
+    rows: usize,
+    /// What the rows may be off by in the median, in percent, beyond what their intervals leave open
+    #[arg(long, value_name = "PERCENT", default_value_t = 3.0, value_parser = share)]
+    tolerance: f64,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    plan: PlanOptions,
+}
+
+/// Runs the command. A table that isn't true any more is an error.
+pub fn run(options: &Options) -> Result<()> {
+    let (table, warnings) = LatencyTable::read(&options.table)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let space = space(options, &table)?;
+    let device = match (&options.device, table.provenance.get("device")) {
+        (Some(device), _) => DeviceConfig::load(device)?,
+        (None, Some(name)) => DeviceConfig::load(name)
+            .with_context(|| format!("{} was measured on '{name}': name it with --device", options.table.display()))?,
+        (None, None) => {
+            bail!("{} doesn't say on which device it was measured: name it with --device", options.table.display())
+        }
+    };
+    let mut plan = options.plan.plan()?;
+    if let Some(conditions) = table.conditions() {
+        plan.statistic = conditions.statistic;
+    }
+    let chosen = informative(&table, options.rows);
+    let units = UnitCampaign::new(&space, device.precision)?.only(&chosen);
+    if units.units() == 0 {
+        bail!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
+    }
+    let mut agent = Agent::start(&device)?;
+    let conditions = agent.conditions(Context::Cold, plan.statistic);
+    if let Some(known) = table.conditions() {
+        known.compatible(&conditions).with_context(|| {
+            format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)
+        })?;
+    }
+    let measured = measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, None)?;
+    let (overhead, rows) = units.rows(&measured);
+    let comparison = Comparison::new(&table, &LatencyTable::new(Provenance::default(), overhead, rows)?);
+    let median = comparison.median_ratio().context("the rows that were measured again cost nothing")?;
+    let (operators, beyond) = (comparison.ratios.len(), comparison.beyond_noise());
+    let off = 100.0 * (median - 1.0);
+    let is_true = off.abs() <= options.tolerance || beyond * 2 <= operators;
+    let mut out = io::stdout().lock();
+    if options.json {
+        let figures = json!({
+            "operators": operators, "median_percent": off, "beyond_noise": beyond, "true": is_true,
+        });
+        writeln!(out, "{figures}")?;
+    } else {
+        for ratio in &comparison.ratios {
+            let (now, then) = (ratio.second, ratio.first);
+            let sure = if ratio.is_beyond_noise() { "differs" } else { "within noise" };
+            writeln!(
+                out,
+                "{then} then, {now} now, x {:.3} ({:.3} to {:.3}), {sure}: {}",
+                ratio.ratio, ratio.low, ratio.high, ratio.key
+            )?;
+        }
+    }
+    if !is_true {
+        bail!(
+            "{} isn't true any more: {beyond} of {operators} rows differ beyond noise, by {off:+.1} % in the median; measure \
+             it again with `fleetfoot profile`, or see what disturbs the machine",
+            options.table.display()
+        );
+    }
+    eprintln!(
+        "{} is still true: {operators} rows, {off:+.1} % in the median, {beyond} beyond noise",
+        options.table.display()
+    );
+    Ok(())
+}
+
+/// The space that the table is of: as it is named, else as the journal keeps it, else the preset that the table names.
+fn space(options: &Options, table: &LatencyTable) -> Result<SearchSpace> {
+    if let Some(space) = &options.space {
+        return Ok(SearchSpace::load(space)?);
+    }
+    let journal = journal_of(&options.table);
+    if journal.exists()
+        && let Some(text) = Journal::read(&journal)?.0.space_toml
+    {
+        return Ok(SearchSpace::from_toml(&text, &journal.display().to_string())?);
+    }
+    match table.provenance.get("space") {
+        Some(name) => SearchSpace::load(name).context("name the table's space with --space"),
+        None => bail!("{} doesn't say of which space it is: name it with --space", options.table.display()),
+    }
+}
+
+/// Rows from the cheapest to the dearest at even steps of rank: a change of clocks shows in all of them, one of caches or
+/// kernels in some.
+fn informative(table: &LatencyTable, count: usize) -> Vec<OperatorKey> {
+    let mut rows: Vec<&Row> = table.rows().iter().collect();
+    rows.sort_by_key(|row| row.latency.ms().to_bits());
+    let count = count.min(rows.len());
+    (0..count).map(|index| rows[(2 * index + 1) * rows.len() / (2 * count)].key).collect()
+}

@@ -6,8 +6,9 @@
 //! over its subject's usual time, smoothed by a running median over neighbouring visits, is the machine's *level*. Medians
 //! keep edges where they are and don't heed single outliers. The lowest band of levels, [`WIDTH`] wide, in which the machine
 //! spends a good [`SHARE`] of the time is its quiet state; what lies above is disturbed. The fastest moments aren't taken for
-//! it: on a machine whose level wandered by ±10 %, three profiles by the lowest tenth (band 2.5 % wide) differed from each
-//! other by 1.0, 2.2 and 2.7 % in the median, by this band 0.8, 1.1 and 1.2 %, without any selection 1.1, 1.9 and 2.4 %.
+//! it. Of three profiles on a machine whose level wandered by ±10 %, compared in pairs, the units differed in the median by
+//! 1.0 to 2.7 % by the lowest tenth (band 2.5 % wide), by 0.8 to 1.2 % by this band, by 1.1 to 2.4 % without selection; on a
+//! quieter stretch by 1.2 to 2.5 %, 0.6 to 1.2 % and 0.7 to 0.9 %.
 
 /// A visit to a subject.
 #[derive(Clone, Copy, Debug, PartialEq)]

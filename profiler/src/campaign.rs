@@ -131,6 +131,8 @@ struct State {
     visited: u32,
     batch: u32,
     samples: u32,
+    /// Whether its interval was narrow enough, or its rounds were used up, when the rounds were judged last.
+    done: bool,
 }
 
 impl<'a> Campaign<'a> {
@@ -156,7 +158,7 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// Marks the visits of all rounds before this one that were disturbed.
+    /// Marks the visits of all rounds before this one that were disturbed, and the subjects that are known well enough.
     fn judge(&mut self, round: u32) {
         let of = |&(subject, position): &(usize, usize)| &self.states[subject].rounds[position];
         let judged: Vec<(usize, usize)> = self.log.iter().filter(|visit| of(visit).number < round).copied().collect();
@@ -169,6 +171,9 @@ impl<'a> Campaign<'a> {
         for ((subject, position), mark) in judged.into_iter().zip(marks) {
             self.states[subject].rounds[position].disturbed = mark;
         }
+        for state in &mut self.states {
+            state.done = state.is_done(&self.plan, self.detect);
+        }
     }
 
     /// Measures until every subject is done. `watch` is told of every visit; `stop` ends the campaign between two.
@@ -180,7 +185,7 @@ impl<'a> Campaign<'a> {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Measurement>, CampaignError> {
         for round in 0..=self.plan.max_rounds {
-            if round > self.under_way && round > 0 && (0..self.subjects.len()).all(|index| self.is_done(index)) {
+            if round > self.under_way && round > 0 && self.states.iter().all(|state| state.done) {
                 break;
             }
             let mut due: Vec<usize> = (0..self.subjects.len()).filter(|&index| self.is_due(index, round)).collect();
@@ -222,7 +227,7 @@ impl<'a> Campaign<'a> {
         let state = &self.states[index];
         match state.warmup {
             None => round == 0,
-            Some(_) => round > state.visited && (!self.is_done(index) || self.is_company(index, round)),
+            Some(_) => round > state.visited && (!state.done || self.is_company(index, round)),
         }
     }
 
@@ -231,15 +236,6 @@ impl<'a> Campaign<'a> {
     fn is_company(&self, index: usize, round: u32) -> bool {
         let turns = self.subjects.len().div_ceil(COMPANY);
         self.states[index].visited < self.plan.max_rounds && (index + round as usize).is_multiple_of(turns)
-    }
-
-    fn is_done(&self, index: usize) -> bool {
-        let state = &self.states[index];
-        state.visited >= self.plan.max_rounds
-            || (state.quiet() >= self.plan.min_rounds as usize
-                && state
-                    .measurement(&self.plan, self.detect)
-                    .is_some_and(|measurement| measurement.half_width() <= self.plan.half_width))
     }
 
     fn visit(&mut self, agent: &mut Agent, index: usize, round: u32) -> Result<Visit, CampaignError> {
@@ -260,7 +256,7 @@ impl<'a> Campaign<'a> {
 
     fn progress(&self, round: u32) -> Progress {
         let visits = self.states.iter().map(|state| u64::from(state.visited) + u64::from(state.warmup.is_some())).sum();
-        let done = (0..self.states.len()).filter(|&index| self.is_done(index)).count();
+        let done = self.states.iter().filter(|state| state.done).count();
         let open = (self.states.len() - done) as u64;
         let to_come = if round < self.plan.min_rounds { self.plan.min_rounds - round } else { 1 };
         Progress { visits, remaining: open * u64::from(to_come), round, done }
@@ -310,6 +306,12 @@ impl State {
     /// Rounds that weren't disturbed.
     fn quiet(&self) -> usize {
         self.rounds.iter().filter(|round| !round.disturbed).count()
+    }
+
+    fn is_done(&self, plan: &Plan, detect: bool) -> bool {
+        self.visited >= plan.max_rounds
+            || (self.quiet() >= plan.min_rounds as usize
+                && self.measurement(plan, detect).is_some_and(|known| known.half_width() <= plan.half_width))
     }
 
     /// From the quiet rounds; from all where hardly any is.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use fleetfoot_console::{share, usage};
 use fleetfoot_profiler::{Plan, Statistic};
-use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_space::{Architecture, SearchSpace, without_mark};
 
 /// Hardware-aware neural architecture search from honest measurements.
 #[derive(Debug, Parser)]
@@ -154,7 +154,7 @@ impl ArchitectureOptions {
 fn read_architectures(path: &Path) -> Result<Vec<(u64, String)>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("can't read the architectures {}", path.display()))?;
-    let text = text.trim_start_matches('\u{feff}');
+    let text = without_mark(&text);
     let mut builder = csv::ReaderBuilder::new();
     let mut reader =
         builder.comment(Some(b'#')).has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fleetfoot_space::without_mark;
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::Statistic;
@@ -125,9 +126,6 @@ impl Conditions {
     }
 }
 
-/// Some editors put it in front of a text.
-pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
-
 /// Where a file's numbers come from: `# name: value` lines in front of its header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance(Vec<(String, String)>);
@@ -160,8 +158,7 @@ impl Provenance {
     /// The `#` lines in front of a text.
     pub fn from_head(text: &str) -> Self {
         let mut provenance = Self::default();
-        let text = text.trim_start_matches(BYTE_ORDER_MARK);
-        for line in text.lines().map_while(|line| line.strip_prefix('#')) {
+        for line in without_mark(text).lines().map_while(|line| line.strip_prefix('#')) {
             if let Some((name, value)) = line.split_once(':') {
                 provenance.set(name.trim(), value.trim());
             }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_space::{Operator, OperatorKey, Precision, Shape};
+use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, without_mark};
 
 use crate::atomic_file::write_atomically;
-use crate::conditions::{BYTE_ORDER_MARK, Conditions, Differences, Provenance};
+use crate::conditions::{Conditions, Differences, Provenance};
 use crate::latency::Latency;
 
 /// One unit's cost.
@@ -199,7 +199,7 @@ impl LatencyTable {
 
     /// Reads a table's text; `path` is named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<String>), TableError> {
-        let text = text.trim_start_matches(BYTE_ORDER_MARK);
+        let text = without_mark(text);
         let provenance = Provenance::from_head(text);
         let mut warnings = Vec::new();
         if provenance.is_empty() {

@@ -13,6 +13,7 @@ mod operator;
 mod search_space;
 mod shape;
 mod space_file;
+mod text;
 mod weights;
 
 pub use architecture::{Architecture, ArchitectureParseError, MAX_CANDIDATES};
@@ -23,4 +24,5 @@ pub use onnx::{OnnxError, write_onnx};
 pub use operator::{Operator, OperatorParseError, Part};
 pub use search_space::{Candidate, CandidateParseError, Decision, SearchSpace, SpaceError, preset_names};
 pub use shape::{Precision, PrecisionParseError, Shape, ShapeParseError};
+pub use text::without_mark;
 pub use weights::{Tensor, Weights, WeightsError};

@@ -14,6 +14,7 @@ use crate::network::{Network, NetworkError, Unit};
 use crate::operator::Operator;
 use crate::shape::{Precision, Shape};
 use crate::space_file::{Definition, NamedArchitecture};
+use crate::text::without_mark;
 
 /// The presets that ship, by name.
 const PRESETS: [(&str, &str); 3] = [
@@ -21,9 +22,6 @@ const PRESETS: [(&str, &str); 3] = [
     ("cifar-32", include_str!("../presets/cifar-32.toml")),
     ("fashion-28", include_str!("../presets/fashion-28.toml")),
 ];
-
-/// Some editors put it in front of a text.
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What a decision can be set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -212,7 +210,7 @@ impl SearchSpace {
         }
         let text =
             std::fs::read_to_string(path).map_err(|source| SpaceError::Io { path: name_or_path.to_owned(), source })?;
-        Self::from_toml(text.trim_start_matches(BYTE_ORDER_MARK), name_or_path)
+        Self::from_toml(without_mark(&text), name_or_path)
     }
 
     /// From the text of a space file; `origin` is named in errors.

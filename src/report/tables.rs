@@ -46,7 +46,7 @@ pub fn read_provenance(path: &Path, origin: &Origin) -> Result<Vec<Provenance>> 
 }
 
 fn provenance(text: &str) -> Vec<Provenance> {
-    let head = fleetfoot_profiler::Provenance::from_head(text.trim_start_matches('\u{feff}'));
+    let head = fleetfoot_profiler::Provenance::from_head(text);
     head.iter().map(|(key, value)| Provenance { key: key.to_owned(), value: value.to_owned() }).collect()
 }
 

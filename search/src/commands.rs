@@ -41,10 +41,10 @@ impl DataOptions {
         }
     }
 
-    /// What a record says of the images.
-    pub fn record(&self, dataset: &Dataset) -> Images {
+    /// What a record says of the images with this fingerprint.
+    pub fn record(&self, fingerprint: &str) -> Images {
         let folder = self.data.as_ref().map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.clone()));
-        Images { folder, form: self.dataset, sha256: dataset.fingerprint() }
+        Images { folder, form: self.dataset, sha256: fingerprint.to_owned() }
     }
 }
 

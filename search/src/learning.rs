@@ -28,6 +28,13 @@ impl Stopwatch {
     }
 }
 
+/// What a run on the disk is of, of these that differ from what is asked for, and the remedy; `None` where it may be gone
+/// on with.
+pub fn difference(differing: &[(&str, bool)]) -> Option<String> {
+    let (what, _) = differing.iter().find(|(_, differs)| *differs)?;
+    Some(format!("{what}: use the same, or start anew with --force"))
+}
+
 /// A run that learns step by step and can be taken up from its checkpoint.
 pub trait Learning {
     /// Weight steps in all.

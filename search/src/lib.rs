@@ -36,7 +36,7 @@ pub use finalists::{Contest, Finalist, News, draw_finalists};
 pub use gates::{Gates, Pair, Path, softmax};
 pub use latency::{Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency};
 pub use layout::Layout;
-pub use learning::{Learning, checkpoint_path};
+pub use learning::{Learning, checkpoint_path, difference};
 pub use loss::{accuracy, cross_entropy};
 pub use module::{Mode, Module, Parameter};
 pub use optimizer::{Sgd, cosine};

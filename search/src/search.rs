@@ -20,7 +20,7 @@ use crate::finalists::draw_finalists;
 use crate::gates::{Gates, Path};
 use crate::latency::{Constraint, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency};
 use crate::layout::Layout;
-use crate::learning::{Learning, Stopwatch, checkpoint_path};
+use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
 use crate::module::Mode;
 use crate::optimizer::{Sgd, cosine};
@@ -151,6 +151,11 @@ impl Search {
     /// The gates.
     pub fn gates(&self) -> &Gates {
         &self.gates
+    }
+
+    /// The data set's [fingerprint](Dataset::fingerprint).
+    pub fn fingerprint(&self) -> &str {
+        &self.dataset
     }
 
     /// The supernet.
@@ -369,8 +374,8 @@ impl Search {
             ("another data set", state.dataset != ours.dataset),
             ("another table", state.costs != ours.costs),
         ];
-        if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
-            return Err(broken(&format!("it belongs to {what}: use the same, or start anew with --force")));
+        if let Some(difference) = difference(&differing) {
+            return Err(broken(&format!("it belongs to {difference}")));
         }
         for (name, module) in self.supernet.modules_mut() {
             checkpoint.restore(&name, module)?;

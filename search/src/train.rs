@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpoint;
 use crate::dataset::{Dataset, Images, channel_statistics};
 use crate::error::SearchError;
 use crate::layout::Layout;
-use crate::learning::{Learning, Stopwatch, checkpoint_path};
+use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
@@ -157,6 +157,11 @@ impl Training {
         &self.curve
     }
 
+    /// The data set's [fingerprint](Dataset::fingerprint).
+    pub fn fingerprint(&self) -> &str {
+        &self.dataset
+    }
+
     /// The network.
     pub fn module(&self) -> &Module {
         &self.module
@@ -225,8 +230,8 @@ impl Training {
             ("another architecture", state.architecture != ours.architecture),
             ("another data set", state.dataset != ours.dataset),
         ];
-        if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
-            let what = format!("it belongs to {what}: use the same, or start anew with --force");
+        if let Some(difference) = difference(&differing) {
+            let what = format!("it belongs to {difference}");
             return Err(SearchError::Checkpoint { path, what });
         }
         checkpoint.restore("network", &mut self.module)?;

@@ -11,7 +11,7 @@ use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
 use fleetfoot_profiler::{Latency, write_atomically};
 use fleetfoot_search::{
     Constraint, Contest, Finalist, Found, LatencyLoss, Learning as _, News, Search, SearchError, SearchPoint,
-    SearchSettings, checkpoint_path,
+    SearchSettings, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, Precision, SearchSpace};
 use serde::{Deserialize, Serialize};
@@ -162,8 +162,8 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let dataset = options.data.load(&space)?;
     let settings = settings(options, dataset.train.len());
-    let images = options.data.record(&dataset);
     let mut search = Search::new(&space, costs.clone(), &dataset, settings.clone())?;
+    let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
     match options.folder.open("search.json", &checkpoint_path(folder))? {
         Start::Done => {
@@ -176,8 +176,8 @@ pub fn run(options: &Options) -> Result<()> {
                 ("another data set", record.images.sha256 != images.sha256),
                 ("another table", record.costs != costs),
             ];
-            if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
-                bail!("{} is of {what}: use the same, or start anew with --force", result.display());
+            if let Some(difference) = difference(&differing) {
+                bail!("{} is of {difference}", result.display());
             }
             eprintln!("{} is there already", result.display());
             return Ok(writeln!(io::stdout(), "{}", record.architecture)?);

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
-use fleetfoot_search::{Check, Learning as _, Recipe, Training, TrainingPoint, checkpoint_path};
+use fleetfoot_search::{Check, Learning as _, Recipe, Training, TrainingPoint, checkpoint_path, difference};
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
 
@@ -95,9 +95,9 @@ pub fn run(options: &Options) -> Result<()> {
     let given = SearchSpace::load(&options.space)?;
     let (space, architecture) = given.resolve(&options.architecture)?;
     let dataset = options.data.load(&space)?;
-    let images = options.data.record(&dataset);
     let recipe = recipe(options, dataset.train.len())?;
     let mut training = Training::new(&space, &architecture, &dataset, recipe.clone())?;
+    let images = options.data.record(training.fingerprint());
     match options.folder.open(RECORD, &checkpoint_path(folder))? {
         Start::Done => {
             let record = read(folder)?;
@@ -108,8 +108,8 @@ pub fn run(options: &Options) -> Result<()> {
                 ("another architecture", trained != architecture),
                 ("another data set", record.images.sha256 != images.sha256),
             ];
-            if let Some((what, _)) = differing.iter().find(|(_, differs)| *differs) {
-                bail!("{} is of {what}: use the same, or start anew with --force", folder.join(RECORD).display());
+            if let Some(difference) = difference(&differing) {
+                bail!("{} is of {difference}", folder.join(RECORD).display());
             }
             eprintln!("{} is there already", folder.join(RECORD).display());
             return Ok(());

@@ -16,8 +16,19 @@ say "2. Fit: a regression for blocks that were never measured"
 fleetfoot fit --table "$RUN/table.csv" -o "$RUN/model.json" --force
 
 say "3. Evaluate: predictions against 30 random networks, measured now"
-[ -e "$RUN/evaluate.json" ] ||
-  fleetfoot evaluate --table "$RUN/table.csv" --space $SPACE --device local-cpu --networks 30 --seed 1 -o "$RUN/evaluate.json" --resume >&2
+evaluate() {
+  fleetfoot evaluate --table "$RUN/table.csv" --space $SPACE --device local-cpu --networks 30 --seed 1 -o "$RUN/evaluate.json" "$1" >&2
+}
+if [ ! -e "$RUN/evaluate.json" ]; then
+  evaluate --resume
+  # A table of a moment at which this machine ran by more than 5 % faster or slower than it does now is made again, once.
+  if sed -n 's/.*"slower_percent": *\([-.0-9]*\).*/\1/p' "$RUN/evaluate.json" | awk '{ far = $1 < -5 || $1 > 5 } END { exit !far }'; then
+    say "1 to 3 once more: the table was made while this machine was faster or slower than it is"
+    fleetfoot profile --space $SPACE --device local-cpu --seed 0 -o "$RUN/table.csv" --force
+    fleetfoot fit --table "$RUN/table.csv" -o "$RUN/model.json" --force
+    evaluate --force
+  fi
+fi
 
 say "4. Search: a network with 65 % of the latency of MobileNetV2's block everywhere (k3e6)"
 TARGET=$(fleetfoot predict --table "$RUN/table.csv" --space $SPACE k3e6 | awk -F, 'NR == 2 { printf "%.4fms", 0.65 * $2 }')

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::count;
 use fleetfoot_predictor::{Evaluation, Predictor};
-use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, write_json};
+use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, UnitCampaign, write_json};
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -35,6 +35,10 @@ pub struct Options {
     /// Measure every network this often, each time in a new agent: their spread is the repeatability
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     passes: usize,
+    /// Rows of the table that are measured again between the networks: what is measured while the machine is as fast as it
+    /// was for the table counts, as far as it can be had
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    references: usize,
     #[command(flatten)]
     plan: PlanOptions,
     /// Print JSON
@@ -66,6 +70,9 @@ struct Report {
     evaluation: Evaluation,
     /// Standard deviation of one network's value over passes, root mean square over the networks, in percent.
     repeatability_percent: f64,
+    /// By how much the machine was slower than for the table, in percent. Absent where no row of it was measured again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slower_percent: Option<f64>,
     /// Units of these networks, each counted as often as it stands in one, that are estimated by regression.
     #[serde(skip_serializing_if = "is_zero")]
     estimated_units: usize,
@@ -76,6 +83,9 @@ struct Report {
 fn is_zero(number: &usize) -> bool {
     *number == 0
 }
+
+/// How much slower or faster, in percent, a device may be than for the table without a warning.
+const FAR: f64 = 3.0;
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
@@ -91,11 +101,14 @@ pub fn run(options: &Options) -> Result<()> {
         predictions.push(predictor.network(&network)?);
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
+    let units = UnitCampaign::new(&space, device.precision)?;
+    subjects.extend(units.references(predictor.table(), options.references));
     let estimated_units = warn_of_estimates(&predictor, predictions.iter())?;
-    // The rounds are shared among the passes.
-    let share = |rounds: u32| rounds.div_ceil(options.passes as u32).max(6);
     let plan = options.plan.plan()?;
-    let plan = Plan { min_rounds: share(plan.min_rounds), max_rounds: share(plan.max_rounds), ..plan };
+    let fewest = |rounds: u32, parts: usize| rounds.div_ceil(parts as u32).max(6);
+    // The rounds are shared among the passes, but a pass may wait longer for the machine to be as fast as for the table.
+    let (min_rounds, max_rounds) = (fewest(plan.min_rounds, options.passes), fewest(plan.max_rounds, 2));
+    let plan = Plan { min_rounds, max_rounds, ..plan };
     let output = |pass: usize| {
         let path = options.output.as_ref();
         let journal = format!(".pass{}.journal", pass + 1);
@@ -115,7 +128,7 @@ pub fn run(options: &Options) -> Result<()> {
                 None => eprintln!("warning: the table's conditions are unknown; they may not be this device's"),
             }
             let plan = Plan { seed: plan.seed.wrapping_add(pass as u64), ..plan.clone() };
-            let measured = measuring::measure(
+            let (measured, slower) = measuring::measure(
                 &mut agent,
                 &subjects,
                 &plan,
@@ -123,11 +136,14 @@ pub fn run(options: &Options) -> Result<()> {
                 &conditions,
                 output.as_ref(),
             )?;
-            Ok(measured.iter().map(|measurement| measurement.latency.ms()).collect::<Vec<f64>>())
+            let measured: Vec<f64> = measured.iter().map(|measurement| measurement.latency.ms()).collect();
+            Ok((measured, slower))
         })
         .collect::<Result<Vec<_>>>()?;
-    let measured: Vec<Vec<f64>> =
-        (0..architectures.len()).map(|network| passes.iter().map(|pass| pass[network]).collect()).collect();
+    let of_network = |network: usize| passes.iter().map(|(measured, _)| measured[network]).collect();
+    let measured: Vec<Vec<f64>> = (0..architectures.len()).map(of_network).collect();
+    let slower: Vec<f64> = passes.iter().filter_map(|(_, slower)| *slower).collect();
+    let slower_percent = (!slower.is_empty()).then(|| 100.0 * (median(&slower) - 1.0));
     let points: Vec<Point> = architectures
         .iter()
         .zip(&predictions)
@@ -142,11 +158,24 @@ pub fn run(options: &Options) -> Result<()> {
         .collect();
     let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.predicted_ms, point.measured_ms)).collect();
     let repeatability_percent = repeatability(&measured);
-    let mut report = Report { evaluation: Evaluation::new(&pairs)?, repeatability_percent, estimated_units, points };
+    let evaluation = Evaluation::new(&pairs)?;
+    let mut report = Report { evaluation, repeatability_percent, slower_percent, estimated_units, points };
     if let Some(path) = &options.output {
         write_json(path, &report).with_context(|| format!("can't write {}", path.display()))?;
     }
+    // Standard output has the figures that scripts rely on, and no others.
     report.points.clear();
+    report.slower_percent = None;
+    if let Some(slower) = slower_percent {
+        let (how, percent) = if slower < 0.0 { ("faster", -slower) } else { ("slower", slower) };
+        let told =
+            format!("rows of the table that were measured again: the device was {percent:.1} % {how} than for it");
+        if percent > FAR {
+            eprintln!("warning: {told}; let it calm down, or make the table anew with `fleetfoot profile`");
+        } else {
+            eprintln!("{told}");
+        }
+    }
     let mut out = io::stdout().lock();
     if options.json {
         serde_json::to_writer(&mut out, &report)?;

@@ -62,7 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     let conditions = agent.conditions(Context::Warm, plan.statistic);
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
     let what = options.space.as_deref().unwrap_or("models");
-    let measured =
+    let (measured, _) =
         measuring::measure(&mut agent, &subjects, &plan, What::networks(what), &conditions, output.as_ref())?;
     let mut head = measuring::provenance(&agent, &conditions, &plan);
     if let Some(space) = &space {
@@ -96,7 +96,8 @@ fn networks(options: &Options, space: Option<&SearchSpace>) -> Result<Vec<Measur
         let onnx = std::fs::read(path).with_context(|| format!("can't read the model {}", path.display()))?;
         let model = path.display().to_string();
         let architecture = architecture_of(path);
-        networks.push(Measured { subject: Subject { name: model.clone(), onnx, evict_bytes: 0 }, model, architecture });
+        let subject = Subject { name: model.clone(), onnx, evict_bytes: 0, reference: None };
+        networks.push(Measured { subject, model, architecture });
     }
     if networks.is_empty() {
         return Err(usage("nothing to measure: name architectures, --random N or --onnx FILE"));

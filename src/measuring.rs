@@ -104,7 +104,8 @@ impl<'a> What<'a> {
     }
 }
 
-/// Measures subjects and keeps the samples in the output's journal, if there is one.
+/// Measures subjects and keeps the samples in the output's journal, if there is one. The second value is by what factor
+/// the machine was slower than the subjects' references say.
 pub fn measure(
     agent: &mut Agent,
     subjects: &[Subject],
@@ -112,7 +113,7 @@ pub fn measure(
     what: What<'_>,
     conditions: &Conditions,
     output: Option<&Output>,
-) -> Result<Vec<Measurement>> {
+) -> Result<(Vec<Measurement>, Option<f64>)> {
     let What { name: what, space_toml } = what;
     let header = Header {
         fleetfoot_journal: JOURNAL_FORMAT,
@@ -149,7 +150,8 @@ pub fn measure(
         drop(journal);
         let _ = fs::remove_file(&output.journal);
     }
-    measured.map_err(|error| match (output, error) {
+    let slower = campaign.slower();
+    measured.map(|measured| (measured, slower)).map_err(|error| match (output, error) {
         (Some(_), error) if visits > 0 => {
             anyhow!("{error}; everything measured so far is kept, go on with --resume")
         }

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{count, share};
-use fleetfoot_profiler::{
-    Agent, Comparison, Context, DeviceConfig, Journal, LatencyTable, Provenance, Row, UnitCampaign,
-};
+use fleetfoot_profiler::{Agent, Comparison, Context, DeviceConfig, Journal, LatencyTable, Provenance, UnitCampaign};
 use fleetfoot_space::{OperatorKey, SearchSpace};
 use serde_json::json;
 
@@ -57,7 +55,7 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(conditions) = table.conditions() {
         plan.statistic = conditions.statistic;
     }
-    let chosen = informative(&table, options.rows);
+    let chosen: Vec<OperatorKey> = table.informative(options.rows).iter().map(|row| row.key).collect();
     let units = UnitCampaign::new(&space, device.precision)?.only(&chosen);
     if units.units() == 0 {
         bail!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
@@ -69,7 +67,8 @@ pub fn run(options: &Options) -> Result<()> {
             format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)
         })?;
     }
-    let measured = measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, None)?;
+    let (measured, _) =
+        measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, None)?;
     let (overhead, rows) = units.rows(&measured);
     let comparison = Comparison::new(&table, &LatencyTable::new(Provenance::default(), overhead, rows)?);
     let median = comparison.median_ratio().context("the rows that were measured again cost nothing")?;
@@ -122,13 +121,4 @@ fn space(options: &Options, table: &LatencyTable) -> Result<SearchSpace> {
         Some(name) => SearchSpace::load(name).context("name the table's space with --space"),
         None => bail!("{} doesn't say of which space it is: name it with --space", options.table.display()),
     }
-}
-
-/// Rows from the cheapest to the dearest at even steps of rank: a change of clocks shows in all of them, one of caches or
-/// kernels in some.
-fn informative(table: &LatencyTable, count: usize) -> Vec<OperatorKey> {
-    let mut rows: Vec<&Row> = table.rows().iter().collect();
-    rows.sort_by_key(|row| row.latency.ms().to_bits());
-    let count = count.min(rows.len());
-    (0..count).map(|index| rows[(2 * index + 1) * rows.len() / (2 * count)].key).collect()
 }

@@ -157,6 +157,7 @@ fn an_evaluation_is_json_with_exactly_the_figures_that_are_promised() {
     assert_eq!(stdout(&again), stdout(&done));
 
     let written: Value = serde_json::from_slice(&fs::read(&points).unwrap()).unwrap();
+    assert!(written["slower_percent"].as_f64().is_some_and(|slower| slower > -50.0), "{}", written["slower_percent"]);
     assert_eq!(written["rmspe_percent"], report["rmspe_percent"]);
     let networks: Vec<&str> =
         written["points"].as_array().unwrap().iter().map(|point| point["architecture"].as_str().unwrap()).collect();
@@ -165,6 +166,44 @@ fn an_evaluation_is_json_with_exactly_the_figures_that_are_promised() {
     for (point, predicted) in written["points"].as_array().unwrap().iter().zip(predicted) {
         assert!((point["predicted_ms"].as_f64().unwrap() - predicted).abs() < 1e-9, "predict and evaluate agree");
     }
+}
+
+#[test]
+fn a_table_whose_device_has_become_much_slower_is_evaluated_as_it_is_and_that_is_said() {
+    let folder = TempDir::new().unwrap();
+    let (path, points) = (folder.path().join("fast.csv"), folder.path().join("points.json"));
+    fs::write(&path, faster(&fs::read_to_string(table()).unwrap(), 4.0)).unwrap();
+    let done = fleetfoot(&[&evaluate(&path)[..], &["-o", text(&points)]].concat()).assert().success();
+    let said = stderr(&done);
+    assert!(said.contains("warning") && said.contains("slower") && said.contains("fleetfoot profile"), "{said}");
+    let written: Value = serde_json::from_slice(&fs::read(&points).unwrap()).unwrap();
+    // Four times slower, within a factor of two for a busy machine; the predictions are as wrong as the table is.
+    assert!(written["slower_percent"].as_f64().is_some_and(|slower| (100.0..700.0).contains(&slower)));
+    assert!(written["mape_percent"].as_f64().is_some_and(|mape| mape > 50.0));
+
+    let without = fleetfoot(&[&evaluate(&path)[..], &["--references", "0"]].concat()).assert().success();
+    assert!(!stderr(&without).contains("slower"), "{}", stderr(&without));
+}
+
+/// A latency table whose times are divided by a factor.
+fn faster(table: &str, factor: f64) -> String {
+    let mut columns = Vec::new();
+    let line = |line: &str| {
+        if line.starts_with('#') {
+            return line.to_owned();
+        }
+        let fields: Vec<&str> = line.split(',').collect();
+        if columns.is_empty() {
+            columns = fields.iter().map(|name| name.ends_with("_ms")).collect();
+            return line.to_owned();
+        }
+        let scaled = fields.iter().zip(&columns).map(|(field, is_time)| match field.parse::<f64>() {
+            Ok(ms) if *is_time => (ms / factor).to_string(),
+            _ => (*field).to_owned(),
+        });
+        scaled.collect::<Vec<_>>().join(",")
+    };
+    table.lines().map(line).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 #[test]

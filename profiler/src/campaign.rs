@@ -1,5 +1,6 @@
 //! A campaign: subjects visited in interleaved rounds until every one is known well enough.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::agent::{Agent, AgentError, ModelId};
-use crate::disturbance::{Visited, disturbed};
+use crate::disturbance::{Judgement, Visited, judge};
 use crate::journal::{Journal, JournalError, Visit};
 use crate::statistics::{self, Measurement, Statistic};
 use crate::subject::Subject;
@@ -21,7 +22,8 @@ pub struct Plan {
     pub min_rounds: u32,
     /// Rounds that a subject gets at most.
     pub max_rounds: u32,
-    /// A subject is done when half its 95 % interval is below this share of its latency.
+    /// A subject is done when half its 95 % interval is below this share of its latency; the machine's usual speed, which
+    /// all have in common, is to be known as well.
     pub half_width: f64,
     /// Time that the timed runs of one visit should take.
     pub visit: Duration,
@@ -56,6 +58,12 @@ const COMPANY: usize = 10;
 const FEWEST_ROUNDS: usize = 6;
 /// Samples of a visit, at least and at most.
 const VISIT_SAMPLES: (u64, u64) = (3, 40);
+
+/// Whether all rounds so far are judged behind this one: behind each at first, then less often, since it takes the longer
+/// the more there are.
+fn is_judged_behind(round: u32) -> bool {
+    round.is_multiple_of((round / 20).max(1))
+}
 
 /// How far a campaign is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,6 +110,10 @@ pub struct Campaign<'a> {
     /// The last round of a run that is gone on from; 0 where there was none.
     under_way: u32,
     detect: bool,
+    /// Times of the subjects that have a reference, in ns.
+    references: BTreeMap<usize, f64>,
+    doubt: f64,
+    slower: Option<f64>,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -119,6 +131,8 @@ struct Round {
     number: u32,
     samples: Vec<Sample>,
     disturbed: bool,
+    /// By what factor the machine was slower than usual.
+    slower: f64,
 }
 
 /// What is known of one subject.
@@ -140,11 +154,25 @@ impl<'a> Campaign<'a> {
     /// interruptions can be told from work only on one.
     pub fn new(plan: Plan, subjects: &'a [Subject], earlier: Vec<Visit>, threads: usize) -> Self {
         let states = vec![State::default(); subjects.len()];
-        let mut campaign = Self { plan, subjects, states, log: Vec::new(), under_way: 0, detect: threads == 1 };
+        let references = subjects.iter().enumerate();
+        let references = references.filter_map(|(index, subject)| Some((index, subject.reference?.ms() * 1e6)));
+        let mut campaign = Self {
+            plan,
+            subjects,
+            states,
+            log: Vec::new(),
+            under_way: 0,
+            detect: threads == 1,
+            references: references.filter(|(_, time)| *time > 0.0).collect(),
+            doubt: 0.0,
+            slower: None,
+        };
         campaign.under_way = earlier.iter().map(|visit| visit.round).max().unwrap_or(0);
         earlier.into_iter().for_each(|visit| campaign.record(visit));
         // What is due in a round is decided by the rounds before: a run that is taken up in its middle decides alike.
-        campaign.judge(campaign.under_way);
+        if let Some(last) = (0..campaign.under_way).rev().find(|&round| is_judged_behind(round)) {
+            campaign.judge(last + 1, false);
+        }
         campaign
     }
 
@@ -159,7 +187,8 @@ impl<'a> Campaign<'a> {
     }
 
     /// Marks the visits of all rounds before this one that were disturbed, and the subjects that are known well enough.
-    fn judge(&mut self, round: u32) {
+    /// What isn't at the references' speed is waited for, unless this is the `last` judgement.
+    fn judge(&mut self, round: u32, last: bool) {
         let of = |&(subject, position): &(usize, usize)| &self.states[subject].rounds[position];
         let judged: Vec<(usize, usize)> = self.log.iter().filter(|visit| of(visit).number < round).copied().collect();
         let visited = judged.iter().map(|visit| {
@@ -167,10 +196,16 @@ impl<'a> Campaign<'a> {
             let (time, interrupted) = statistics::of_visit(samples, batch, self.detect);
             Visited { subject: visit.0, time, interrupted }
         });
-        let marks = disturbed(&visited.collect::<Vec<_>>());
-        for ((subject, position), mark) in judged.into_iter().zip(marks) {
-            self.states[subject].rounds[position].disturbed = mark;
+        let Judgement { disturbed, levels, doubt, slower } =
+            judge(&visited.collect::<Vec<_>>(), &self.references, last);
+        // Among few, a subject's own noise would pass for the machine's.
+        let many = self.subjects.len() >= COMPANY;
+        for ((subject, position), (mark, level)) in judged.into_iter().zip(disturbed.into_iter().zip(levels)) {
+            let round = &mut self.states[subject].rounds[position];
+            round.disturbed = mark;
+            round.slower = if many && level.is_finite() { level.exp() } else { 1.0 };
         }
+        (self.doubt, self.slower) = (if many { doubt } else { 0.0 }, slower.map(f64::exp));
         for state in &mut self.states {
             state.done = state.is_done(&self.plan, self.detect);
         }
@@ -185,7 +220,7 @@ impl<'a> Campaign<'a> {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Measurement>, CampaignError> {
         for round in 0..=self.plan.max_rounds {
-            if round > self.under_way && round > 0 && self.states.iter().all(|state| state.done) {
+            if round > self.under_way && round > 0 && self.is_done() {
                 break;
             }
             let mut due: Vec<usize> = (0..self.subjects.len()).filter(|&index| self.is_due(index, round)).collect();
@@ -204,8 +239,8 @@ impl<'a> Campaign<'a> {
             if let Some(journal) = journal.as_deref_mut() {
                 journal.sync()?;
             }
-            if round >= self.under_way {
-                self.judge(round + 1);
+            if round >= self.under_way && is_judged_behind(round) {
+                self.judge(round + 1, false);
             }
         }
         self.release(agent)?;
@@ -214,21 +249,38 @@ impl<'a> Campaign<'a> {
 
     /// What the samples so far say of every subject.
     pub fn measurements(&mut self) -> Result<Vec<Measurement>, CampaignError> {
-        self.judge(u32::MAX);
+        self.judge(u32::MAX, true);
         let measured = self.states.iter().zip(self.subjects);
         measured
             .map(|(state, subject)| {
-                state.measurement(&self.plan, self.detect).ok_or_else(|| CampaignError::NoSamples(subject.name.clone()))
+                let measured = state.measurement(&self.plan, self.detect);
+                let measured = measured.map(|measured| measured.with_doubt(self.doubt));
+                measured.ok_or_else(|| CampaignError::NoSamples(subject.name.clone()))
             })
             .collect()
+    }
+
+    /// By what factor the machine was slower, in what counts, than the subjects' references say; `None` without references.
+    pub fn slower(&self) -> Option<f64> {
+        self.slower
     }
 
     fn is_due(&self, index: usize, round: u32) -> bool {
         let state = &self.states[index];
         match state.warmup {
             None => round == 0,
-            Some(_) => round > state.visited && (!state.done || self.is_company(index, round)),
+            Some(_) => round > state.visited && (!state.done || self.is_wandering() || self.is_company(index, round)),
         }
+    }
+
+    fn is_done(&self) -> bool {
+        !self.is_wandering() && self.states.iter().all(|state| state.done)
+    }
+
+    /// Whether the machine's usual speed is still in doubt: subjects that are known well against each other are measured
+    /// on, lest all of them are of one moment.
+    fn is_wandering(&self) -> bool {
+        self.references.is_empty() && self.doubt > self.plan.half_width
     }
 
     /// Whether a subject is visited in a round though it may be done: a few of them always are, in turns, lest the rounds of
@@ -257,7 +309,7 @@ impl<'a> Campaign<'a> {
     fn progress(&self, round: u32) -> Progress {
         let visits = self.states.iter().map(|state| u64::from(state.visited) + u64::from(state.warmup.is_some())).sum();
         let done = self.states.iter().filter(|state| state.done).count();
-        let open = (self.states.len() - done) as u64;
+        let open = if self.is_wandering() { self.states.len() } else { self.states.len() - done } as u64;
         let to_come = if round < self.plan.min_rounds { self.plan.min_rounds - round } else { 1 };
         Progress { visits, remaining: open * u64::from(to_come), round, done }
     }
@@ -299,7 +351,7 @@ impl State {
             self.warmup = Some(visit.samples);
         } else if visit.round > self.visited {
             self.visited = visit.round;
-            self.rounds.push(Round { number: visit.round, samples: visit.samples, disturbed: false });
+            self.rounds.push(Round { number: visit.round, samples: visit.samples, disturbed: false, slower: 1.0 });
         }
     }
 
@@ -319,7 +371,8 @@ impl State {
         let enough = self.quiet() >= FEWEST_ROUNDS.min(self.rounds.len());
         let (counted, left): (Vec<&Round>, Vec<&Round>) =
             self.rounds.iter().partition(|round| !(enough && round.disturbed));
-        let samples: Vec<&[Sample]> = counted.iter().map(|round| round.samples.as_slice()).collect();
+        let samples: Vec<(&[Sample], f64)> =
+            counted.iter().map(|round| (round.samples.as_slice(), round.slower)).collect();
         let mut measurement = Measurement::from_rounds(&samples, self.batch, plan.statistic, detect)?;
         measurement.disturbed += left.iter().map(|round| round.samples.len()).sum::<usize>();
         Some(measurement)

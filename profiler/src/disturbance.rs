@@ -9,6 +9,11 @@
 //! it. Of three profiles on a machine whose level wandered by ±10 %, compared in pairs, the units differed in the median by
 //! 1.0 to 2.7 % by the lowest tenth (band 2.5 % wide), by 0.8 to 1.2 % by this band, by 1.1 to 2.4 % without selection; on a
 //! quieter stretch by 1.2 to 2.5 %, 0.6 to 1.2 % and 0.7 to 0.9 %.
+//!
+//! Speed that changes for longer than a campaign lasts shows only against another one: subjects that were measured there,
+//! too, are references, and what counts is then what was measured at their speed.
+
+use std::collections::BTreeMap;
 
 /// A visit to a subject.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,21 +34,85 @@ const SHARE: f64 = 0.4;
 const WIDTH: f64 = 0.05;
 /// Share of interrupted samples, over neighbouring visits, that shows somebody else on the core.
 const INTERRUPTED: f64 = 0.1;
+/// Share of the visits that suffices for a measurement: those nearest to the references' speed.
+const FOUND: f64 = 0.2;
 /// Turns after which subjects' times and levels hardly change any more.
 const TURNS: usize = 5;
 
-/// Which of the visits, given in the order of time, were disturbed.
-pub(crate) fn disturbed(visits: &[Visited]) -> Vec<bool> {
+/// What the visits of a campaign tell of the machine.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Judgement {
+    /// Which visits were disturbed.
+    pub disturbed: Vec<bool>,
+    /// By how much the machine was slower at a visit than it usually is in those that count, as a logarithm; not a number
+    /// where that isn't known.
+    pub levels: Vec<f64>,
+    /// Half of the 95 % interval of what is usual, as a logarithm: it is common to all subjects.
+    pub doubt: f64,
+    /// By how much the machine was slower in the visits that count than the references say, as a logarithm.
+    pub slower: Option<f64>,
+}
+
+/// Judges visits, given in the order of time. `references` are times of a run of some subjects, by number, from another
+/// campaign: where there are any, visits at the speed that they stand for count and others are disturbed. With `yielding`,
+/// the visits that come nearest to it count where the machine was hardly ever that fast, or that slow.
+pub(crate) fn judge(visits: &[Visited], references: &BTreeMap<usize, f64>, yielding: bool) -> Judgement {
     let shares: Vec<f64> = visits.iter().map(|visit| visit.interrupted).collect();
-    let foreign = around(&shares, mean);
-    let levels = levels(visits);
-    let limit = quiet_below(&levels);
+    let foreign: Vec<bool> = around(&shares, mean).into_iter().map(|share| share > INTERRUPTED).collect();
+    let Levels { mut levels, usual } = levels(visits);
+    let offset = offset(&usual, references);
+    if let Some(offset) = offset {
+        levels.iter_mut().for_each(|level| *level += offset);
+    }
+    let (low, high) = match offset {
+        Some(_) => {
+            let distances: Vec<f64> = levels.iter().map(|level| level.abs()).collect();
+            let nearest = if yielding { quantile(&distances, FOUND) } else { 0.0 };
+            let far = nearest.max(WIDTH / 2.0);
+            (-far, far)
+        }
+        None => (f64::NEG_INFINITY, quiet_below(&levels)),
+    };
     let all = visits.iter().zip(&foreign).zip(&levels);
     // A level that isn't known, for want of times around it, is no reproach.
-    let mark = |((visit, share), level): ((&Visited, &f64), &f64)| {
-        visit.time.is_nan() || *share > INTERRUPTED || *level > limit
+    let mark = |((visit, foreign), level): ((&Visited, &bool), &f64)| {
+        visit.time.is_nan() || *foreign || *level > high || *level < low
     };
-    all.map(mark).collect()
+    let disturbed: Vec<bool> = all.map(mark).collect();
+    let known = disturbed.iter().zip(&levels).filter(|(disturbed, level)| !**disturbed && level.is_finite());
+    let known: Vec<f64> = known.map(|(_, level)| *level).collect();
+    let middle = if known.is_empty() { 0.0 } else { quantile(&known, 0.5) };
+    levels.iter_mut().for_each(|level| *level -= middle);
+    let slower = offset.filter(|_| !known.is_empty()).map(|_| middle);
+    Judgement { disturbed, levels, doubt: doubt(&known), slower }
+}
+
+/// By how much the subjects' usual times exceed the references, as a logarithm: the median over the references.
+fn offset(usual: &[f64], references: &BTreeMap<usize, f64>) -> Option<f64> {
+    let offsets = references.iter().filter_map(|(&subject, time)| Some(usual.get(subject)? - time.ln()));
+    let offset = quantile(&offsets.collect::<Vec<_>>(), 0.5);
+    offset.is_finite().then_some(offset)
+}
+
+/// Half of the 95 % interval of the median of levels that follow each other: neighbours are alike, so that `n` of them are
+/// worth `n (1 - r) / (1 + r)` independent ones, `r` being the correlation of neighbours (a process that is autoregressive
+/// of first order). The running median lets neighbours share their window, and every window counts once.
+fn doubt(levels: &[f64]) -> f64 {
+    let windows: Vec<f64> = levels.iter().copied().step_by(2 * NEIGHBOURS + 1).collect();
+    if windows.len() < 3 {
+        return 0.0;
+    }
+    let middle = mean(&windows);
+    let square = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / windows.len() as f64;
+    let variance = square(&mut windows.iter().map(|level| (level - middle).powi(2)));
+    let covariance = square(&mut windows.windows(2).map(|pair| (pair[0] - middle) * (pair[1] - middle)));
+    if variance == 0.0 {
+        return 0.0;
+    }
+    let correlation = (covariance / variance).clamp(0.0, 0.99);
+    let independent = windows.len() as f64 * (1.0 - correlation) / (1.0 + correlation);
+    // A median's standard error is sqrt(pi / 2) times a mean's.
+    1.96 * (std::f64::consts::FRAC_PI_2 * variance / independent).sqrt()
 }
 
 /// The upper end of the quiet state's band: of the lowest band that has its share of the levels, else of the fullest.
@@ -65,12 +134,19 @@ fn quiet_below(levels: &[f64]) -> f64 {
     fullest.1 + WIDTH
 }
 
+/// Logarithms: the machine's level at every visit, and every subject's usual time where the level is 0.
+struct Levels {
+    levels: Vec<f64>,
+    usual: Vec<f64>,
+}
+
 /// The machine's level at every visit: `ln time = subject's + level + noise`, both fitted by medians in turns (Tukey's
 /// median polish, with a running median in place of columns).
-fn levels(visits: &[Visited]) -> Vec<f64> {
+fn levels(visits: &[Visited]) -> Levels {
     let times: Vec<f64> = visits.iter().map(|visit| visit.time.ln()).collect();
     let subjects = visits.iter().map(|visit| visit.subject + 1).max().unwrap_or(0);
     let mut levels = vec![0.0; visits.len()];
+    let mut usual = vec![f64::NAN; subjects];
     for turn in 0..TURNS {
         // Of a machine that is slow half of the time, subjects' medians lie now on this side, now on that; the faster
         // quarter is a beginning that they have in common.
@@ -79,11 +155,11 @@ fn levels(visits: &[Visited]) -> Vec<f64> {
         for ((visit, time), level) in visits.iter().zip(&times).zip(&levels) {
             of_subjects[visit.subject].push(time - level);
         }
-        let usual: Vec<f64> = of_subjects.iter().map(|times| quantile(times, start)).collect();
+        usual = of_subjects.iter().map(|times| quantile(times, start)).collect();
         let residuals: Vec<f64> = visits.iter().zip(&times).map(|(visit, time)| time - usual[visit.subject]).collect();
         levels = around(&residuals, |window| quantile(window, 0.5));
     }
-    levels
+    Levels { levels, usual }
 }
 
 /// A quantile of those values that are numbers; not a number where none is.
@@ -122,6 +198,10 @@ mod tests {
             Visited { subject, time, interrupted: 0.0 }
         };
         (0..50 * rounds).map(visit).collect()
+    }
+
+    fn disturbed(visits: &[Visited]) -> Vec<bool> {
+        judge(visits, &BTreeMap::new(), true).disturbed
     }
 
     /// Shares of the visits within and outside of an episode that are marked.
@@ -195,5 +275,55 @@ mod tests {
         assert_eq!(disturbed(&[]), Vec::<bool>::new());
         assert_eq!(disturbed(&[Visited { subject: 3, time: f64::NAN, interrupted: 1.0 }]), [true]);
         assert_eq!(disturbed(&[Visited { subject: 0, time: 1.0, interrupted: 0.0 }]), [false]);
+    }
+
+    /// References of 10 of the 50 subjects, taken while the machine was slower by this factor.
+    fn references(slower: f64) -> BTreeMap<usize, f64> {
+        (0..10).map(|index| (5 * index, (1.0 + 5.0 * index as f64) * slower)).collect()
+    }
+
+    #[test]
+    fn the_level_is_known_within_a_fraction_of_the_noise() {
+        let slow = |index: usize| if (400..900).contains(&index) { 1.02 } else { 1.0 };
+        let judgement = judge(&visits(40, 2, slow), &BTreeMap::new(), true);
+        assert!(judgement.disturbed.iter().all(|mark| !mark));
+        let errors = judgement.levels.iter().enumerate().map(|(index, level)| (level - slow(index).ln()).abs());
+        let errors: Vec<f64> = errors.collect();
+        assert!(quantile(&errors, 0.9) < 0.006, "{}", quantile(&errors, 0.9));
+        assert!(judgement.doubt < 0.01 && judgement.slower.is_none());
+    }
+
+    #[test]
+    fn only_visits_at_the_references_speed_count() {
+        // Of four stretches, one is as slow as the machine was with the references; the others are faster.
+        let slow = |index: usize| if index / 500 == 2 { 1.12 } else { 1.0 };
+        let judgement = judge(&visits(40, 4, slow), &references(1.12), true);
+        let (found, alarms) = shares(&judgement.disturbed, |index| slow(index) == 1.0);
+        assert!(found > 0.95 && alarms < 0.05, "{found} {alarms}");
+        assert!(judgement.slower.unwrap().abs() < 0.005, "{judgement:?}");
+        assert!((quantile(&judgement.levels[..400], 0.5) + 1.12f64.ln()).abs() < 0.01);
+    }
+
+    #[test]
+    fn what_comes_nearest_to_the_references_speed_counts_in_the_end() {
+        // A quarter of the time the machine is slower by 20 %, else by 30 %, and never as fast as for the references.
+        let slow = |index: usize| if (index / 100).is_multiple_of(4) { 1.2 } else { 1.3 };
+        let all = visits(40, 6, slow);
+        let waiting = judge(&all, &references(1.0), false);
+        assert!(waiting.disturbed.iter().all(|&mark| mark) && waiting.slower.is_none());
+        let last = judge(&all, &references(1.0), true);
+        let (found, alarms) = shares(&last.disturbed, |index| slow(index) == 1.3);
+        assert!(found > 0.95 && alarms < 0.3, "{found} {alarms}");
+        assert!((last.slower.unwrap() - 1.2f64.ln()).abs() < 0.01, "{last:?}");
+    }
+
+    #[test]
+    fn the_doubt_of_a_wandering_machine_is_larger_than_that_of_a_noisy_one() {
+        let levels = |period: usize| -> Vec<f64> {
+            (0..3000).map(|index| if (index / period).is_multiple_of(2) { 0.02 } else { 0.0 }).collect()
+        };
+        let (wandering, noisy) = (doubt(&levels(500)), doubt(&levels(15)));
+        assert!(wandering > 2.5 * noisy && noisy > 0.0, "{wandering} {noisy}");
+        assert_eq!((doubt(&[]), doubt(&[0.01; 100])), (0.0, 0.0));
     }
 }

@@ -77,7 +77,7 @@ pub struct Interval {
 /// A subject's latency as its samples tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// Median over the rounds of each round's statistic.
+    /// Median over the rounds of each round's statistic, as far as that is known at the machine's usual speed.
     pub latency: Latency,
     /// 95 % interval of that median over rounds: it counts the drift between rounds, not only the scatter within one.
     pub interval: Interval,
@@ -136,14 +136,10 @@ fn median_ranks(n: usize) -> (usize, usize) {
 }
 
 impl Measurement {
-    /// From the rounds' samples, each of `batch` runs. Rounds whose samples were all disturbed don't count, unless there
-    /// is no other: then the disturbed ones do. `None` without any sample.
-    pub fn from_rounds(
-        rounds: &[impl AsRef<[Sample]>],
-        batch: u32,
-        statistic: Statistic,
-        detect: bool,
-    ) -> Option<Self> {
+    /// From the rounds' samples, each of `batch` runs, and by what factor the machine was slower than usual in the round.
+    /// Rounds whose samples were all disturbed don't count, unless there is no other: then the disturbed ones do. `None`
+    /// without any sample.
+    pub fn from_rounds(rounds: &[(&[Sample], f64)], batch: u32, statistic: Statistic, detect: bool) -> Option<Self> {
         let disturbed = |sample: &Sample| detect && is_disturbed(sample);
         let value = |samples: &[Sample], all: bool| {
             let counted = samples.iter().filter(|sample| all || !disturbed(sample));
@@ -151,11 +147,14 @@ impl Measurement {
             runs.sort_by(f64::total_cmp);
             quantile(&runs, statistic.quantile()).map(|value| (value, runs.len()))
         };
-        let left_aside = rounds.iter().flat_map(AsRef::as_ref).filter(|sample| disturbed(sample)).count();
-        let mut values: Vec<(f64, usize)> = rounds.iter().filter_map(|round| value(round.as_ref(), false)).collect();
+        let value = |&(samples, slower): &(&[Sample], f64), all| {
+            value(samples, all).map(|(value, count)| (value / slower, count))
+        };
+        let left_aside = rounds.iter().flat_map(|(samples, _)| *samples).filter(|sample| disturbed(sample)).count();
+        let mut values: Vec<(f64, usize)> = rounds.iter().filter_map(|round| value(round, false)).collect();
         let all = values.is_empty();
         if all {
-            values = rounds.iter().filter_map(|round| value(round.as_ref(), true)).collect();
+            values = rounds.iter().filter_map(|round| value(round, true)).collect();
         }
         let samples = values.iter().map(|(_, count)| count).sum();
         let mut sorted: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
@@ -166,6 +165,17 @@ impl Measurement {
         let interval = Interval { low: latency(sorted[low])?, high: latency(sorted[high])? };
         let disturbed = if all { 0 } else { left_aside };
         Some(Self { latency: latency(middle)?, interval, samples, rounds: sorted.len(), disturbed })
+    }
+
+    /// With a doubt that all subjects share, half of a 95 % interval as a share of the latency: the halves add up by their
+    /// squares.
+    pub fn with_doubt(self, doubt: f64) -> Self {
+        let ms = self.latency.ms();
+        let end = |end: Latency, sign: f64| {
+            Latency::from_ms((ms + sign * (end.ms() - ms).hypot(doubt * ms)).max(0.0)).unwrap_or(end)
+        };
+        let interval = Interval { low: end(self.interval.low, -1.0), high: end(self.interval.high, 1.0) };
+        Self { interval, ..self }
     }
 
     /// Half the interval's width as a share of the latency.
@@ -183,6 +193,20 @@ mod tests {
         Sample { at_ns: 0, wall_ns, cpu_ns }
     }
 
+    fn plain(rounds: &[Vec<Sample>]) -> Vec<(&[Sample], f64)> {
+        rounds.iter().map(|samples| (samples.as_slice(), 1.0)).collect()
+    }
+
+    #[test]
+    fn what_the_machine_was_slower_by_is_taken_out() {
+        let rounds: Vec<Vec<Sample>> = (0..20).map(|round| vec![sample(1_000_000 + round * 10_000, 0); 50]).collect();
+        let slower: Vec<(&[Sample], f64)> =
+            rounds.iter().enumerate().map(|(round, samples)| (samples.as_slice(), 1.0 + 0.01 * round as f64)).collect();
+        let measurement = Measurement::from_rounds(&slower, 1, Statistic::Median, true).unwrap();
+        assert!((measurement.latency.ms() - 1.0).abs() < 1e-9 && measurement.half_width() < 1e-9);
+        assert!((measurement.with_doubt(0.03).half_width() - 0.03).abs() < 1e-9);
+    }
+
     #[test]
     fn the_interval_of_a_median_has_the_ranks_of_the_textbook() {
         // Conover, Practical Nonparametric Statistics: n = 6 gives the extremes, n = 20 ranks 6 and 15 (from 1).
@@ -197,7 +221,7 @@ mod tests {
     #[test]
     fn a_median_over_rounds_counts_drift_between_them() {
         let rounds: Vec<Vec<Sample>> = (0..20).map(|round| vec![sample(1_000_000 + round * 10_000, 0); 50]).collect();
-        let measurement = Measurement::from_rounds(&rounds, 1, Statistic::Median, true).unwrap();
+        let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, true).unwrap();
         assert!((measurement.latency.ms() - 1.095).abs() < 1e-9);
         assert!((measurement.interval.low.ms() - 1.05).abs() < 1e-9);
         assert!((measurement.interval.high.ms() - 1.14).abs() < 1e-9);
@@ -207,22 +231,22 @@ mod tests {
     #[test]
     fn interrupted_samples_are_counted_but_not_used() {
         let rounds = vec![vec![sample(1_000_000, 999_000), sample(3_000_000, 1_000_000)]; 8];
-        let measurement = Measurement::from_rounds(&rounds, 1, Statistic::Median, true).unwrap();
+        let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, true).unwrap();
         assert_eq!((measurement.latency.ms(), measurement.disturbed), (1.0, 8));
-        let undetected = Measurement::from_rounds(&rounds, 1, Statistic::Median, false).unwrap();
+        let undetected = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, false).unwrap();
         assert_eq!(undetected.latency.ms(), 2.0);
     }
 
     #[test]
     fn a_batch_is_divided_by_its_runs() {
         let rounds = vec![vec![sample(8_000, 0)]; 8];
-        let measurement = Measurement::from_rounds(&rounds, 4, Statistic::Min, true).unwrap();
+        let measurement = Measurement::from_rounds(&plain(&rounds), 4, Statistic::Min, true).unwrap();
         assert!((measurement.latency.ms() - 0.002).abs() < 1e-12);
     }
 
     #[test]
     fn no_samples_are_no_measurement() {
-        assert_eq!(Measurement::from_rounds(&[] as &[Vec<Sample>], 1, Statistic::Median, true), None);
-        assert_eq!(Measurement::from_rounds(&[vec![]], 1, Statistic::Median, true), None);
+        assert_eq!(Measurement::from_rounds(&[], 1, Statistic::Median, true), None);
+        assert_eq!(Measurement::from_rounds(&[(&[], 1.0)], 1, Statistic::Median, true), None);
     }
 }

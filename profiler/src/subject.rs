@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use fleetfoot_space::{Network, NetworkError, OnnxError, Weights, write_onnx};
 use sha2::{Digest, Sha256};
 
+use crate::latency::Latency;
+
 /// Seed of the random weights of measured models: their values don't matter, but equal bytes make runs repeatable.
 const WEIGHT_SEED: u64 = 0;
 
@@ -17,6 +19,8 @@ pub struct Subject {
     pub onnx: Vec<u8>,
     /// Bytes to touch before every run.
     pub evict_bytes: u64,
+    /// What a run of it took in another campaign, at whose speed the others are to be measured, too.
+    pub reference: Option<Latency>,
 }
 
 /// A subject that can't be built.
@@ -34,7 +38,7 @@ impl Subject {
     /// A network with random weights, measured in a loop.
     pub fn of_network(name: String, network: &Network) -> Result<Self, SubjectError> {
         let onnx = write_onnx(network, &Weights::random(network, WEIGHT_SEED), &BTreeMap::new())?;
-        Ok(Self { name, onnx, evict_bytes: 0 })
+        Ok(Self { name, onnx, evict_bytes: 0, reference: None })
     }
 
     /// SHA-256 over the subjects' models and evictions, in hexadecimal.

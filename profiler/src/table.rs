@@ -145,6 +145,15 @@ impl LatencyTable {
         &self.rows
     }
 
+    /// So many rows from the cheapest to the dearest at even steps of rank: a change of clocks shows in all of them, one
+    /// of caches or kernels in some.
+    pub fn informative(&self, count: usize) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = self.rows.iter().collect();
+        rows.sort_by(|a, b| a.latency.ms().total_cmp(&b.latency.ms()));
+        let count = count.min(rows.len());
+        (0..count).map(|index| rows[(2 * index + 1) * rows.len() / (2 * count)]).collect()
+    }
+
     /// The empty graph's time: what every call costs once, whatever it computes.
     pub fn overhead(&self) -> Latency {
         self.overhead

@@ -14,7 +14,7 @@ use fleetfoot_space::{Candidate, Network, NetworkError, Operator, OperatorKey, P
 use crate::latency::Latency;
 use crate::statistics::Measurement;
 use crate::subject::{Subject, SubjectError};
-use crate::table::Row;
+use crate::table::{LatencyTable, Row};
 
 /// Everything that has to be measured for the latency table of a space.
 #[derive(Clone, Debug)]
@@ -79,6 +79,17 @@ impl UnitCampaign {
             campaign.units.push(PlannedUnit { position, ..unit.clone() });
         }
         campaign
+    }
+
+    /// So many of the units as subjects that tell the speed of a table: those of its informative rows that say what a unit
+    /// took on its own, and are units of this space.
+    pub fn references(&self, table: &LatencyTable, count: usize) -> Vec<Subject> {
+        let unit = |row: &&Row| {
+            let unit = self.units.iter().find(|unit| unit.key == row.key)?;
+            let reference = Some(row.raw.filter(|raw| *raw > Latency::ZERO)?);
+            Some(Subject { reference, ..self.subjects[unit.position].clone() })
+        };
+        table.informative(count).iter().filter_map(unit).collect()
     }
 
     fn take(&mut self, from: &Self, position: usize) -> usize {

@@ -224,6 +224,9 @@ pub struct Evaluation {
     /// What two measurements of the same network differ by.
     #[serde(default, deserialize_with = "optional_quantity")]
     pub repeatability_percent: Option<f64>,
+    /// By how much the device was slower than for the table.
+    #[serde(default, deserialize_with = "optional_change")]
+    pub slower_percent: Option<f64>,
     /// The networks.
     #[serde(default)]
     pub points: Vec<EvaluationPoint>,
@@ -308,6 +311,11 @@ fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> 
 fn optional_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let value = Option::<f64>::deserialize(deserializer)?;
     value.map(|value| within(value, 0.0, 100.0, "a percentage from 0 to 100")).transpose()
+}
+
+fn optional_change<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let value = Option::<f64>::deserialize(deserializer)?;
+    value.map(|value| within(value, -100.0, f64::MAX, "a change by -100 % or more")).transpose()
 }
 
 fn optional_correlation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {

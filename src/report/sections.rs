@@ -189,9 +189,11 @@ pub fn evaluation(summary: &Summary, facts: &Facts) -> Markup {
         ("Spearman’s ρ", "spearman", 3, ""),
         ("Kendall’s τ", "kendall", 3, ""),
         ("repeatability", "repeatability_percent", 2, " %"),
+        ("device’s time against the table’s", "slower_percent", 1, " %"),
     ];
     let shown = |name: &str, field: &str, decimals, unit: &str| {
-        let value = facts.show(&format!("/evaluation/{field}"), Format::Fixed(decimals));
+        let format = if field == "slower_percent" { Format::Signed(decimals) } else { Format::Fixed(decimals) };
+        let value = facts.show(&format!("/evaluation/{field}"), format);
         [element("dt").text(name), element("dd").child(value).text(unit)]
     };
     let networks = facts.show("/evaluation/networks", Format::Plain);

@@ -192,7 +192,7 @@ fn evaluation() -> Value {
         .collect();
     json!({
         "networks": 40, "rmspe_percent": 2.63, "mape_percent": 2.21, "within_5_percent": 100.0,
-        "within_10_percent": 100.0, "spearman": 0.9985, "kendall": 0.9744, "repeatability_percent": 0.61,
+        "within_10_percent": 100.0, "spearman": 0.9985, "kendall": 0.9744, "repeatability_percent": 0.61, "slower_percent": -1.32,
         "points": points,
     })
 }

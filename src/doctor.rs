@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::positive;
-use fleetfoot_profiler::{Agent, DeviceConfig, Finding, Health, ModelId, Subject, Timing, findings};
+use fleetfoot_profiler::{Agent, DeviceConfig, Finding, Health, ModelId, Subject, Timing, findings, relative_variance};
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
 use serde_json::json;
 
@@ -39,7 +39,7 @@ pub fn run(options: &Options) -> Result<()> {
     let visits = watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
     let after = agent.look()?;
     let findings = findings(&before, &after, agent.pinned());
-    let reference_percent = repeatability(&visits);
+    let reference_percent = 100.0 * relative_variance(&visits).sqrt();
     let mut out = io::stdout().lock();
     if options.json {
         let report = json!({ "device": device.name, "findings": findings, "reference_percent": reference_percent });
@@ -82,14 +82,6 @@ fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<Vec<f64>> 
         thread::sleep(PAUSE);
     }
     Ok(visits)
-}
-
-/// Standard deviation of the visits' values, in percent of their mean.
-fn repeatability(visits: &[f64]) -> f64 {
-    let n = visits.len() as f64;
-    let mean = visits.iter().sum::<f64>() / n;
-    let variance = visits.iter().map(|visit| (visit / mean - 1.0).powi(2)).sum::<f64>() / (n - 1.0);
-    100.0 * variance.sqrt()
 }
 
 /// What the system doesn't show: no finding there is no proof.

@@ -8,7 +8,9 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::count;
 use fleetfoot_predictor::{Evaluation, Predictor};
-use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, UnitCampaign, write_json};
+use fleetfoot_profiler::{
+    Agent, Context, DeviceConfig, Plan, Subject, UnitCampaign, median, relative_variance, write_json,
+};
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -142,8 +144,7 @@ pub fn run(options: &Options) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let of_network = |network: usize| passes.iter().map(|(measured, _)| measured[network]).collect();
     let measured: Vec<Vec<f64>> = (0..architectures.len()).map(of_network).collect();
-    let slower: Vec<f64> = passes.iter().filter_map(|(_, slower)| *slower).collect();
-    let slower_percent = (!slower.is_empty()).then(|| 100.0 * (median(&slower) - 1.0));
+    let slower_percent = median(passes.iter().filter_map(|(_, slower)| *slower)).map(|slower| 100.0 * (slower - 1.0));
     let points: Vec<Point> = architectures
         .iter()
         .zip(&predictions)
@@ -153,7 +154,7 @@ pub fn run(options: &Options) -> Result<()> {
             predicted_ms: prediction.latency.ms(),
             low_ms: prediction.low.ms(),
             high_ms: prediction.high.ms(),
-            measured_ms: median(values),
+            measured_ms: median(values.iter().copied()).unwrap_or(f64::NAN),
         })
         .collect();
     let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.predicted_ms, point.measured_ms)).collect();
@@ -186,20 +187,9 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) { (sorted[middle - 1] + sorted[middle]) / 2.0 } else { sorted[middle] }
-}
-
 fn repeatability(measured: &[Vec<f64>]) -> f64 {
-    let variance = |values: &Vec<f64>| {
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        values.iter().map(|value| (value / mean - 1.0).powi(2)).sum::<f64>() / (n - 1.0)
-    };
-    100.0 * (measured.iter().map(variance).sum::<f64>() / measured.len() as f64).sqrt()
+    let variances = measured.iter().map(|values| relative_variance(values));
+    100.0 * (variances.sum::<f64>() / measured.len() as f64).sqrt()
 }
 
 fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {

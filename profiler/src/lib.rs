@@ -30,7 +30,7 @@ pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
 pub use fleetfoot_protocol::{Core, Health, Machine, Optimisation, Sample, Timing};
 pub use journal::{Header, Journal, JournalError, Visit};
 pub use latency::{Latency, LatencyError, LatencyParseError};
-pub use statistics::{Interval, Measurement, Statistic, is_disturbed};
+pub use statistics::{Interval, Measurement, Statistic, is_disturbed, median, relative_variance};
 pub use subject::{Subject, SubjectError};
 pub use table::{LatencyTable, Row, TableError};
 pub use units::UnitCampaign;

@@ -114,6 +114,21 @@ pub(crate) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     Some(sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64))
 }
 
+/// The middle value, or the mean of the two in the middle; `None` where there is none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    let (lower, upper) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
+    Some((lower + upper) / 2.0)
+}
+
+/// Variance (with n - 1) of values as shares of their mean.
+pub fn relative_variance(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    values.iter().map(|value| (value / mean - 1.0).powi(2)).sum::<f64>() / (n - 1.0)
+}
+
 /// Ranks (from 0) of the order statistics whose interval holds the median of n values with at least 95 %, by the
 /// binomial distribution of the number of values below the median. The extremes where n is too small for 95 %.
 fn median_ranks(n: usize) -> (usize, usize) {

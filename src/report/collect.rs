@@ -1,6 +1,7 @@
 //! From a run folder to its summary: every derived number is computed here.
 
 use anyhow::{Context, Result, bail};
+use fleetfoot_profiler::median;
 use fleetfoot_space::{Architecture, SearchSpace};
 
 use super::blocks::blocks;
@@ -201,11 +202,4 @@ fn sampling_error(percent: f64, images: u64) -> Option<f64> {
 fn sample_sd(values: &[f64], mean: f64) -> f64 {
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (squares / (values.len() as f64 - 1.0)).sqrt()
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let (lower, upper) = (sorted.get(sorted.len().checked_sub(1)? / 2)?, sorted.get(sorted.len() / 2)?);
-    Some((lower + upper) / 2.0)
 }

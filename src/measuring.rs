@@ -13,7 +13,7 @@ use fleetfoot_profiler::{
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-const JOURNAL_FORMAT: u32 = 2;
+const JOURNAL_FORMAT: u32 = 3;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";

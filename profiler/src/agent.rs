@@ -10,7 +10,7 @@ use fleetfoot_protocol::{
 };
 
 use crate::conditions::{Conditions, Context};
-use crate::device::DeviceConfig;
+use crate::device::{DeviceConfig, TransportKind};
 use crate::statistics::Statistic;
 use crate::transport::{self, Peer};
 
@@ -146,6 +146,11 @@ impl Agent {
     /// The device's configuration.
     pub fn device(&self) -> &DeviceConfig {
         &self.device
+    }
+
+    /// Whether its numbers, and its clock, are a simulation's.
+    pub fn is_simulated(&self) -> bool {
+        self.device.transport == TransportKind::Mock
     }
 
     /// The conditions under which it measures.

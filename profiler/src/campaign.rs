@@ -114,6 +114,7 @@ pub struct Campaign<'a> {
     references: BTreeMap<usize, f64>,
     doubt: f64,
     slower: Option<f64>,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -123,6 +124,61 @@ impl std::fmt::Debug for Campaign<'_> {
             .field("subjects", &self.subjects.len())
             .finish_non_exhaustive()
     }
+}
+
+/// The campaign's time, which goes on over the agents that it uses one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Clock {
+    /// Unix time in milliseconds at which the campaign began; `None` before its first visit.
+    began_unix_ms: Option<u64>,
+    /// End of the last sample, in ns of the campaign.
+    end_ns: u64,
+    /// What the campaign's time is ahead of the agent's, in ns; agents that start later than the campaign are behind.
+    ahead_ns: u64,
+}
+
+impl Clock {
+    /// Goes on behind a visit that was made.
+    fn pass(&mut self, visit: &Visit) {
+        let (Some(first), Some(last)) = (visit.samples.first(), visit.samples.last()) else { return };
+        self.began_unix_ms.get_or_insert(visit.unix_ms.saturating_sub(first.at_ns / 1_000_000));
+        self.end_ns = self.end_ns.max(last.at_ns.saturating_add(last.wall_ns));
+    }
+
+    /// Sets the campaign's time against an agent's. No time passes for a simulation while nobody measures.
+    fn set(&mut self, agent: &mut Agent) -> Result<(), AgentError> {
+        let (now_ns, unix_ms) = (agent.look()?.at_ns, unix_ms());
+        self.ahead_ns = match self.began_unix_ms {
+            _ if agent.is_simulated() => self.end_ns.saturating_sub(now_ns),
+            // A clock that was set back must not put later samples in front of earlier ones.
+            Some(began) => {
+                let since_ns = unix_ms.saturating_sub(began).saturating_mul(1_000_000).max(self.end_ns);
+                since_ns.saturating_sub(now_ns)
+            }
+            None => 0,
+        };
+        if agent.is_simulated() {
+            self.began_unix_ms = Some(0);
+        } else {
+            self.began_unix_ms.get_or_insert(unix_ms.saturating_sub(now_ns / 1_000_000));
+        }
+        Ok(())
+    }
+
+    /// Samples of the agent in the campaign's time.
+    fn tell(&self, samples: Vec<Sample>) -> Vec<Sample> {
+        let at = |sample: Sample| Sample { at_ns: sample.at_ns.saturating_add(self.ahead_ns), ..sample };
+        samples.into_iter().map(at).collect()
+    }
+
+    /// Unix time in milliseconds of a moment of the campaign.
+    fn unix_ms(&self, at_ns: u64) -> u64 {
+        self.began_unix_ms.unwrap_or_default().saturating_add(at_ns / 1_000_000)
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// What a visit brought.
@@ -166,6 +222,7 @@ impl<'a> Campaign<'a> {
             references: references.filter(|(_, time)| *time > 0.0).collect(),
             doubt: 0.0,
             slower: None,
+            clock: Clock::default(),
         };
         campaign.under_way = earlier.iter().map(|visit| visit.round).max().unwrap_or(0);
         earlier.into_iter().for_each(|visit| campaign.record(visit));
@@ -179,6 +236,7 @@ impl<'a> Campaign<'a> {
     fn record(&mut self, visit: Visit) {
         let subject = visit.subject as usize;
         let Some(state) = self.states.get_mut(subject) else { return };
+        self.clock.pass(&visit);
         let before = state.rounds.len();
         state.record(&self.plan, visit);
         if state.rounds.len() > before {
@@ -219,13 +277,18 @@ impl<'a> Campaign<'a> {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Measurement>, CampaignError> {
-        for round in 0..=self.plan.max_rounds {
+        let failed = |source| CampaignError::Agent { subject: "the machine's state".to_owned(), source };
+        self.clock.set(agent).map_err(failed)?;
+        // Earlier rounds are over: who wasn't visited in them wasn't due.
+        for round in self.under_way..=self.plan.max_rounds {
             if round > self.under_way && round > 0 && self.is_done() {
                 break;
             }
-            let mut due: Vec<usize> = (0..self.subjects.len()).filter(|&index| self.is_due(index, round)).collect();
-            due.shuffle(&mut ChaCha8Rng::seed_from_u64(self.plan.seed ^ (u64::from(round) << 32)));
-            for &index in &due {
+            // Shuffled before it is filtered: a round that is taken up in its middle goes on in its order.
+            let mut order: Vec<usize> = (0..self.subjects.len()).collect();
+            order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.plan.seed ^ (u64::from(round) << 32)));
+            order.retain(|&index| self.is_due(index, round));
+            for &index in &order {
                 if stop.load(Ordering::Relaxed) {
                     return Err(CampaignError::Interrupted);
                 }
@@ -299,10 +362,10 @@ impl<'a> Campaign<'a> {
             None => *state.model.insert(agent.load(&subject.onnx).map_err(failed)?),
         };
         let (batch, samples) = if round == 0 { (1, WARMUP_SAMPLES) } else { (state.batch, state.samples) };
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         // The first run of a visit finds its code and weights in no cache at all; it isn't timed.
         let timing = Timing { warmup: 1, samples, batch, evict_bytes: subject.evict_bytes };
-        let samples = agent.time(model, timing).map_err(failed)?;
+        let samples = self.clock.tell(agent.time(model, timing).map_err(failed)?);
+        let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns, |sample| sample.at_ns));
         Ok(Visit { round, subject: index as u32, batch, unix_ms, samples })
     }
 

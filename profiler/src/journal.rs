@@ -51,9 +51,9 @@ pub struct Visit {
     pub subject: u32,
     /// Runs that each sample sums.
     pub batch: u32,
-    /// Unix time in milliseconds at the visit's start.
+    /// Unix time in milliseconds at the first sample.
     pub unix_ms: u64,
-    /// Start (nanoseconds since the agent started), wall time, CPU time of every sample, in nanoseconds.
+    /// Start (since the campaign's first agent started), wall time, CPU time of every sample, in nanoseconds.
     #[serde(with = "triples")]
     pub samples: Vec<Sample>,
 }

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::cli::PlanOptions;
-use crate::measuring::{self, Output, What};
+use crate::measuring::{self, Measured, Output, What};
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 
 /// Options of `evaluate`.
@@ -130,7 +130,7 @@ pub fn run(options: &Options) -> Result<()> {
                 None => eprintln!("warning: the table's conditions are unknown; they may not be this device's"),
             }
             let plan = Plan { seed: plan.seed.wrapping_add(pass as u64), ..plan.clone() };
-            let (measured, slower) = measuring::measure(
+            let Measured { subjects: measured, slower, .. } = measuring::measure(
                 &mut agent,
                 &subjects,
                 &plan,

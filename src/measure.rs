@@ -62,8 +62,8 @@ pub fn run(options: &Options) -> Result<()> {
     let conditions = agent.conditions(Context::Warm, plan.statistic);
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
     let what = options.space.as_deref().unwrap_or("models");
-    let (measured, _) =
-        measuring::measure(&mut agent, &subjects, &plan, What::networks(what), &conditions, output.as_ref())?;
+    let measured =
+        measuring::measure(&mut agent, &subjects, &plan, What::networks(what), &conditions, output.as_ref())?.subjects;
     let mut head = measuring::provenance(&agent, &conditions, &plan);
     if let Some(space) = &space {
         head.set("space", space.name());

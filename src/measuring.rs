@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
-    Agent, Campaign, CampaignError, Conditions, Header, Journal, Measurement, Plan, Progress, Provenance, Subject,
-    Visit,
+    Agent, Campaign, CampaignError, Conditions, Course, Header, Journal, Measurement, Plan, Progress, Provenance,
+    Subject, Visit,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -104,8 +104,18 @@ impl<'a> What<'a> {
     }
 }
 
-/// Measures subjects and keeps the samples in the output's journal, if there is one. The second value is by what factor
-/// the machine was slower than the subjects' references say.
+/// What measuring brought.
+#[derive(Debug)]
+pub struct Measured {
+    /// Of every subject.
+    pub subjects: Vec<Measurement>,
+    /// By what factor the machine was slower than the subjects' references say; `None` without references.
+    pub slower: Option<f64>,
+    /// How it went.
+    pub course: Course,
+}
+
+/// Measures subjects and keeps the samples in the output's journal, if there is one.
 pub fn measure(
     agent: &mut Agent,
     subjects: &[Subject],
@@ -113,7 +123,7 @@ pub fn measure(
     what: What<'_>,
     conditions: &Conditions,
     output: Option<&Output>,
-) -> Result<(Vec<Measurement>, Option<f64>)> {
+) -> Result<Measured> {
     let What { name: what, space_toml } = what;
     let header = Header {
         fleetfoot_journal: JOURNAL_FORMAT,
@@ -150,8 +160,8 @@ pub fn measure(
         drop(journal);
         let _ = fs::remove_file(&output.journal);
     }
-    let slower = campaign.slower();
-    measured.map(|measured| (measured, slower)).map_err(|error| match (output, error) {
+    let (slower, course) = (campaign.slower(), campaign.course());
+    measured.map(|subjects| Measured { subjects, slower, course }).map_err(|error| match (output, error) {
         (Some(_), error) if visits > 0 => {
             anyhow!("{error}; everything measured so far is kept, go on with --resume")
         }

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use fleetfoot_profiler::{Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, UnitCampaign};
+use fleetfoot_profiler::{
+    Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, Spent, UnitCampaign,
+};
 use fleetfoot_space::SearchSpace;
+use serde::Serialize;
 
 use crate::cli::PlanOptions;
-use crate::measuring::{self, Output, What};
+use crate::measuring::{self, Measured, Output, What};
 
 /// Options of `profile`.
 #[derive(Debug, Args)]
@@ -32,8 +35,19 @@ pub struct Options {
     #[arg(long)]
     force: bool,
     /// Only say how many units there are and about how long they take
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
+    /// Print what was spent as one line of JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// The line that scripts read.
+#[derive(Debug, Serialize)]
+struct Ended {
+    rows: usize,
+    #[serde(flatten)]
+    spent: Spent,
 }
 
 /// Runs the command.
@@ -48,7 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
     let conditions = agent.conditions(Context::Cold, plan.statistic);
-    let (measured, _) =
+    let Measured { subjects: measured, course, .. } =
         measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan);
     provenance.set("space", space.name());
@@ -57,14 +71,23 @@ pub fn run(options: &Options) -> Result<()> {
     table.write(output.path())?;
     let widest = measured.iter().map(Measurement::half_width).fold(0.0, f64::max);
     let disturbed: usize = measured.iter().map(|m| m.disturbed).sum();
+    let spent = course.spent();
     eprintln!(
-        "{}: {} units on {}, widest interval ±{:.1} %, {disturbed} disturbed samples left aside, empty graph {:.1} µs",
+        "{}: {} units on {}, widest interval ±{:.1} %, {disturbed} disturbed samples left aside, empty graph {:.1} µs; \
+         {:.0} s measuring, {:.0} s waiting in {} disturbed windows",
         path.display(),
         table.rows().len(),
         device.name,
         100.0 * widest,
         1000.0 * overhead.ms(),
+        spent.seconds_measuring,
+        spent.seconds_waiting,
+        spent.disturbed_windows,
     );
+    if options.json {
+        let line = serde_json::to_string(&Ended { rows: table.rows().len(), spent })?;
+        writeln!(io::stdout(), "{line}")?;
+    }
     Ok(())
 }
 

@@ -67,8 +67,8 @@ pub fn run(options: &Options) -> Result<()> {
             format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)
         })?;
     }
-    let (measured, _) =
-        measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, None)?;
+    let measured =
+        measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, None)?.subjects;
     let (overhead, rows) = units.rows(&measured);
     let comparison = Comparison::new(&table, &LatencyTable::new(Provenance::default(), overhead, rows)?);
     let median = comparison.median_ratio().context("the rows that were measured again cost nothing")?;

@@ -10,6 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::agent::{Agent, AgentError, ModelId};
+use crate::course::{Course, Moment};
 use crate::disturbance::{Judgement, Visited, judge};
 use crate::journal::{Journal, JournalError, Visit};
 use crate::statistics::{self, Measurement, Statistic};
@@ -189,6 +190,8 @@ struct Round {
     disturbed: bool,
     /// By what factor the machine was slower than usual.
     slower: f64,
+    /// Start of its first sample and end of its last, in ns of the campaign.
+    span: (u64, u64),
 }
 
 /// What is known of one subject.
@@ -328,6 +331,18 @@ impl<'a> Campaign<'a> {
         self.slower
     }
 
+    /// How it went, as the rounds were judged last.
+    pub fn course(&self) -> Course {
+        let many = self.subjects.len() >= COMPANY;
+        let moment = |&(subject, position): &(usize, usize)| {
+            let round = &self.states[subject].rounds[position];
+            let (at_ns, end_ns) = round.span;
+            let (slower, samples) = (many.then_some(round.slower), round.samples.len());
+            Moment { at_ns, end_ns, slower, disturbed: round.disturbed, samples }
+        };
+        Course::new(self.log.iter().map(moment).collect())
+    }
+
     fn is_due(&self, index: usize, round: u32) -> bool {
         let state = &self.states[index];
         match state.warmup {
@@ -414,7 +429,10 @@ impl State {
             self.warmup = Some(visit.samples);
         } else if visit.round > self.visited {
             self.visited = visit.round;
-            self.rounds.push(Round { number: visit.round, samples: visit.samples, disturbed: false, slower: 1.0 });
+            let ends = visit.samples.first().zip(visit.samples.last());
+            let span = ends.map_or((0, 0), |(first, last)| (first.at_ns, last.at_ns.saturating_add(last.wall_ns)));
+            let (number, samples) = (visit.round, visit.samples);
+            self.rounds.push(Round { number, samples, disturbed: false, slower: 1.0, span });
         }
     }
 

@@ -1,0 +1,121 @@
+//! How a campaign went: when the machine was slower than usual, what was measured again for it, and what that cost.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Time without a sample, between two visits, that still counts as spent: longer pauses are those of a campaign that
+/// stopped and went on.
+const PAUSE_NS: u64 = 5_000_000_000;
+
+/// A visit, as the machine's timeline shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Start of its first sample, in ns since the campaign began.
+    pub at_ns: u64,
+    /// End of its last sample, in ns since the campaign began.
+    pub end_ns: u64,
+    /// By what factor the machine was slower around it than it usually was; `None` where that isn't known.
+    pub slower: Option<f64>,
+    /// Whether it is left aside.
+    pub disturbed: bool,
+    /// Its samples.
+    pub samples: usize,
+}
+
+/// The visits of a campaign in the order of time; warm-ups aren't among them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Course(Vec<Moment>);
+
+/// What a campaign spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Samples of visits that were left aside, so that others were taken in their place.
+    pub samples_taken_again: usize,
+    /// Time of the visits that count.
+    pub seconds_measuring: f64,
+    /// Time of the visits that were left aside: the machine was waited for.
+    pub seconds_waiting: f64,
+    /// Stretches of visits in a row that were left aside.
+    pub disturbed_windows: usize,
+}
+
+impl Course {
+    /// Of visits in the order of time.
+    pub(crate) fn new(moments: Vec<Moment>) -> Self {
+        Self(moments)
+    }
+
+    /// The visits.
+    pub fn moments(&self) -> &[Moment] {
+        &self.0
+    }
+
+    /// What was spent on them.
+    pub fn spent(&self) -> Spent {
+        let mut spent = Spent::default();
+        let mut end_ns = None;
+        for moment in &self.0 {
+            // What lies between two visits (the call, evictions, loading a model) belongs to the second.
+            let from = end_ns.filter(|&end| end <= moment.at_ns && moment.at_ns - end < PAUSE_NS);
+            let seconds =
+                Duration::from_nanos(moment.end_ns.saturating_sub(from.unwrap_or(moment.at_ns))).as_secs_f64();
+            end_ns = Some(moment.end_ns);
+            if moment.disturbed {
+                spent.seconds_waiting += seconds;
+                spent.samples_taken_again += moment.samples;
+            } else {
+                spent.seconds_measuring += seconds;
+            }
+        }
+        let stretches = self.0.chunk_by(|a, b| a.disturbed == b.disturbed);
+        spent.disturbed_windows = stretches.filter(|stretch| stretch[0].disturbed).count();
+        spent
+    }
+
+    /// The timeline in at most so many steps: each from the first visit's start on, slower by the median of its visits,
+    /// and disturbed where most of them are.
+    pub fn steps(&self, most: usize) -> Vec<Moment> {
+        let size = self.0.len().div_ceil(most.max(1)).max(1);
+        let step = |visits: &[Moment]| Moment {
+            at_ns: visits[0].at_ns,
+            end_ns: visits[visits.len() - 1].end_ns,
+            slower: crate::statistics::median(visits.iter().filter_map(|visit| visit.slower)),
+            disturbed: 2 * visits.iter().filter(|visit| visit.disturbed).count() > visits.len(),
+            samples: visits.iter().map(|visit| visit.samples).sum(),
+        };
+        self.0.chunks(size).map(step).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(second: u64, disturbed: bool) -> Moment {
+        let (at_ns, end_ns) = (second * 1_000_000_000, second * 1_000_000_000 + 600_000_000);
+        Moment { at_ns, end_ns, slower: Some(if disturbed { 1.2 } else { 1.0 }), disturbed, samples: 5 }
+    }
+
+    #[test]
+    fn time_is_split_between_measuring_and_waiting_and_pauses_count_for_neither() {
+        let mut moments: Vec<Moment> = (0..10).map(|second| moment(second, [3, 4, 7].contains(&second))).collect();
+        // Went on an hour later.
+        moments.push(moment(3600, false));
+        let spent = Course::new(moments).spent();
+        assert_eq!((spent.disturbed_windows, spent.samples_taken_again), (2, 15));
+        assert!((spent.seconds_waiting - 3.0).abs() < 1e-9, "{spent:?}");
+        assert!((spent.seconds_measuring - (0.6 + 6.0 + 0.6)).abs() < 1e-9, "{spent:?}");
+        assert_eq!(Course::default().spent(), Spent::default());
+    }
+
+    #[test]
+    fn a_long_timeline_is_shown_in_few_steps() {
+        let course = Course::new((0..1000).map(|second| moment(second, (500..800).contains(&second))).collect());
+        let steps = course.steps(100);
+        assert_eq!((steps.len(), steps[0].samples, steps[99].end_ns), (100, 50, 999_600_000_000));
+        assert!(steps[50..80].iter().all(|step| step.disturbed && step.slower == Some(1.2)));
+        assert_eq!(steps.iter().filter(|step| step.disturbed).count(), 30);
+        assert_eq!(Course::default().steps(10), []);
+    }
+}

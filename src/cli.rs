@@ -85,9 +85,13 @@ pub struct PlanOptions {
     /// Rounds that anything gets at most
     #[arg(long, value_name = "N", default_value_t = Plan::default().max_rounds)]
     max_rounds: u32,
-    /// Go on until half the 95 % interval is below this share of the latency, in percent
+    /// Go on until half the 99 % interval is below this share of the latency, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Plan::default().half_width, value_parser = share)]
     half_width: f64,
+    /// Rounds behind which the measuring process is started anew, since where its memory lies makes some models faster or
+    /// slower as long as it runs; 0: never
+    #[arg(long, value_name = "N", default_value_t = Plan::default().sitting)]
+    sitting: u32,
     /// Milliseconds of timed runs in one visit
     #[arg(long, value_name = "MS", default_value_t = 1000.0 * Plan::default().visit.as_secs_f64(), value_parser = milliseconds)]
     visit: f64,
@@ -106,6 +110,7 @@ impl PlanOptions {
             min_rounds: self.min_rounds,
             max_rounds: self.max_rounds,
             half_width: self.half_width / 100.0,
+            sitting: self.sitting,
             visit: Duration::from_secs_f64(self.visit / 1000.0),
             statistic: self.statistic,
             seed: self.seed,

@@ -122,7 +122,7 @@ fn drawing(title: &str, comparison: &Comparison) -> Markup {
         let interval = format!("{} ({} to {})", number(ratio.ratio), number(ratio.low), number(ratio.high));
         plot.mark(series, at, &format!("{}: {interval}", ratio.key));
     }
-    let caption = "Round marks: units whose interval (95 %) leaves no doubt that they differ. Square ones: the rest.";
+    let caption = "Round marks: units whose interval (99 %) leaves no doubt that they differ. Square ones: the rest.";
     let figure = element("figure").child(plot.finish()).child(element("figcaption").text(caption));
     let main = element("main").child(element("h1").text(title));
     main.child(element("div").class("single").child(figure)).into()

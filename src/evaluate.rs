@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> Result<()> {
     let plan = options.plan.plan()?;
     let fewest = |rounds: u32, parts: usize| rounds.div_ceil(parts as u32).max(6);
     // The rounds are shared among the passes, but a pass may wait longer for the machine to be as fast as for the table.
-    let (min_rounds, max_rounds) = (fewest(plan.min_rounds, options.passes), fewest(plan.max_rounds, 2));
+    let (min_rounds, max_rounds) = (fewest(plan.min_rounds, options.passes), plan.max_rounds.max(6));
     let plan = Plan { min_rounds, max_rounds, ..plan };
     let output = |pass: usize| {
         let path = options.output.as_ref();

@@ -131,6 +131,7 @@ pub fn measure(
         space_toml: space_toml.map(str::to_owned),
         conditions: conditions.clone(),
         seed: plan.seed,
+        sitting: plan.sitting,
         subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
         models: Subject::digest(subjects),
     };
@@ -179,7 +180,7 @@ pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan) -> Proven
     let machine = agent.machine();
     provenance.set("os", &machine.os);
     provenance.set("arch", &machine.arch);
-    provenance.set("interval", "95 % of the median over rounds");
+    provenance.set("interval", "99 % of the median over rounds");
     provenance.set("seed", plan.seed);
     provenance
 }

@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<()> {
             journal.display()
         );
     }
-    let plan = Plan { statistic: options.statistic, ..Plan::default() };
+    let plan = Plan { statistic: options.statistic, sitting: header.sitting, ..Plan::default() };
     let mut campaign = Campaign::new(plan, units.subjects(), visits, header.conditions.threads);
     let measured = campaign.measurements().with_context(|| {
         format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display())

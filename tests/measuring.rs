@@ -174,7 +174,7 @@ fn every_thread_of_an_agent_is_pinned_and_there_are_as_many_as_said() {
         }
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("T.csv");
-        let rounds = ["--min-rounds", "200", "--max-rounds", "200"];
+        let rounds = ["--min-rounds", "200", "--max-rounds", "200", "--sitting", "0"];
         let mut process = fleetfoot_process(&profile(device, &path, &rounds)).stderr(Stdio::null()).spawn().unwrap();
         wait_for(&mut process, &journal_of(&path), 20_000);
         let agents = agents_of(process.id());
@@ -206,6 +206,50 @@ fn every_thread_of_an_agent_is_pinned_and_there_are_as_many_as_said() {
             serde_json::from_str(fs::read_to_string(journal_of(&path)).unwrap().lines().next().unwrap()).unwrap();
         assert_eq!(session["conditions"]["threads"], threads);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_agent_is_started_anew_behind_every_sitting_and_the_time_of_samples_goes_on() {
+    let folder = TempDir::new().unwrap();
+    for (sitting, agents) in [("1", 2..=5), ("0", 1..=1)] {
+        let path = folder.path().join(format!("{sitting}.csv"));
+        let options = with(&["--min-rounds", "5", "--max-rounds", "5"], &["--sitting", sitting]);
+        let mut process =
+            fleetfoot_process(&profile("local-cpu", &path, &options)).stderr(Stdio::null()).spawn().unwrap();
+        let mut seen = HashSet::new();
+        while process.try_wait().unwrap().is_none() {
+            seen.extend(agents_of(process.id()));
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(process.wait().unwrap().success());
+        assert!(agents.contains(&seen.len()), "sittings of {sitting} rounds: {} agents", seen.len());
+        assert_every_visit_stands_once(&journal_of(&path), 5);
+        assert_samples_in_order(&journal_of(&path));
+        assert_gone(&seen.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_profile_ends_with_a_line_of_what_it_spent() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("T.csv");
+    let started = Instant::now();
+    let done = fleetfoot(&profile("local-cpu", &path, &with(&SHORT, &["--json"]))).assert().success();
+    let wall = started.elapsed().as_secs_f64();
+    let output = stdout(&done);
+    let line: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+    let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["disturbed_windows", "rows", "samples_taken_again", "seconds_measuring", "seconds_waiting"]);
+    assert_eq!(line["rows"], UNITS);
+    let seconds = ["seconds_measuring", "seconds_waiting"].map(|key| line[key].as_f64().unwrap());
+    assert!(seconds[0] > 0.0 && seconds[1] >= 0.0 && seconds[0] + seconds[1] < wall, "{line} of {wall} s");
+    let waited = [&line["samples_taken_again"], &line["disturbed_windows"]].map(|count| count.as_u64().unwrap() > 0);
+    assert_eq!(waited, [seconds[1] > 0.0; 2], "{line}");
+    assert_eq!(
+        fleetfoot(&profile("mock", &path, &["--dry-run", "--json"])).assert().get_output().status.code(),
+        Some(2)
+    );
 }
 
 #[test]
@@ -424,6 +468,8 @@ fn a_journal_of_another_seed_space_or_condition_is_refused() {
     let (_, journal) = simulated(&folder);
     let seed = refused(&folder, &journal, &with(&SHORT, &["--seed", "5"]));
     assert!(seed.contains("seed 0 against 5"), "{seed}");
+    let sitting = refused(&folder, &journal, &with(&SHORT, &["--sitting", "3"]));
+    assert!(sitting.contains("sittings of 2 rounds against 3"), "{sitting}");
     let statistic = refused(&folder, &journal, &with(&SHORT, &["--statistic", "min"]));
     assert!(statistic.contains("statistic: 'median' against 'min'"), "{statistic}");
     let text = String::from_utf8(journal).unwrap();
@@ -479,7 +525,8 @@ fn a_journal_of_hostile_bytes_never_makes_a_panic() {
 fn an_interrupted_measurement_ends_its_agent_and_says_how_to_go_on() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("T.csv");
-    let mut command = fleetfoot_process(&profile("local-cpu", &path, &["--min-rounds", "500", "--max-rounds", "500"]));
+    let rounds = ["--min-rounds", "500", "--max-rounds", "500", "--sitting", "0"];
+    let mut command = fleetfoot_process(&profile("local-cpu", &path, &rounds));
     let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for(&mut process, &journal_of(&path), 20_000);
     let agents = agents_of(process.id());
@@ -493,7 +540,8 @@ fn an_interrupted_measurement_ends_its_agent_and_says_how_to_go_on() {
     assert!(!path.exists(), "no table of an interrupted measurement");
     let before = visits(&journal_of(&path)).len();
     assert!(before > 0);
-    let done = fleetfoot(&profile("local-cpu", &path, &with(&SHORT, &["--resume"]))).assert().success();
+    let done =
+        fleetfoot(&profile("local-cpu", &path, &with(&SHORT, &["--sitting", "0", "--resume"]))).assert().success();
     assert!(stderr(&done).contains(&format!("{before} visits")), "{}", stderr(&done));
     assert_complete(&Csv::read(&path));
 }

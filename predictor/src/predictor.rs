@@ -30,7 +30,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// A cost with its 95 % interval.
+/// A cost with its 99 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// The cost.
@@ -59,9 +59,9 @@ pub struct UnitCost {
 pub struct Prediction {
     /// The latency.
     pub latency: Latency,
-    /// Lower end of its 95 % interval.
+    /// Lower end of its 99 % interval.
     pub low: Latency,
-    /// Upper end of its 95 % interval.
+    /// Upper end of its 99 % interval.
     pub high: Latency,
     /// The empty graph's share.
     pub overhead: Latency,

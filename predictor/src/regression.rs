@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleetfoot_profiler::{Latency, LatencyTable, Provenance, write_json};
+use fleetfoot_profiler::{Latency, LatencyTable, Provenance, Z, write_json};
 use fleetfoot_space::{NetworkError, OperatorKey};
 use linfa::Dataset;
 use linfa::prelude::Fit;
@@ -24,8 +24,6 @@ const FOLDS: usize = 10;
 const MIN_ROWS: usize = 12;
 /// Strengths of the L2 penalty that are tried; the cross-validation chooses.
 const PENALTIES: [f64; 6] = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-/// A 95 % interval of a normal distribution, in standard deviations.
-const Z95: f64 = 1.959_964;
 
 /// Ridge regression of ln(latency) on the unit's [`features`]: `latency = exp(b + sum_j w_j (x_j - m_j) / s_j)`, so that
 /// predictions are positive and errors relative. The penalty `lambda |w|^2` is written as rows below the data,
@@ -226,12 +224,12 @@ impl Regression {
         })
     }
 
-    /// A unit's cost with its 95 % interval from the cross-validated residuals: estimate, low, high.
+    /// A unit's cost with its 99 % interval from the cross-validated residuals: estimate, low, high.
     pub fn predict(&self, key: &OperatorKey) -> Result<(Latency, Latency, Latency), RegressionError> {
         let terms = features(key)?.into_iter().zip(&self.weights).zip(self.mean.iter().zip(&self.scale));
         let eta = self.intercept + terms.map(|((x, w), (m, s))| w * (x - m) / s).sum::<f64>();
         let latency = |eta: f64| Latency::from_ms(eta.exp()).map_err(|error| RegressionError::Fit(error.to_string()));
-        let half = Z95 * self.validation.log_sd;
+        let half = Z * self.validation.log_sd;
         Ok((latency(eta)?, latency(eta - half)?, latency(eta + half)?))
     }
 

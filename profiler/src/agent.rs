@@ -120,6 +120,13 @@ impl Agent {
         }
     }
 
+    /// A new process in place of this one, set up alike; what was loaded is gone.
+    pub fn restart(&mut self) -> Result<(), AgentError> {
+        let device = self.device.clone();
+        *self = Self::start(&device)?;
+        Ok(())
+    }
+
     fn greet(&mut self) -> Result<(), AgentError> {
         let hello = Request::Hello { magic: MAGIC.to_owned(), protocol: PROTOCOL };
         match self.ask(&hello, &[])?.0 {

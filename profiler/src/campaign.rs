@@ -13,6 +13,7 @@ use crate::agent::{Agent, AgentError, ModelId};
 use crate::course::{Course, Moment};
 use crate::disturbance::{Judgement, Visited, judge};
 use crate::journal::{Journal, JournalError, Visit};
+use crate::sittings;
 use crate::statistics::{self, Measurement, Statistic};
 use crate::subject::Subject;
 
@@ -23,9 +24,12 @@ pub struct Plan {
     pub min_rounds: u32,
     /// Rounds that a subject gets at most.
     pub max_rounds: u32,
-    /// A subject is done when half its 95 % interval is below this share of its latency; the machine's usual speed, which
+    /// A subject is done when half its 99 % interval is below this share of its latency; the machine's usual speed, which
     /// all have in common, is to be known as well.
     pub half_width: f64,
+    /// Rounds behind which the agent is started anew: where a process' memory lies makes a model faster or slower by some
+    /// percent as long as it runs. At 0 one process makes all rounds.
+    pub sitting: u32,
     /// Time that the timed runs of one visit should take.
     pub visit: Duration,
     /// What a latency is of a round's samples.
@@ -38,12 +42,24 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             min_rounds: 25,
-            max_rounds: 240,
+            max_rounds: 120,
             half_width: 0.01,
+            sitting: 2,
             visit: Duration::from_millis(4),
             statistic: Statistic::default(),
             seed: 0,
         }
+    }
+}
+
+impl Plan {
+    /// The sitting that a round belongs to; the warm-up belongs to the first.
+    fn sitting_of(&self, round: u32) -> u32 {
+        round.saturating_sub(1).checked_div(self.sitting).unwrap_or(0)
+    }
+
+    fn is_new_sitting(&self, round: u32) -> bool {
+        round > 1 && self.sitting_of(round) != self.sitting_of(round - 1)
     }
 }
 
@@ -204,6 +220,8 @@ struct State {
     visited: u32,
     batch: u32,
     samples: u32,
+    /// Half of the interval that the choice of sittings leaves open, as a share.
+    doubt: f64,
     /// Whether its interval was narrow enough, or its rounds were used up, when the rounds were judged last.
     done: bool,
 }
@@ -254,7 +272,7 @@ impl<'a> Campaign<'a> {
         let judged: Vec<(usize, usize)> = self.log.iter().filter(|visit| of(visit).number < round).copied().collect();
         let visited = judged.iter().map(|visit| {
             let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
-            let (time, interrupted) = statistics::of_visit(samples, batch, self.detect);
+            let (time, interrupted) = statistics::of_visit(samples, batch, Statistic::Median, self.detect);
             Visited { subject: visit.0, time, interrupted }
         });
         let Judgement { disturbed, levels, doubt, slower } =
@@ -267,7 +285,10 @@ impl<'a> Campaign<'a> {
             round.slower = if many && level.is_finite() { level.exp() } else { 1.0 };
         }
         (self.doubt, self.slower) = (if many { doubt } else { 0.0 }, slower.map(f64::exp));
-        for state in &mut self.states {
+        let rounds = |state: &State| state.logarithms(&self.plan, self.detect);
+        let doubts = sittings::doubts(&self.states.iter().map(rounds).collect::<Vec<_>>());
+        for (state, doubt) in self.states.iter_mut().zip(doubts) {
+            state.doubt = doubt;
             state.done = state.is_done(&self.plan, self.detect);
         }
     }
@@ -286,6 +307,10 @@ impl<'a> Campaign<'a> {
         for round in self.under_way..=self.plan.max_rounds {
             if round > self.under_way && round > 0 && self.is_done() {
                 break;
+            }
+            if round > self.under_way && self.plan.is_new_sitting(round) {
+                agent.restart().and_then(|()| self.clock.set(agent)).map_err(failed)?;
+                self.states.iter_mut().for_each(|state| state.model = None);
             }
             // Shuffled before it is filtered: a round that is taken up in its middle goes on in its order.
             let mut order: Vec<usize> = (0..self.subjects.len()).collect();
@@ -447,6 +472,16 @@ impl State {
                 && self.measurement(plan, detect).is_some_and(|known| known.half_width() <= plan.half_width))
     }
 
+    /// Logarithms of the quiet rounds' times at the machine's usual speed, with their sittings.
+    fn logarithms(&self, plan: &Plan, detect: bool) -> Vec<(u32, f64)> {
+        let quiet = self.rounds.iter().filter(|round| !round.disturbed);
+        let logarithm = |round: &Round| {
+            let (time, _) = statistics::of_visit(&round.samples, self.batch, plan.statistic, detect);
+            (plan.sitting_of(round.number), (time / round.slower).ln())
+        };
+        quiet.map(logarithm).collect()
+    }
+
     /// From the quiet rounds; from all where hardly any is.
     fn measurement(&self, plan: &Plan, detect: bool) -> Option<Measurement> {
         let enough = self.quiet() >= FEWEST_ROUNDS.min(self.rounds.len());
@@ -456,6 +491,6 @@ impl State {
             counted.iter().map(|round| (round.samples.as_slice(), round.slower)).collect();
         let mut measurement = Measurement::from_rounds(&samples, self.batch, plan.statistic, detect)?;
         measurement.disturbed += left.iter().map(|round| round.samples.len()).sum::<usize>();
-        Some(measurement)
+        Some(measurement.with_doubt(self.doubt))
     }
 }

@@ -17,9 +17,9 @@ pub struct Ratio {
     pub second: Latency,
     /// `second / first`.
     pub ratio: f64,
-    /// Lower end of the ratio's 95 % interval.
+    /// Lower end of the ratio's 99 % interval.
     pub low: f64,
-    /// Upper end of the ratio's 95 % interval.
+    /// Upper end of the ratio's 99 % interval.
     pub high: f64,
 }
 

@@ -15,6 +15,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::statistics::Z;
+
 /// A visit to a subject.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Visited {
@@ -47,7 +49,7 @@ pub(crate) struct Judgement {
     /// By how much the machine was slower at a visit than it usually is in those that count, as a logarithm; not a number
     /// where that isn't known.
     pub levels: Vec<f64>,
-    /// Half of the 95 % interval of what is usual, as a logarithm: it is common to all subjects.
+    /// Half of the 99 % interval of what is usual, as a logarithm: it is common to all subjects.
     pub doubt: f64,
     /// By how much the machine was slower in the visits that count than the references say, as a logarithm.
     pub slower: Option<f64>,
@@ -94,7 +96,7 @@ fn offset(usual: &[f64], references: &BTreeMap<usize, f64>) -> Option<f64> {
     offset.is_finite().then_some(offset)
 }
 
-/// Half of the 95 % interval of the median of levels that follow each other: neighbours are alike, so that `n` of them are
+/// Half of the 99 % interval of the median of levels that follow each other: neighbours are alike, so that `n` of them are
 /// worth `n (1 - r) / (1 + r)` independent ones, `r` being the correlation of neighbours (a process that is autoregressive
 /// of first order). The running median lets neighbours share their window, and every window counts once.
 fn doubt(levels: &[f64]) -> f64 {
@@ -112,7 +114,7 @@ fn doubt(levels: &[f64]) -> f64 {
     let correlation = (covariance / variance).clamp(0.0, 0.99);
     let independent = windows.len() as f64 * (1.0 - correlation) / (1.0 + correlation);
     // A median's standard error is sqrt(pi / 2) times a mean's.
-    1.96 * (std::f64::consts::FRAC_PI_2 * variance / independent).sqrt()
+    Z * (std::f64::consts::FRAC_PI_2 * variance / independent).sqrt()
 }
 
 /// The upper end of the quiet state's band: of the lowest band that has its share of the levels, else of the fullest.

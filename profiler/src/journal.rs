@@ -27,6 +27,9 @@ pub struct Header {
     pub conditions: Conditions,
     /// Seed of the rounds' order.
     pub seed: u64,
+    /// Rounds behind which the agent is started anew; 0: never.
+    #[serde(default)]
+    pub sitting: u32,
     /// Names of the subjects, in the order of their numbers.
     pub subjects: Vec<String>,
     /// What the subjects are: SHA-256 over their models and evictions, lest other models of equal names go on here.
@@ -210,6 +213,9 @@ fn difference(found: &Header, wanted: &Header) -> String {
     }
     if found.seed != wanted.seed {
         return format!("seed {} against {}", found.seed, wanted.seed);
+    }
+    if found.sitting != wanted.sitting {
+        return format!("sittings of {} rounds against {}", found.sitting, wanted.sitting);
     }
     if found.fleetfoot_journal == wanted.fleetfoot_journal && found.subjects == wanted.subjects {
         return "its models have changed since".to_owned();

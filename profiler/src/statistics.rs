@@ -79,7 +79,7 @@ pub struct Interval {
 pub struct Measurement {
     /// Median over the rounds of each round's statistic, as far as that is known at the machine's usual speed.
     pub latency: Latency,
-    /// 95 % interval of that median over rounds: it counts the drift between rounds, not only the scatter within one.
+    /// 99 % interval of that median over rounds: it counts the drift between rounds, not only the scatter within one.
     pub interval: Interval,
     /// Samples that count.
     pub samples: usize,
@@ -95,14 +95,19 @@ pub fn is_disturbed(sample: &Sample) -> bool {
     sample.cpu_ns > 0 && sample.wall_ns.saturating_sub(sample.cpu_ns) > sample.wall_ns / 100 + 20_000
 }
 
-/// A visit's median time of a run in ns, of the samples that weren't interrupted, and the share of those that were. The
-/// time is no number where all were.
-pub(crate) fn of_visit(samples: &[Sample], batch: u32, detect: bool) -> (f64, f64) {
+/// Half of a 99 % interval of a normal distribution, in standard deviations: all intervals are of 99 %.
+pub const Z: f64 = 2.575_829;
+/// What such an interval leaves open on either side.
+const TAIL: f64 = 0.005;
+
+/// A visit's time of a run in ns, of the samples that weren't interrupted, and the share of those that were. The time is
+/// no number where all were.
+pub(crate) fn of_visit(samples: &[Sample], batch: u32, statistic: Statistic, detect: bool) -> (f64, f64) {
     let quiet = samples.iter().filter(|sample| !(detect && is_disturbed(sample)));
     let mut runs: Vec<f64> = quiet.map(|sample| sample.wall_ns.max(1) as f64 / f64::from(batch.max(1))).collect();
     runs.sort_by(f64::total_cmp);
     let interrupted = 1.0 - runs.len() as f64 / samples.len().max(1) as f64;
-    (quantile(&runs, 0.5).unwrap_or(f64::NAN), interrupted)
+    (quantile(&runs, statistic.quantile()).unwrap_or(f64::NAN), interrupted)
 }
 
 /// The q-quantile of sorted values, linear between neighbours (type 7 of Hyndman and Fan, 1996).
@@ -129,24 +134,24 @@ pub fn relative_variance(values: &[f64]) -> f64 {
     values.iter().map(|value| (value / mean - 1.0).powi(2)).sum::<f64>() / (n - 1.0)
 }
 
-/// Ranks (from 0) of the order statistics whose interval holds the median of n values with at least 95 %, by the
-/// binomial distribution of the number of values below the median. The extremes where n is too small for 95 %.
+/// Ranks (from 0) of the order statistics whose interval holds the median of n values with at least 99 %, by the
+/// binomial distribution of the number of values below the median. The extremes where n is too small for it.
 fn median_ranks(n: usize) -> (usize, usize) {
-    // P(Binomial(n, 1/2) <= k) grows with k; the lower rank is the largest k with P(X <= k - 1) <= 2.5 %.
+    // P(Binomial(n, 1/2) <= k) grows with k; the lower rank is the largest k with P(X <= k - 1) <= 0.5 %.
     let mut term = 0.5f64.powi(i32::try_from(n).unwrap_or(i32::MAX));
     if term == 0.0 {
         // Beyond about 1070 values the normal approximation is exact enough.
-        let half = (n as f64 / 2.0 - 0.98 * (n as f64).sqrt()).floor() as usize;
+        let half = (n as f64 / 2.0 - Z / 2.0 * (n as f64).sqrt()).floor() as usize;
         return (half, n - 1 - half);
     }
     let mut below = term;
     let mut rank = 0;
-    while below <= 0.025 && rank + 1 < n / 2 {
+    while below <= TAIL && rank + 1 < n / 2 {
         term *= (n - rank) as f64 / (rank + 1) as f64;
         rank += 1;
         below += term;
     }
-    let lower = rank.saturating_sub(usize::from(below > 0.025)).min(n.saturating_sub(1) / 2);
+    let lower = rank.saturating_sub(usize::from(below > TAIL)).min(n.saturating_sub(1) / 2);
     (lower, n - 1 - lower)
 }
 
@@ -182,7 +187,7 @@ impl Measurement {
         Some(Self { latency: latency(middle)?, interval, samples, rounds: sorted.len(), disturbed })
     }
 
-    /// With a doubt that all subjects share, half of a 95 % interval as a share of the latency: the halves add up by their
+    /// With a further doubt that is independent of it, half of a 99 % interval as a share of the latency: the halves add up by their
     /// squares.
     pub fn with_doubt(self, doubt: f64) -> Self {
         let ms = self.latency.ms();
@@ -224,13 +229,13 @@ mod tests {
 
     #[test]
     fn the_interval_of_a_median_has_the_ranks_of_the_textbook() {
-        // Conover, Practical Nonparametric Statistics: n = 6 gives the extremes, n = 20 ranks 6 and 15 (from 1).
+        // Conover, Practical Nonparametric Statistics: n = 6 gives the extremes, n = 20 ranks 4 and 17 (from 1).
         assert_eq!(median_ranks(6), (0, 5));
-        assert_eq!(median_ranks(20), (5, 14));
-        assert_eq!(median_ranks(100), (39, 60));
+        assert_eq!(median_ranks(20), (3, 16));
+        assert_eq!(median_ranks(100), (36, 63));
         assert_eq!(median_ranks(1), (0, 0));
         let (low, high) = median_ranks(10_000);
-        assert!((4_899..=4_903).contains(&low) && high == 9_999 - low);
+        assert!((4_868..=4_873).contains(&low) && high == 9_999 - low);
     }
 
     #[test]
@@ -238,8 +243,8 @@ mod tests {
         let rounds: Vec<Vec<Sample>> = (0..20).map(|round| vec![sample(1_000_000 + round * 10_000, 0); 50]).collect();
         let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, true).unwrap();
         assert!((measurement.latency.ms() - 1.095).abs() < 1e-9);
-        assert!((measurement.interval.low.ms() - 1.05).abs() < 1e-9);
-        assert!((measurement.interval.high.ms() - 1.14).abs() < 1e-9);
+        assert!((measurement.interval.low.ms() - 1.03).abs() < 1e-9);
+        assert!((measurement.interval.high.ms() - 1.16).abs() < 1e-9);
         assert_eq!((measurement.samples, measurement.rounds), (1000, 20));
     }
 

@@ -16,9 +16,9 @@ pub struct Row {
     pub key: OperatorKey,
     /// Its cost within a network: the raw time less the empty graph's and the boundaries'.
     pub latency: Latency,
-    /// Lower end of its 95 % interval.
+    /// Lower end of its 99 % interval.
     pub low: Latency,
-    /// Upper end of its 95 % interval.
+    /// Upper end of its 99 % interval.
     pub high: Latency,
     /// Samples behind it; 0 where unknown.
     pub samples: u64,

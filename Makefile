@@ -8,7 +8,7 @@ CARGO_FLAGS ?=
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build test lint demo demo-full bench clean distclean
+.PHONY: help setup native build test lint demo demo-full bench bench-busy clean distclean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -41,6 +41,9 @@ demo-full: setup build ## The same with more networks to compare with, three see
 
 bench: build ## Measure what the README claims about speed
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps
+
+bench-busy: build ## Measure what a profile notices of busy loops on its core and on others (minutes)
+	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench busy_loop
 
 clean: ## Remove what was built
 	$(CARGO) clean

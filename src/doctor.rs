@@ -76,7 +76,7 @@ fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<Vec<f64>> 
     let mut visits = Vec::new();
     // At least as many as a standard deviation needs.
     while start.elapsed() < time || visits.len() < 10 {
-        let mut samples: Vec<u64> = agent.time(model, VISIT)?.iter().map(|sample| sample.wall_ns).collect();
+        let mut samples: Vec<u64> = agent.time(model, VISIT)?.samples.iter().map(|sample| sample.wall_ns).collect();
         samples.sort_unstable();
         visits.push(samples[samples.len() / 2] as f64 / f64::from(VISIT.batch));
         thread::sleep(PAUSE);

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
-    Agent, Campaign, CampaignError, Conditions, Course, Header, Journal, Measurement, Plan, Progress, Provenance,
-    Subject, Visit,
+    Agent, Campaign, CampaignError, Conditions, Course, Header, Journal, Measurement, Pace, Plan, Progress, Provenance,
+    Records, Subject,
 };
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-const JOURNAL_FORMAT: u32 = 3;
+const JOURNAL_FORMAT: u32 = 4;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
@@ -70,7 +70,7 @@ impl Output {
         &self.path
     }
 
-    fn open(&self, header: &Header) -> Result<(Journal, Vec<Visit>)> {
+    fn open(&self, header: &Header) -> Result<(Journal, Records)> {
         match self.start {
             Start::Resume => return Ok(Journal::resume(&self.journal, header)?),
             Start::Replace => match fs::remove_file(&self.journal) {
@@ -81,7 +81,7 @@ impl Output {
             },
             Start::Anew => {}
         }
-        Ok((Journal::create(&self.journal, header)?, Vec::new()))
+        Ok((Journal::create(&self.journal, header)?, Records::default()))
     }
 }
 
@@ -113,6 +113,22 @@ pub struct Measured {
     pub slower: Option<f64>,
     /// How it went.
     pub course: Course,
+    /// The core's usual pace in what counts.
+    pub pace: Option<Pace>,
+    /// Untimed runs in front of every visit, the fewest and the most.
+    pub leads: (u32, u32),
+}
+
+impl Measured {
+    /// Writes down how it was measured.
+    pub fn to_provenance(&self, provenance: &mut Provenance) {
+        let (least, most) = self.leads;
+        provenance.set("warmup_runs", if least == most { least.to_string() } else { format!("{least} to {most}") });
+        if let Some(Pace { chain_ns, wide_ns }) = self.pace {
+            provenance.set("pace_chain_ns", chain_ns);
+            provenance.set("pace_wide_ns", wide_ns);
+        }
+    }
 }
 
 /// Measures subjects and keeps the samples in the output's journal, if there is one.
@@ -137,14 +153,15 @@ pub fn measure(
     };
     let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
         Some((journal, earlier)) => (Some(journal), earlier),
-        None => (None, Vec::new()),
+        None => (None, Records::default()),
     };
-    if !earlier.is_empty() {
-        eprintln!("going on behind {} visits of the journal", earlier.len());
+    let before = earlier.visits.len();
+    if before > 0 {
+        eprintln!("going on behind {before} visits of the journal");
     }
-    let bar = Bar::new(subjects.len(), earlier.len(), "visits")?;
+    let bar = Bar::new(subjects.len(), before, "visits")?;
     let total = subjects.len();
-    let mut visits = earlier.len() as u64;
+    let mut visits = before as u64;
     let mut watch = |progress: Progress| {
         visits = progress.visits;
         bar.set_total((progress.visits + progress.remaining) as usize);
@@ -161,8 +178,15 @@ pub fn measure(
         drop(journal);
         let _ = fs::remove_file(&output.journal);
     }
-    let (slower, course) = (campaign.slower(), campaign.course());
-    measured.map(|subjects| Measured { subjects, slower, course }).map_err(|error| match (output, error) {
+    let unsteady = campaign.unsteady();
+    if let Some(first) = unsteady.first() {
+        eprintln!(
+            "{} of {total} subjects still got faster at the end of their warm-up, such as {first}",
+            unsteady.len()
+        );
+    }
+    let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
+    measured.map(|subjects| Measured { subjects, slower, course, pace, leads }).map_err(|error| match (output, error) {
         (Some(_), error) if visits > 0 => {
             anyhow!("{error}; everything measured so far is kept, go on with --resume")
         }
@@ -180,7 +204,7 @@ pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan) -> Proven
     let machine = agent.machine();
     provenance.set("os", &machine.os);
     provenance.set("arch", &machine.arch);
-    provenance.set("interval", "99 % of the median over rounds");
+    provenance.set("interval", "99 % of what another campaign finds");
     provenance.set("seed", plan.seed);
     provenance
 }

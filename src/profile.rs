@@ -62,10 +62,12 @@ pub fn run(options: &Options) -> Result<()> {
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
     let conditions = agent.conditions(Context::Cold, plan.statistic);
-    let Measured { subjects: measured, course, .. } =
+    let measured =
         measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan);
     provenance.set("space", space.name());
+    measured.to_provenance(&mut provenance);
+    let Measured { subjects: measured, course, .. } = measured;
     let (overhead, rows) = units.rows(&measured);
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(output.path())?;

@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<()> {
         claim(output, options.force, "or replace it with --force")?;
     }
     let journal = journal_of(&options.table);
-    let (header, visits) = Journal::read(&journal)?;
+    let (header, records) = Journal::read(&journal)?;
     let Some(space) = &header.space_toml else {
         bail!("journal {} isn't that of a latency table: wanted one of `fleetfoot profile`", journal.display());
     };
@@ -47,7 +47,7 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     let plan = Plan { statistic: options.statistic, sitting: header.sitting, ..Plan::default() };
-    let mut campaign = Campaign::new(plan, units.subjects(), visits, header.conditions.threads);
+    let mut campaign = Campaign::new(plan, units.subjects(), records, header.conditions.threads);
     let measured = campaign.measurements().with_context(|| {
         format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display())
     })?;

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use fleetfoot_protocol::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Timing, read_message, write_message,
+    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Timed, Timing, read_message, write_message,
 };
 
 use crate::conditions::{Conditions, Context};
@@ -198,9 +198,9 @@ impl Agent {
     }
 
     /// Takes samples of a model.
-    pub fn time(&mut self, model: ModelId, timing: Timing) -> Result<Vec<Sample>, AgentError> {
+    pub fn time(&mut self, model: ModelId, timing: Timing) -> Result<Timed, AgentError> {
         match self.ask(&Request::Time { model: model.0, timing }, &[])?.0 {
-            Reply::Timed { samples } if samples.len() == timing.samples as usize => Ok(samples),
+            Reply::Timed(timed) if timed.samples.len() == timing.samples as usize => Ok(timed),
             other => Err(self.unexpected("time", &other)),
         }
     }

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use fleetfoot_protocol::{Sample, Timing};
+use fleetfoot_protocol::{Health, Pace, Sample, Timed, Timing};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::agent::{Agent, AgentError, ModelId};
+use crate::clock::Clock;
 use crate::course::{Course, Moment};
 use crate::disturbance::{Judgement, Visited, judge};
-use crate::journal::{Journal, JournalError, Visit};
+use crate::journal::{Journal, JournalError, Records, Visit};
+use crate::look::Look;
 use crate::sittings;
-use crate::statistics::{self, Measurement, Statistic};
+use crate::statistics::{self, Measurement, Statistic, median};
 use crate::subject::Subject;
+use crate::warmup::steady_after;
 
 /// How long a campaign goes on.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,8 +66,10 @@ impl Plan {
     }
 }
 
-/// Samples of the warm-up visit, from which the others are sized.
-const WARMUP_SAMPLES: u32 = 10;
+/// Samples of the warm-up visit, from which the others are sized: so many at a time, until they are steady, and at most.
+const WARMUP_SAMPLES: (u32, usize) = (10, 100);
+/// Untimed runs in front of every visit, at least and at most: the first finds its code and weights in no cache at all.
+const LEAD: (u32, u32) = (1, 20);
 /// A sample sums so many runs that it takes at least this long: far above the clock's resolution.
 const SAMPLE_NS: u64 = 50_000;
 /// The most runs that one sample sums.
@@ -132,6 +137,9 @@ pub struct Campaign<'a> {
     doubt: f64,
     slower: Option<f64>,
     clock: Clock,
+    looks: Vec<Look>,
+    /// What the machine's state was at the last look of this run.
+    health: Health,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -143,61 +151,6 @@ impl std::fmt::Debug for Campaign<'_> {
     }
 }
 
-/// The campaign's time, which goes on over the agents that it uses one after the other.
-#[derive(Clone, Copy, Debug, Default)]
-struct Clock {
-    /// Unix time in milliseconds at which the campaign began; `None` before its first visit.
-    began_unix_ms: Option<u64>,
-    /// End of the last sample, in ns of the campaign.
-    end_ns: u64,
-    /// What the campaign's time is ahead of the agent's, in ns; agents that start later than the campaign are behind.
-    ahead_ns: u64,
-}
-
-impl Clock {
-    /// Goes on behind a visit that was made.
-    fn pass(&mut self, visit: &Visit) {
-        let (Some(first), Some(last)) = (visit.samples.first(), visit.samples.last()) else { return };
-        self.began_unix_ms.get_or_insert(visit.unix_ms.saturating_sub(first.at_ns / 1_000_000));
-        self.end_ns = self.end_ns.max(last.at_ns.saturating_add(last.wall_ns));
-    }
-
-    /// Sets the campaign's time against an agent's. No time passes for a simulation while nobody measures.
-    fn set(&mut self, agent: &mut Agent) -> Result<(), AgentError> {
-        let (now_ns, unix_ms) = (agent.look()?.at_ns, unix_ms());
-        self.ahead_ns = match self.began_unix_ms {
-            _ if agent.is_simulated() => self.end_ns.saturating_sub(now_ns),
-            // A clock that was set back must not put later samples in front of earlier ones.
-            Some(began) => {
-                let since_ns = unix_ms.saturating_sub(began).saturating_mul(1_000_000).max(self.end_ns);
-                since_ns.saturating_sub(now_ns)
-            }
-            None => 0,
-        };
-        if agent.is_simulated() {
-            self.began_unix_ms = Some(0);
-        } else {
-            self.began_unix_ms.get_or_insert(unix_ms.saturating_sub(now_ns / 1_000_000));
-        }
-        Ok(())
-    }
-
-    /// Samples of the agent in the campaign's time.
-    fn tell(&self, samples: Vec<Sample>) -> Vec<Sample> {
-        let at = |sample: Sample| Sample { at_ns: sample.at_ns.saturating_add(self.ahead_ns), ..sample };
-        samples.into_iter().map(at).collect()
-    }
-
-    /// Unix time in milliseconds of a moment of the campaign.
-    fn unix_ms(&self, at_ns: u64) -> u64 {
-        self.began_unix_ms.unwrap_or_default().saturating_add(at_ns / 1_000_000)
-    }
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
 /// What a visit brought.
 #[derive(Clone, Debug)]
 struct Round {
@@ -206,6 +159,7 @@ struct Round {
     disturbed: bool,
     /// By what factor the machine was slower than usual.
     slower: f64,
+    paces: [Pace; 2],
     /// Start of its first sample and end of its last, in ns of the campaign.
     span: (u64, u64),
 }
@@ -220,6 +174,8 @@ struct State {
     visited: u32,
     batch: u32,
     samples: u32,
+    /// Untimed runs in front of every visit; `None` where the warm-up never got steady.
+    lead: Option<u32>,
     /// Half of the interval that the choice of sittings leaves open, as a share.
     doubt: f64,
     /// Whether its interval was narrow enough, or its rounds were used up, when the rounds were judged last.
@@ -229,7 +185,7 @@ struct State {
 impl<'a> Campaign<'a> {
     /// A campaign that goes on from the visits of a journal. `threads` is the number of threads that run an operator:
     /// interruptions can be told from work only on one.
-    pub fn new(plan: Plan, subjects: &'a [Subject], earlier: Vec<Visit>, threads: usize) -> Self {
+    pub fn new(plan: Plan, subjects: &'a [Subject], earlier: Records, threads: usize) -> Self {
         let states = vec![State::default(); subjects.len()];
         let references = subjects.iter().enumerate();
         let references = references.filter_map(|(index, subject)| Some((index, subject.reference?.ms() * 1e6)));
@@ -244,9 +200,11 @@ impl<'a> Campaign<'a> {
             doubt: 0.0,
             slower: None,
             clock: Clock::default(),
+            looks: earlier.looks,
+            health: Health::default(),
         };
-        campaign.under_way = earlier.iter().map(|visit| visit.round).max().unwrap_or(0);
-        earlier.into_iter().for_each(|visit| campaign.record(visit));
+        campaign.under_way = earlier.visits.iter().map(|visit| visit.round).max().unwrap_or(0);
+        earlier.visits.into_iter().for_each(|visit| campaign.record(visit));
         // What is due in a round is decided by the rounds before: a run that is taken up in its middle decides alike.
         if let Some(last) = (0..campaign.under_way).rev().find(|&round| is_judged_behind(round)) {
             campaign.judge(last + 1, false);
@@ -273,7 +231,7 @@ impl<'a> Campaign<'a> {
         let visited = judged.iter().map(|visit| {
             let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
             let (time, interrupted) = statistics::of_visit(samples, batch, Statistic::Median, self.detect);
-            Visited { subject: visit.0, time, interrupted }
+            Visited { subject: visit.0, time, interrupted, paces: of(visit).paces }
         });
         let Judgement { disturbed, levels, doubt, slower } =
             judge(&visited.collect::<Vec<_>>(), &self.references, last);
@@ -302,14 +260,14 @@ impl<'a> Campaign<'a> {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Measurement>, CampaignError> {
         let failed = |source| CampaignError::Agent { subject: "the machine's state".to_owned(), source };
-        self.clock.set(agent).map_err(failed)?;
+        self.meet(agent).map_err(failed)?;
         // Earlier rounds are over: who wasn't visited in them wasn't due.
         for round in self.under_way..=self.plan.max_rounds {
             if round > self.under_way && round > 0 && self.is_done() {
                 break;
             }
             if round > self.under_way && self.plan.is_new_sitting(round) {
-                agent.restart().and_then(|()| self.clock.set(agent)).map_err(failed)?;
+                agent.restart().and_then(|()| self.meet(agent)).map_err(failed)?;
                 self.states.iter_mut().for_each(|state| state.model = None);
             }
             // Shuffled before it is filtered: a round that is taken up in its middle goes on in its order.
@@ -327,6 +285,14 @@ impl<'a> Campaign<'a> {
                 self.record(visit);
                 watch(self.progress(round));
             }
+            // A round whose look stands in the journal was whole before.
+            if self.looks.last().is_none_or(|look| look.round < round) {
+                let look = self.look(agent, round).map_err(failed)?;
+                if let Some(journal) = journal.as_deref_mut() {
+                    journal.append_look(&look)?;
+                }
+                self.looks.push(look);
+            }
             if let Some(journal) = journal.as_deref_mut() {
                 journal.sync()?;
             }
@@ -338,14 +304,28 @@ impl<'a> Campaign<'a> {
         self.measurements()
     }
 
-    /// What the samples so far say of every subject.
+    /// Sets out with an agent that has just started.
+    fn meet(&mut self, agent: &mut Agent) -> Result<(), AgentError> {
+        self.health = agent.look()?;
+        self.clock.set(&self.health, agent.is_simulated());
+        Ok(())
+    }
+
+    fn look(&mut self, agent: &mut Agent, round: u32) -> Result<Look, AgentError> {
+        let now = agent.look()?;
+        let look = Look::between(&self.health, &now, agent.pinned(), round, self.clock.at_ns(now.at_ns));
+        self.health = now;
+        Ok(look)
+    }
+
+    /// What the samples so far say of every subject; the intervals hold, with 99 %, what another campaign finds.
     pub fn measurements(&mut self) -> Result<Vec<Measurement>, CampaignError> {
         self.judge(u32::MAX, true);
         let measured = self.states.iter().zip(self.subjects);
         measured
             .map(|(state, subject)| {
                 let measured = state.measurement(&self.plan, self.detect);
-                let measured = measured.map(|measured| measured.with_doubt(self.doubt));
+                let measured = measured.map(|measured| measured.with_doubt(self.doubt).of_another());
                 measured.ok_or_else(|| CampaignError::NoSamples(subject.name.clone()))
             })
             .collect()
@@ -365,7 +345,27 @@ impl<'a> Campaign<'a> {
             let (slower, samples) = (many.then_some(round.slower), round.samples.len());
             Moment { at_ns, end_ns, slower, disturbed: round.disturbed, samples }
         };
-        Course::new(self.log.iter().map(moment).collect())
+        Course::new(self.log.iter().map(moment).collect(), self.looks.clone())
+    }
+
+    /// The core's usual pace in the visits that count.
+    pub fn pace(&self) -> Option<Pace> {
+        let rounds = || self.states.iter().flat_map(|state| &state.rounds).filter(|round| !round.disturbed);
+        let usual = |of: fn(&Pace) -> u64| median(rounds().flat_map(|round| &round.paces).map(|pace| of(pace) as f64));
+        Some(Pace { chain_ns: usual(|pace| pace.chain_ns)? as u64, wide_ns: usual(|pace| pace.wide_ns)? as u64 })
+    }
+
+    /// Untimed runs in front of every visit, the fewest and the most of all subjects.
+    pub fn leads(&self) -> (u32, u32) {
+        let leads = || self.states.iter().map(|state| state.lead.unwrap_or(LEAD.1));
+        (leads().min().unwrap_or_default(), leads().max().unwrap_or_default())
+    }
+
+    /// Names of the subjects whose warm-up never got steady.
+    pub fn unsteady(&self) -> Vec<&str> {
+        let unsteady =
+            self.states.iter().zip(self.subjects).filter(|(state, _)| state.warmup.is_some() && state.lead.is_none());
+        unsteady.map(|(_, subject)| subject.name.as_str()).collect()
     }
 
     fn is_due(&self, index: usize, round: u32) -> bool {
@@ -401,12 +401,21 @@ impl<'a> Campaign<'a> {
             Some(model) => model,
             None => *state.model.insert(agent.load(&subject.onnx).map_err(failed)?),
         };
-        let (batch, samples) = if round == 0 { (1, WARMUP_SAMPLES) } else { (state.batch, state.samples) };
-        // The first run of a visit finds its code and weights in no cache at all; it isn't timed.
-        let timing = Timing { warmup: 1, samples, batch, evict_bytes: subject.evict_bytes };
-        let samples = self.clock.tell(agent.time(model, timing).map_err(failed)?);
-        let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns, |sample| sample.at_ns));
-        Ok(Visit { round, subject: index as u32, batch, unix_ms, samples })
+        let timing = if round == 0 {
+            Timing { warmup: 0, samples: WARMUP_SAMPLES.0, batch: 1, evict_bytes: subject.evict_bytes }
+        } else {
+            let warmup = state.lead.unwrap_or(LEAD.1);
+            Timing { warmup, samples: state.samples, batch: state.batch, evict_bytes: subject.evict_bytes }
+        };
+        let Timed { mut samples, mut paces } = agent.time(model, timing).map_err(failed)?;
+        while round == 0 && samples.len() < WARMUP_SAMPLES.1 && steady_after(&walls(&samples)).is_none() {
+            let more = agent.time(model, timing).map_err(failed)?;
+            samples.extend(more.samples);
+            paces[1] = more.paces[1];
+        }
+        let samples = self.clock.tell(samples);
+        let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns(), |sample| sample.at_ns));
+        Ok(Visit { round, subject: index as u32, batch: timing.batch, unix_ms, samples, paces })
     }
 
     fn progress(&self, round: u32) -> Progress {
@@ -441,23 +450,28 @@ impl<'a> Campaign<'a> {
     }
 }
 
+/// The samples' wall times in ns.
+fn walls(samples: &[Sample]) -> Vec<f64> {
+    samples.iter().map(|sample| sample.wall_ns.max(1) as f64).collect()
+}
+
 impl State {
     fn record(&mut self, plan: &Plan, visit: Visit) {
         if visit.round == 0 {
-            let mut runs: Vec<u64> = visit.samples.iter().map(|sample| sample.wall_ns.max(1)).collect();
-            runs.sort_unstable();
-            let run = runs.get(runs.len() / 2).copied().unwrap_or(SAMPLE_NS);
+            let runs = walls(&visit.samples);
+            let run = median(runs[runs.len() / 2..].iter().copied()).map_or(SAMPLE_NS, |run| run as u64);
             let batch = SAMPLE_NS.div_ceil(run).clamp(1, MAX_BATCH);
             let visit_ns = plan.visit.as_nanos() as u64;
             self.batch = batch as u32;
             self.samples = (visit_ns / (run * batch)).clamp(VISIT_SAMPLES.0, VISIT_SAMPLES.1) as u32;
+            self.lead = steady_after(&runs).map(|runs| (runs as u32).clamp(LEAD.0, LEAD.1));
             self.warmup = Some(visit.samples);
         } else if visit.round > self.visited {
             self.visited = visit.round;
             let ends = visit.samples.first().zip(visit.samples.last());
             let span = ends.map_or((0, 0), |(first, last)| (first.at_ns, last.at_ns.saturating_add(last.wall_ns)));
-            let (number, samples) = (visit.round, visit.samples);
-            self.rounds.push(Round { number, samples, disturbed: false, slower: 1.0, span });
+            let Visit { round: number, samples, paces, .. } = visit;
+            self.rounds.push(Round { number, samples, disturbed: false, slower: 1.0, paces, span });
         }
     }
 

@@ -17,23 +17,24 @@ pub struct Ratio {
     pub second: Latency,
     /// `second / first`.
     pub ratio: f64,
-    /// Lower end of the ratio's 99 % interval.
+    /// Lower end of the ratio's 99 % interval: of those of rows that cost the same, 99 % hold 1.
     pub low: f64,
     /// Upper end of the ratio's 99 % interval.
     pub high: f64,
 }
 
 impl Ratio {
-    /// From two rows; `None` where one of them costs nothing. The tables' errors are independent, so that the intervals'
-    /// halves add up by their squares, on a scale of logarithms.
+    /// From two rows; `None` where one of them costs nothing. A row's interval holds what another campaign finds, so that
+    /// its halves are those of a difference of two alike; of two unlike, the halves' squares count half, on a scale of
+    /// logarithms.
     fn new(first: &Row, second: &Row) -> Option<Self> {
         let ln = |latency: Latency| (latency > Latency::ZERO).then(|| latency.ms().ln());
         let (a, b) = (ln(first.latency)?, ln(second.latency)?);
         // An end at 0 is infinitely far away.
         let below = |row: &Row, middle: f64| middle - ln(row.low).unwrap_or(f64::NEG_INFINITY);
         let above = |row: &Row, middle: f64| ln(row.high).unwrap_or(middle) - middle;
-        let low = b - a - below(second, b).hypot(above(first, a));
-        let high = b - a + above(second, b).hypot(below(first, a));
+        let low = b - a - below(second, b).hypot(above(first, a)) / std::f64::consts::SQRT_2;
+        let high = b - a + above(second, b).hypot(below(first, a)) / std::f64::consts::SQRT_2;
         let (ratio, low, high) = ((b - a).exp(), low.exp(), high.exp());
         Some(Self { key: first.key, first: first.latency, second: second.latency, ratio, low, high })
     }
@@ -124,8 +125,8 @@ mod tests {
         let comparison = Comparison::new(&first, &second);
         let ratios: Vec<f64> = comparison.ratios.iter().map(|ratio| ratio.ratio).collect();
         assert!((ratios[0] - 0.8).abs() < 1e-12 && (ratios[1] - 1.1).abs() < 1e-12);
-        // ln 1.03 and ln 1.04 in quadrature are 4.9 %.
-        let half = (1.03f64.ln().hypot(1.04f64.ln())).exp();
+        // ln 1.03 and ln 1.04 in quadrature are 4.9 %, over the square root of 2.
+        let half = (1.03f64.ln().hypot(1.04f64.ln()) / 2.0f64.sqrt()).exp();
         assert!((comparison.ratios[1].high - 1.1 * half).abs() < 1e-12);
         assert!((comparison.ratios[1].low - 1.1 / half).abs() < 1e-12);
         assert_eq!(comparison.beyond_noise(), 2);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::look::Look;
+
 /// Time without a sample, between two visits, that still counts as spent: longer pauses are those of a campaign that
 /// stopped and went on.
 const PAUSE_NS: u64 = 5_000_000_000;
@@ -23,9 +25,12 @@ pub struct Moment {
     pub samples: usize,
 }
 
-/// The visits of a campaign in the order of time; warm-ups aren't among them.
+/// The visits of a campaign in the order of time, warm-ups not among them, and what the system showed meanwhile.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Course(Vec<Moment>);
+pub struct Course {
+    moments: Vec<Moment>,
+    looks: Vec<Look>,
+}
 
 /// What a campaign spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,20 +47,25 @@ pub struct Spent {
 
 impl Course {
     /// Of visits in the order of time.
-    pub(crate) fn new(moments: Vec<Moment>) -> Self {
-        Self(moments)
+    pub(crate) fn new(moments: Vec<Moment>, looks: Vec<Look>) -> Self {
+        Self { moments, looks }
     }
 
     /// The visits.
     pub fn moments(&self) -> &[Moment] {
-        &self.0
+        &self.moments
+    }
+
+    /// The looks at the machine, one a round.
+    pub fn looks(&self) -> &[Look] {
+        &self.looks
     }
 
     /// What was spent on them.
     pub fn spent(&self) -> Spent {
         let mut spent = Spent::default();
         let mut end_ns = None;
-        for moment in &self.0 {
+        for moment in &self.moments {
             // What lies between two visits (the call, evictions, loading a model) belongs to the second.
             let from = end_ns.filter(|&end| end <= moment.at_ns && moment.at_ns - end < PAUSE_NS);
             let seconds =
@@ -68,7 +78,7 @@ impl Course {
                 spent.seconds_measuring += seconds;
             }
         }
-        let stretches = self.0.chunk_by(|a, b| a.disturbed == b.disturbed);
+        let stretches = self.moments.chunk_by(|a, b| a.disturbed == b.disturbed);
         spent.disturbed_windows = stretches.filter(|stretch| stretch[0].disturbed).count();
         spent
     }
@@ -76,7 +86,7 @@ impl Course {
     /// The timeline in at most so many steps: each from the first visit's start on, slower by the median of its visits,
     /// and disturbed where most of them are.
     pub fn steps(&self, most: usize) -> Vec<Moment> {
-        let size = self.0.len().div_ceil(most.max(1)).max(1);
+        let size = self.moments.len().div_ceil(most.max(1)).max(1);
         let step = |visits: &[Moment]| Moment {
             at_ns: visits[0].at_ns,
             end_ns: visits[visits.len() - 1].end_ns,
@@ -84,7 +94,7 @@ impl Course {
             disturbed: 2 * visits.iter().filter(|visit| visit.disturbed).count() > visits.len(),
             samples: visits.iter().map(|visit| visit.samples).sum(),
         };
-        self.0.chunks(size).map(step).collect()
+        self.moments.chunks(size).map(step).collect()
     }
 }
 
@@ -102,7 +112,7 @@ mod tests {
         let mut moments: Vec<Moment> = (0..10).map(|second| moment(second, [3, 4, 7].contains(&second))).collect();
         // Went on an hour later.
         moments.push(moment(3600, false));
-        let spent = Course::new(moments).spent();
+        let spent = Course::new(moments, Vec::new()).spent();
         assert_eq!((spent.disturbed_windows, spent.samples_taken_again), (2, 15));
         assert!((spent.seconds_waiting - 3.0).abs() < 1e-9, "{spent:?}");
         assert!((spent.seconds_measuring - (0.6 + 6.0 + 0.6)).abs() < 1e-9, "{spent:?}");
@@ -111,7 +121,8 @@ mod tests {
 
     #[test]
     fn a_long_timeline_is_shown_in_few_steps() {
-        let course = Course::new((0..1000).map(|second| moment(second, (500..800).contains(&second))).collect());
+        let course =
+            Course::new((0..1000).map(|second| moment(second, (500..800).contains(&second))).collect(), Vec::new());
         let steps = course.steps(100);
         assert_eq!((steps.len(), steps[0].samples, steps[99].end_ns), (100, 50, 999_600_000_000));
         assert!(steps[50..80].iter().all(|step| step.disturbed && step.slower == Some(1.2)));

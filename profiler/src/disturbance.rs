@@ -15,6 +15,9 @@
 
 use std::collections::BTreeMap;
 
+use fleetfoot_protocol::Pace;
+
+use crate::pace::Paces;
 use crate::statistics::Z;
 
 /// A visit to a subject.
@@ -24,8 +27,10 @@ pub(crate) struct Visited {
     pub subject: usize,
     /// What a run took, in any unit; not a number where every sample was interrupted.
     pub time: f64,
-    /// Share of the samples in which the process was interrupted.
+    /// Share of its time that interruptions of the process took.
     pub interrupted: f64,
+    /// The core's pace before and behind it.
+    pub paces: [Pace; 2],
 }
 
 /// Visits on either side that the level is smoothed over.
@@ -34,8 +39,8 @@ const NEIGHBOURS: usize = 7;
 const SHARE: f64 = 0.4;
 /// Width of the quiet state's band, as a logarithm.
 const WIDTH: f64 = 0.05;
-/// Share of interrupted samples, over neighbouring visits, that shows somebody else on the core.
-const INTERRUPTED: f64 = 0.1;
+/// Share of the time lost to interruptions, over neighbouring visits, that shows somebody else on the core.
+const INTERRUPTED: f64 = 0.05;
 /// Share of the visits that suffices for a measurement: those nearest to the references' speed.
 const FOUND: f64 = 0.2;
 /// Turns after which subjects' times and levels hardly change any more.
@@ -61,7 +66,7 @@ pub(crate) struct Judgement {
 pub(crate) fn judge(visits: &[Visited], references: &BTreeMap<usize, f64>, yielding: bool) -> Judgement {
     let shares: Vec<f64> = visits.iter().map(|visit| visit.interrupted).collect();
     let foreign: Vec<bool> = around(&shares, mean).into_iter().map(|share| share > INTERRUPTED).collect();
-    let Levels { mut levels, usual } = levels(visits);
+    let Levels { mut levels, edges, usual } = levels(visits);
     let offset = offset(&usual, references);
     if let Some(offset) = offset {
         levels.iter_mut().for_each(|level| *level += offset);
@@ -75,10 +80,10 @@ pub(crate) fn judge(visits: &[Visited], references: &BTreeMap<usize, f64>, yield
         }
         None => (f64::NEG_INFINITY, quiet_below(&levels)),
     };
-    let all = visits.iter().zip(&foreign).zip(&levels);
+    let all = visits.iter().zip(&foreign).zip(levels.iter().zip(&edges));
     // A level that isn't known, for want of times around it, is no reproach.
-    let mark = |((visit, foreign), level): ((&Visited, &bool), &f64)| {
-        visit.time.is_nan() || *foreign || *level > high || *level < low
+    let mark = |((visit, foreign), (level, edge)): ((&Visited, &bool), (&f64, &f64))| {
+        visit.time.is_nan() || *foreign || *level + *edge > high || *level < low
     };
     let disturbed: Vec<bool> = all.map(mark).collect();
     let known = disturbed.iter().zip(&levels).filter(|(disturbed, level)| !**disturbed && level.is_finite());
@@ -136,19 +141,24 @@ fn quiet_below(levels: &[f64]) -> f64 {
     fullest.1 + WIDTH
 }
 
-/// Logarithms: the machine's level at every visit, and every subject's usual time where the level is 0.
+/// Logarithms: the machine's level at every visit, what its slower end is above that as the paces tell, and every subject's
+/// usual time where the level is 0.
 struct Levels {
     levels: Vec<f64>,
+    edges: Vec<f64>,
     usual: Vec<f64>,
 }
 
 /// The machine's level at every visit: `ln time = subject's + level + noise`, both fitted by medians in turns (Tukey's
-/// median polish, with a running median in place of columns).
+/// median polish, with a running median in place of columns). What the paces explain isn't smoothed.
 fn levels(visits: &[Visited]) -> Levels {
     let times: Vec<f64> = visits.iter().map(|visit| visit.time.ln()).collect();
     let subjects = visits.iter().map(|visit| visit.subject + 1).max().unwrap_or(0);
     let mut levels = vec![0.0; visits.len()];
+    let mut edges = vec![0.0; visits.len()];
     let mut usual = vec![f64::NAN; subjects];
+    let paces = Paces::new(visits.iter().map(|visit| visit.paces));
+    let smooth = |values: &[f64]| around(values, |window| quantile(window, 0.5));
     for turn in 0..TURNS {
         // Of a machine that is slow half of the time, subjects' medians lie now on this side, now on that; the faster
         // quarter is a beginning that they have in common.
@@ -159,9 +169,12 @@ fn levels(visits: &[Visited]) -> Levels {
         }
         usual = of_subjects.iter().map(|times| quantile(times, start)).collect();
         let residuals: Vec<f64> = visits.iter().zip(&times).map(|(visit, time)| time - usual[visit.subject]).collect();
-        levels = around(&residuals, |window| quantile(window, 0.5));
+        let (followed, worst) = paces.follow(&residuals, smooth);
+        let rest: Vec<f64> = residuals.iter().zip(&followed).map(|(residual, followed)| residual - followed).collect();
+        levels = smooth(&rest).iter().zip(&followed).map(|(rest, followed)| rest + followed).collect();
+        edges = worst.iter().zip(&followed).map(|(worst, followed)| worst - followed).collect();
     }
-    Levels { levels, usual }
+    Levels { levels, edges, usual }
 }
 
 /// A quantile of those values that are numbers; not a number where none is.
@@ -197,9 +210,26 @@ mod tests {
             let noise: f64 = (0..3).map(|_| rng.random_range(-0.01..0.01)).sum();
             let outlier = if rng.random_bool(0.02) { rng.random_range(0.0..1.0) } else { 0.0 };
             let time = (1.0 + subject as f64) * slow(index) * (1.0 + noise + outlier);
-            Visited { subject, time, interrupted: 0.0 }
+            Visited { subject, time, interrupted: 0.0, paces: STEADY }
         };
         (0..50 * rounds).map(visit).collect()
+    }
+
+    const STEADY: [Pace; 2] = [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2];
+
+    #[test]
+    fn a_clock_that_changes_for_a_few_visits_is_seen_at_each_of_them() {
+        // Shorter than the window that levels are smoothed over.
+        let slow = |index: usize| index % 100 < 5;
+        let mut all = visits(40, 8, |index| if slow(index) { 1.12 } else { 1.0 });
+        for (index, visit) in all.iter_mut().enumerate().filter(|(index, _)| slow(*index)) {
+            let slower = Pace { chain_ns: 5_600 + index as u64 % 7, wide_ns: 2_240 };
+            visit.paces = [slower; 2];
+        }
+        let (found, alarms) = shares(&disturbed(&all), slow);
+        let blind: Vec<Visited> = all.iter().map(|visit| Visited { paces: STEADY, ..*visit }).collect();
+        let (blindly, _) = shares(&disturbed(&blind), slow);
+        assert!(found > 0.98 && alarms < 0.02 && blindly < 0.5, "{found} {alarms} {blindly}");
     }
 
     fn disturbed(visits: &[Visited]) -> Vec<bool> {
@@ -275,8 +305,8 @@ mod tests {
         let marks = disturbed(&all);
         assert!(marks[..40].iter().all(|&mark| mark) && marks[50..].iter().filter(|&&mark| mark).count() < 5);
         assert_eq!(disturbed(&[]), Vec::<bool>::new());
-        assert_eq!(disturbed(&[Visited { subject: 3, time: f64::NAN, interrupted: 1.0 }]), [true]);
-        assert_eq!(disturbed(&[Visited { subject: 0, time: 1.0, interrupted: 0.0 }]), [false]);
+        let visited = |time, interrupted| [Visited { subject: 3, time, interrupted, paces: STEADY }];
+        assert_eq!((disturbed(&visited(f64::NAN, 1.0)), disturbed(&visited(1.0, 0.0))), (vec![true], vec![false]));
     }
 
     /// References of 10 of the 50 subjects, taken while the machine was slower by this factor.

@@ -1,17 +1,18 @@
 //! The journal: every visit's raw samples, appended as they are taken. What was measured is never lost.
 //!
-//! A journal is a file of JSON lines: a [`Header`], then one [`Visit`] a line. A line is written before the next
-//! measurement starts; the file is forced to disk at the end of every round. A line that a kill cut short is dropped
+//! A journal is a file of JSON lines: a [`Header`], then one [`Visit`] a line, and a [`Look`] at the end of every round.
+//! A line is written before the next measurement starts; the file is forced to disk at the end of every round. A line that a kill cut short is dropped
 //! when the journal is opened again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use fleetfoot_protocol::Sample;
+use fleetfoot_protocol::{Pace, Sample};
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
+use crate::look::Look;
 
 /// What a journal belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,41 @@ pub struct Visit {
     /// Start (since the campaign's first agent started), wall time, CPU time of every sample, in nanoseconds.
     #[serde(with = "triples")]
     pub samples: Vec<Sample>,
+    /// The core's pace before the first sample and behind the last.
+    #[serde(with = "pairs")]
+    pub paces: [Pace; 2],
+}
+
+/// What a journal holds behind its header, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    /// The visits.
+    pub visits: Vec<Visit>,
+    /// The looks at the machine: one for each round that is whole.
+    pub looks: Vec<Look>,
+}
+
+/// A look's line; visits' lines, which are many, have no name in front.
+#[derive(Serialize, Deserialize)]
+struct LookLine<L> {
+    look: L,
+}
+
+/// How a look's line begins.
+const LOOK: &[u8] = br#"{"look":"#;
+
+mod pairs {
+    use super::{Deserialize, Pace, Serialize};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(paces: &[Pace; 2], serializer: S) -> Result<S::Ok, S::Error> {
+        paces.map(|pace| (pace.chain_ns, pace.wide_ns)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[Pace; 2], D::Error> {
+        let pairs = <[(u64, u64); 2]>::deserialize(deserializer)?;
+        Ok(pairs.map(|(chain_ns, wide_ns)| Pace { chain_ns, wide_ns }))
+    }
 }
 
 mod triples {
@@ -133,9 +169,9 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens a journal to go on with it: the visits that it holds. A journal that was cut before its header was whole
+    /// Opens a journal to go on with it: what it holds. A journal that was cut before its header was whole
     /// starts anew.
-    pub fn resume(path: &Path, header: &Header) -> Result<(Self, Vec<Visit>), JournalError> {
+    pub fn resume(path: &Path, header: &Header) -> Result<(Self, Records), JournalError> {
         let io = |source| JournalError::Io { path: path.to_path_buf(), source };
         let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
         let mut text = Vec::new();
@@ -149,16 +185,16 @@ impl Journal {
         file.seek(SeekFrom::End(0)).map_err(io)?;
         let mut journal = Self { path: path.to_path_buf(), file };
         match earlier {
-            Some((_, visits)) => Ok((journal, visits)),
+            Some((_, records)) => Ok((journal, records)),
             None => {
                 journal.line(header)?;
-                Ok((journal, Vec::new()))
+                Ok((journal, Records::default()))
             }
         }
     }
 
-    /// A journal's header and visits; what a kill cut short at its end is left out.
-    pub fn read(path: &Path) -> Result<(Header, Vec<Visit>), JournalError> {
+    /// A journal's header and what stands behind it; what a kill cut short at its end is left out.
+    pub fn read(path: &Path) -> Result<(Header, Records), JournalError> {
         let text = std::fs::read(path).map_err(|source| JournalError::Io { path: path.to_path_buf(), source })?;
         let broken = || JournalError::Broken { path: path.to_path_buf(), line: 1, why: "it has no header".to_owned() };
         parse(path, &text[..whole(&text)])?.ok_or_else(broken)
@@ -167,6 +203,11 @@ impl Journal {
     /// Appends a visit.
     pub fn append(&mut self, visit: &Visit) -> Result<(), JournalError> {
         self.line(visit)
+    }
+
+    /// Appends the look at the end of a round.
+    pub fn append_look(&mut self, look: &Look) -> Result<(), JournalError> {
+        self.line(&LookLine { look })
     }
 
     /// Forces what was appended to the disk.
@@ -187,21 +228,27 @@ fn whole(text: &[u8]) -> usize {
     text.iter().rposition(|&byte| byte == b'\n').map_or(0, |index| index + 1)
 }
 
-/// Header and visits of whole lines; `None` where there is no line.
-fn parse(path: &Path, text: &[u8]) -> Result<Option<(Header, Vec<Visit>)>, JournalError> {
+/// Header and records of whole lines; `None` where there is no line.
+fn parse(path: &Path, text: &[u8]) -> Result<Option<(Header, Records)>, JournalError> {
     let broken = |line: usize, why: String| JournalError::Broken { path: path.to_path_buf(), line: line + 1, why };
     let mut lines = text.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     let Some((_, first)) = lines.next() else { return Ok(None) };
     let header: Header = serde_json::from_slice(first).map_err(|error| broken(0, error.to_string()))?;
-    let mut visits = Vec::new();
+    let mut records = Records::default();
     for (line, text) in lines {
+        if text.starts_with(LOOK) {
+            let found: LookLine<Look> =
+                serde_json::from_slice(text).map_err(|error| broken(line, error.to_string()))?;
+            records.looks.push(found.look);
+            continue;
+        }
         let visit: Visit = serde_json::from_slice(text).map_err(|error| broken(line, error.to_string()))?;
         if visit.subject as usize >= header.subjects.len() || visit.batch == 0 {
             return Err(broken(line, format!("there is no subject {} or its batch is 0", visit.subject)));
         }
-        visits.push(visit);
+        records.visits.push(visit);
     }
-    Ok(Some((header, visits)))
+    Ok(Some((header, records)))
 }
 
 fn difference(found: &Header, wanted: &Header) -> String {

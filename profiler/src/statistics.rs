@@ -100,13 +100,15 @@ pub const Z: f64 = 2.575_829;
 /// What such an interval leaves open on either side.
 const TAIL: f64 = 0.005;
 
-/// A visit's time of a run in ns, of the samples that weren't interrupted, and the share of those that were. The time is
-/// no number where all were.
+/// A visit's time of a run in ns, of the samples that weren't interrupted, and the share of its time that interruptions
+/// took. The time is no number where all samples were interrupted.
 pub(crate) fn of_visit(samples: &[Sample], batch: u32, statistic: Statistic, detect: bool) -> (f64, f64) {
-    let quiet = samples.iter().filter(|sample| !(detect && is_disturbed(sample)));
-    let mut runs: Vec<f64> = quiet.map(|sample| sample.wall_ns.max(1) as f64 / f64::from(batch.max(1))).collect();
+    let (left, quiet): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| detect && is_disturbed(sample));
+    let mut runs: Vec<f64> =
+        quiet.iter().map(|sample| sample.wall_ns.max(1) as f64 / f64::from(batch.max(1))).collect();
     runs.sort_by(f64::total_cmp);
-    let interrupted = 1.0 - runs.len() as f64 / samples.len().max(1) as f64;
+    let lost: u64 = left.iter().map(|sample| sample.wall_ns - sample.cpu_ns).sum();
+    let interrupted = lost as f64 / samples.iter().map(|sample| sample.wall_ns).sum::<u64>().max(1) as f64;
     (quantile(&runs, statistic.quantile()).unwrap_or(f64::NAN), interrupted)
 }
 
@@ -195,6 +197,15 @@ impl Measurement {
             Latency::from_ms((ms + sign * (end.ms() - ms).hypot(doubt * ms)).max(0.0)).unwrap_or(end)
         };
         let interval = Interval { low: end(self.interval.low, -1.0), high: end(self.interval.high, 1.0) };
+        Self { interval, ..self }
+    }
+
+    /// With an interval that holds, with 99 %, what another campaign finds: it has doubts of its own, as large as this one's.
+    pub fn of_another(self) -> Self {
+        let ms = self.latency.ms();
+        let end =
+            |end: Latency| Latency::from_ms((ms + std::f64::consts::SQRT_2 * (end.ms() - ms)).max(0.0)).unwrap_or(end);
+        let interval = Interval { low: end(self.interval.low), high: end(self.interval.high) };
         Self { interval, ..self }
     }
 

@@ -4,6 +4,7 @@
 mod health;
 mod library;
 mod machine;
+mod pace;
 mod provider;
 mod runtime;
 mod timer;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Optimisation, Sample, Setup, Timing};
+use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Optimisation, Setup, Timed, Timing};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -10,7 +10,7 @@ use ort::value::{Tensor, ValueType};
 
 use crate::provider::Provider;
 use crate::timer::Timer;
-use crate::{health, library, machine, provider};
+use crate::{health, library, machine, pace, provider};
 
 /// ONNX Runtime with its sessions.
 #[derive(Default)]
@@ -113,7 +113,7 @@ impl Engine for Runtime {
         dropped.ok_or_else(|| EngineError(format!("no model {model} is loaded")))
     }
 
-    fn time(&mut self, model: u32, timing: &Timing) -> Result<Vec<Sample>, EngineError> {
+    fn time(&mut self, model: u32, timing: &Timing) -> Result<Timed, EngineError> {
         let (model, timer) = self.model(model)?;
         let evict = usize::try_from(timing.evict_bytes).unwrap_or(usize::MAX);
         if evict > 1 << 30 || timing.batch == 0 || timing.samples > 1 << 20 {
@@ -126,10 +126,11 @@ impl Engine for Runtime {
         for _ in 0..timing.warmup {
             timer.sample(1, evict, values, &mut run).map_err(failed("run"))?;
         }
+        let before = pace::take();
         for _ in 0..timing.samples {
             samples.push(timer.sample(timing.batch, evict, values, &mut run).map_err(failed("run"))?);
         }
-        Ok(samples)
+        Ok(Timed { samples, paces: [before, pace::take()] })
     }
 
     fn look(&mut self) -> Health {

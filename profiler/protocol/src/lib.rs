@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,6 +72,25 @@ pub struct Sample {
     pub wall_ns: u64,
     /// CPU time of the calling thread in the same stretches, in nanoseconds; 0 where the system doesn't tell.
     pub cpu_ns: u64,
+}
+
+/// How fast the core is at a moment, whatever it measures: the time of two loads that never change. Times of one machine
+/// compare with each other, those of different machines don't.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// A chain of dependent integer operations, in nanoseconds: the clock.
+    pub chain_ns: u64,
+    /// More independent integer operations than the core can start at once, in nanoseconds: what others leave of its units.
+    pub wide_ns: u64,
+}
+
+/// Samples of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timed {
+    /// As many as were asked for, in order.
+    pub samples: Vec<Sample>,
+    /// The pace before the first of them and behind the last.
+    pub paces: [Pace; 2],
 }
 
 /// What the host asks.
@@ -165,11 +184,8 @@ pub enum Reply {
         /// Extents of the model's output.
         output: Vec<usize>,
     },
-    /// The samples, in order.
-    Timed {
-        /// As many as were asked for.
-        samples: Vec<Sample>,
-    },
+    /// The samples.
+    Timed(Timed),
     /// The fp32 output follows.
     Output {
         /// Its extents.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 
 use crate::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Setup, Timing, read_message, write_message,
+    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Setup, Timed, Timing, read_message, write_message,
 };
 
 /// Why an engine couldn't do what it was asked, for people.
@@ -20,7 +20,7 @@ pub trait Engine {
     /// Drops a session.
     fn unload(&mut self, model: u32) -> Result<(), EngineError>;
     /// Takes samples.
-    fn time(&mut self, model: u32, timing: &Timing) -> Result<Vec<Sample>, EngineError>;
+    fn time(&mut self, model: u32, timing: &Timing) -> Result<Timed, EngineError>;
     /// Looks at the machine.
     fn look(&mut self) -> Health;
     /// Runs a model on an input: extents and values of the output.
@@ -70,7 +70,7 @@ fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<
             engine.unload(model)?;
             Reply::Done
         }
-        Request::Time { model, timing } => Reply::Timed { samples: engine.time(model, &timing)? },
+        Request::Time { model, timing } => Reply::Timed(engine.time(model, &timing)?),
         Request::Run { model, dims, .. } => {
             let (values, rest) = payload.as_chunks::<4>();
             if !rest.is_empty() {

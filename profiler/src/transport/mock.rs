@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufReader};
 use std::thread;
 
-use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Sample, Setup, Timing, serve};
+use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Pace, Sample, Setup, Timed, Timing, serve};
 
 use super::{Connection, Peer};
 
@@ -45,7 +45,7 @@ impl Engine for Simulation {
         self.models.remove(&model).map(drop).ok_or_else(|| EngineError(format!("no model {model} is loaded")))
     }
 
-    fn time(&mut self, model: u32, timing: &Timing) -> Result<Vec<Sample>, EngineError> {
+    fn time(&mut self, model: u32, timing: &Timing) -> Result<Timed, EngineError> {
         let unknown = || EngineError(format!("no model {model} is loaded"));
         let base = *self.models.get(&model).ok_or_else(unknown)?;
         let samples = (0..u64::from(timing.samples)).map(|index| {
@@ -54,7 +54,7 @@ impl Engine for Simulation {
             self.clock_ns += wall_ns;
             Sample { at_ns: self.clock_ns - wall_ns, wall_ns, cpu_ns: wall_ns }
         });
-        Ok(samples.collect())
+        Ok(Timed { samples: samples.collect(), paces: [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2] })
     }
 
     fn look(&mut self) -> Health {

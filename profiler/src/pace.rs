@@ -1,0 +1,135 @@
+//! What the core's pace around a visit says of the machine's level there. The pace is known within a tenth of a percent at
+//! every visit, and the level, smoothed over neighbours, only within some: where the one follows the other, an episode's
+//! edges are seen as sharp as they are, and what a visit took can be put right by the pace around it. How they follow each
+//! other depends on what slows a machine down (its clock, a sibling on the core's units), so it is fitted anew each time.
+
+use fleetfoot_protocol::Pace;
+
+use crate::statistics::median;
+
+/// Changes of the pace below this, as a logarithm, tell nothing: a ridge in the fit.
+const TRUSTED: f64 = 0.002;
+/// The most that a level follows a pace.
+const STEEPEST: f64 = 4.0;
+
+/// Logarithms of paces, over what is usual.
+#[derive(Clone, Debug)]
+pub(crate) struct Paces {
+    /// Mean of before and behind.
+    means: Vec<[f64; 2]>,
+    /// The slower of before and behind.
+    worst: Vec<[f64; 2]>,
+}
+
+impl Paces {
+    pub(crate) fn new(paces: impl Iterator<Item = [Pace; 2]>) -> Self {
+        let logarithms: Vec<[[f64; 2]; 2]> =
+            paces.map(|ends| ends.map(|pace| [pace.chain_ns, pace.wide_ns].map(|ns| (ns as f64).ln()))).collect();
+        let usual = [0, 1].map(|load| {
+            let all = logarithms.iter().flatten().map(|pace| pace[load]).filter(|pace| pace.is_finite());
+            median(all).unwrap_or(f64::NAN)
+        });
+        // What isn't known says nothing.
+        let over = |value: f64, load: usize| if value.is_finite() { value - usual[load] } else { 0.0 };
+        let combine = |how: fn(f64, f64) -> f64| {
+            let of =
+                |ends: &[[f64; 2]; 2]| [0, 1].map(|load| how(over(ends[0][load], load), over(ends[1][load], load)));
+            logarithms.iter().map(of).collect()
+        };
+        Self { means: combine(|before, behind| (before + behind) / 2.0), worst: combine(f64::max) }
+    }
+
+    /// What levels these paces go with: at every visit, and at its slower end. `residuals` are what visits took over what
+    /// is usual, as logarithms; `smooth` takes a running median.
+    pub(crate) fn follow(&self, residuals: &[f64], smooth: impl Fn(&[f64]) -> Vec<f64>) -> (Vec<f64>, Vec<f64>) {
+        let loads = [0, 1].map(|load| smooth(&self.means.iter().map(|pace| pace[load]).collect::<Vec<f64>>()));
+        let weights = fit(&loads, &smooth(residuals));
+        let at = |paces: &[[f64; 2]]| paces.iter().map(|pace| weights[0] * pace[0] + weights[1] * pace[1]).collect();
+        (at(&self.means), at(&self.worst))
+    }
+}
+
+/// Weights of the two loads, not negative, by least squares over deviations from the medians.
+fn fit(loads: &[Vec<f64>; 2], levels: &[f64]) -> [f64; 2] {
+    let middle = |values: &[f64]| median(values.iter().copied().filter(|value| value.is_finite())).unwrap_or(0.0);
+    let (usual, middles) = (middle(levels), [middle(&loads[0]), middle(&loads[1])]);
+    let mut products = [[0.0; 2]; 2];
+    let mut responses = [0.0; 2];
+    let mut count = 0.0;
+    for (index, level) in levels.iter().enumerate().filter(|(_, level)| level.is_finite()) {
+        let deviations = [0, 1].map(|load| loads[load][index] - middles[load]);
+        for a in 0..2 {
+            responses[a] += deviations[a] * (level - usual);
+            for b in 0..2 {
+                products[a][b] += deviations[a] * deviations[b];
+            }
+        }
+        count += 1.0;
+    }
+    if count == 0.0 {
+        return [0.0; 2];
+    }
+    (0..2).for_each(|load| products[load][load] += count * TRUSTED * TRUSTED);
+    let determinant = products[0][0] * products[1][1] - products[0][1] * products[1][0];
+    let both = [
+        (responses[0] * products[1][1] - responses[1] * products[0][1]) / determinant,
+        (responses[1] * products[0][0] - responses[0] * products[1][0]) / determinant,
+    ];
+    let weights = if both.iter().all(|weight| *weight >= 0.0) {
+        both
+    } else {
+        // One load alone explains responses² / products of the squares.
+        let explained = |load: usize| responses[load].max(0.0).powi(2) / products[load][load];
+        let load = usize::from(explained(1) > explained(0));
+        let mut alone = [0.0; 2];
+        alone[load] = (responses[load] / products[load][load]).max(0.0);
+        alone
+    };
+    weights.map(|weight| weight.min(STEEPEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn pace(slower: f64) -> Pace {
+        Pace { chain_ns: (1e5 * slower) as u64, wide_ns: 40_000 }
+    }
+
+    #[test]
+    fn a_level_that_follows_the_clock_is_known_at_every_visit() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let slow = |index: usize| if (40..47).contains(&index) { 0.03 } else { 0.0 };
+        let paces = Paces::new((0..200).map(|index| [pace(1.0 + slow(index)); 2]));
+        let residuals: Vec<f64> = (0..200).map(|index| 2.0 * slow(index) + rng.random_range(-0.01..0.01)).collect();
+        let (at, _) = paces.follow(&residuals, <[f64]>::to_vec);
+        let errors = at.iter().enumerate().map(|(index, level)| (level - 2.0 * slow(index)).abs());
+        assert!(errors.fold(0.0, f64::max) < 0.015, "{at:?}");
+    }
+
+    #[test]
+    fn a_pace_that_levels_do_not_follow_is_left_aside() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let paces =
+            Paces::new((0..500).map(|_| [pace(1.0 + rng.random_range(0.0..0.001)); 2]).collect::<Vec<_>>().into_iter());
+        let residuals: Vec<f64> = (0..500).map(|index| if index < 250 { 0.0 } else { 0.02 }).collect();
+        let (at, _) = paces.follow(&residuals, <[f64]>::to_vec);
+        assert!(at.iter().all(|level| level.abs() < 0.001), "{at:?}");
+        let unknown = Paces::new((0..500).map(|_| [Pace::default(); 2]));
+        assert_eq!(unknown.follow(&residuals, <[f64]>::to_vec).0, vec![0.0; 500]);
+    }
+
+    #[test]
+    fn a_visit_that_ends_slower_than_it_began_is_told_from_one_that_does_not() {
+        let ends = |index: usize| {
+            if index == 50 { [pace(1.0), pace(1.1)] } else { [pace(if index > 50 { 1.1 } else { 1.0 }); 2] }
+        };
+        let paces = Paces::new((0..100).map(ends));
+        let residuals: Vec<f64> = (0..100).map(|index| if index > 50 { 0.1 } else { 0.0 }).collect();
+        let (at, worst) = paces.follow(&residuals, <[f64]>::to_vec);
+        assert!(worst[50] > at[50] + 0.03 && (worst[40] - at[40]).abs() < 1e-12, "{} {}", at[50], worst[50]);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetfoot_protocol::{Health, Pace, Sample, Timed, Timing};
+use fleetfoot_protocol::{Health, Pace, Sample, Timed, Timing, Whole};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -159,6 +159,7 @@ struct Round {
     disturbed: bool,
     /// By what factor the machine was slower than usual.
     slower: f64,
+    whole: Whole,
     paces: [Pace; 2],
     /// Start of its first sample and end of its last, in ns of the campaign.
     span: (u64, u64),
@@ -230,7 +231,8 @@ impl<'a> Campaign<'a> {
         let judged: Vec<(usize, usize)> = self.log.iter().filter(|visit| of(visit).number < round).copied().collect();
         let visited = judged.iter().map(|visit| {
             let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
-            let (time, interrupted) = statistics::of_visit(samples, batch, Statistic::Median, self.detect);
+            let (time, interrupted) =
+                statistics::of_visit(samples, of(visit).whole, batch, Statistic::Median, self.detect);
             Visited { subject: visit.0, time, interrupted, paces: of(visit).paces }
         });
         let Judgement { disturbed, levels, doubt, slower } =
@@ -407,15 +409,17 @@ impl<'a> Campaign<'a> {
             let warmup = state.lead.unwrap_or(LEAD.1);
             Timing { warmup, samples: state.samples, batch: state.batch, evict_bytes: subject.evict_bytes }
         };
-        let Timed { mut samples, mut paces } = agent.time(model, timing).map_err(failed)?;
+        let Timed { mut samples, mut whole, mut paces } = agent.time(model, timing).map_err(failed)?;
         while round == 0 && samples.len() < WARMUP_SAMPLES.1 && steady_after(&walls(&samples)).is_none() {
             let more = agent.time(model, timing).map_err(failed)?;
             samples.extend(more.samples);
+            whole.wall_ns += more.whole.wall_ns;
+            whole.cpu_ns += more.whole.cpu_ns;
             paces[1] = more.paces[1];
         }
         let samples = self.clock.tell(samples);
         let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns(), |sample| sample.at_ns));
-        Ok(Visit { round, subject: index as u32, batch: timing.batch, unix_ms, samples, paces })
+        Ok(Visit { round, subject: index as u32, batch: timing.batch, unix_ms, samples, whole, paces })
     }
 
     fn progress(&self, round: u32) -> Progress {
@@ -470,8 +474,8 @@ impl State {
             self.visited = visit.round;
             let ends = visit.samples.first().zip(visit.samples.last());
             let span = ends.map_or((0, 0), |(first, last)| (first.at_ns, last.at_ns.saturating_add(last.wall_ns)));
-            let Visit { round: number, samples, paces, .. } = visit;
-            self.rounds.push(Round { number, samples, disturbed: false, slower: 1.0, paces, span });
+            let Visit { round: number, samples, whole, paces, .. } = visit;
+            self.rounds.push(Round { number, samples, disturbed: false, slower: 1.0, whole, paces, span });
         }
     }
 
@@ -490,7 +494,7 @@ impl State {
     fn logarithms(&self, plan: &Plan, detect: bool) -> Vec<(u32, f64)> {
         let quiet = self.rounds.iter().filter(|round| !round.disturbed);
         let logarithm = |round: &Round| {
-            let (time, _) = statistics::of_visit(&round.samples, self.batch, plan.statistic, detect);
+            let (time, _) = statistics::of_visit(&round.samples, round.whole, self.batch, plan.statistic, detect);
             (plan.sitting_of(round.number), (time / round.slower).ln())
         };
         quiet.map(logarithm).collect()

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use fleetfoot_protocol::{Pace, Sample};
+use fleetfoot_protocol::{Pace, Sample, Whole};
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
@@ -60,6 +60,9 @@ pub struct Visit {
     /// Start (since the campaign's first agent started), wall time, CPU time of every sample, in nanoseconds.
     #[serde(with = "triples")]
     pub samples: Vec<Sample>,
+    /// What it took from the first sample to the last.
+    #[serde(with = "pair")]
+    pub whole: Whole,
     /// The core's pace before the first sample and behind the last.
     #[serde(with = "pairs")]
     pub paces: [Pace; 2],
@@ -82,6 +85,20 @@ struct LookLine<L> {
 
 /// How a look's line begins.
 const LOOK: &[u8] = br#"{"look":"#;
+
+mod pair {
+    use super::{Deserialize, Serialize, Whole};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(whole: &Whole, serializer: S) -> Result<S::Ok, S::Error> {
+        (whole.wall_ns, whole.cpu_ns).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Whole, D::Error> {
+        let (wall_ns, cpu_ns) = <(u64, u64)>::deserialize(deserializer)?;
+        Ok(Whole { wall_ns, cpu_ns })
+    }
+}
 
 mod pairs {
     use super::{Deserialize, Pace, Serialize};

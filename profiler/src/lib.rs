@@ -34,7 +34,7 @@ pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, Differences, Provenance};
 pub use course::{Course, Moment, Spent};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
-pub use fleetfoot_protocol::{Core, Health, Machine, Optimisation, Pace, Sample, Timed, Timing};
+pub use fleetfoot_protocol::{Core, Health, Machine, Optimisation, Pace, Sample, Timed, Timing, Whole};
 pub use journal::{Header, Journal, JournalError, Records, Visit};
 pub use latency::{Latency, LatencyError, LatencyParseError};
 pub use look::Look;

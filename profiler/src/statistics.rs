@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fleetfoot_protocol::Sample;
+use fleetfoot_protocol::{Sample, Whole};
 use serde::{Deserialize, Serialize};
 
 use crate::latency::Latency;
@@ -101,14 +101,16 @@ pub const Z: f64 = 2.575_829;
 const TAIL: f64 = 0.005;
 
 /// A visit's time of a run in ns, of the samples that weren't interrupted, and the share of its time that interruptions
-/// took. The time is no number where all samples were interrupted.
-pub(crate) fn of_visit(samples: &[Sample], batch: u32, statistic: Statistic, detect: bool) -> (f64, f64) {
+/// took, in samples or in all of it. The time is no number where all samples were interrupted.
+pub(crate) fn of_visit(samples: &[Sample], whole: Whole, batch: u32, statistic: Statistic, detect: bool) -> (f64, f64) {
     let (left, quiet): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| detect && is_disturbed(sample));
     let mut runs: Vec<f64> =
         quiet.iter().map(|sample| sample.wall_ns.max(1) as f64 / f64::from(batch.max(1))).collect();
     runs.sort_by(f64::total_cmp);
     let lost: u64 = left.iter().map(|sample| sample.wall_ns - sample.cpu_ns).sum();
     let interrupted = lost as f64 / samples.iter().map(|sample| sample.wall_ns).sum::<u64>().max(1) as f64;
+    let whole = if detect && whole.cpu_ns > 0 { 1.0 - whole.cpu_ns as f64 / whole.wall_ns.max(1) as f64 } else { 0.0 };
+    let interrupted = interrupted.max(whole);
     (quantile(&runs, statistic.quantile()).unwrap_or(f64::NAN), interrupted)
 }
 

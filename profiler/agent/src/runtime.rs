@@ -122,15 +122,15 @@ impl Engine for Runtime {
         let Model { session, input, .. } = model;
         let (_, values) = input.extract_tensor();
         let mut run = || session.run(ort::inputs![&*input]).map(drop);
-        let mut samples = Vec::with_capacity(timing.samples as usize);
         for _ in 0..timing.warmup {
             timer.sample(1, evict, values, &mut run).map_err(failed("run"))?;
         }
         let before = pace::take();
-        for _ in 0..timing.samples {
-            samples.push(timer.sample(timing.batch, evict, values, &mut run).map_err(failed("run"))?);
-        }
-        Ok(Timed { samples, paces: [before, pace::take()] })
+        let (samples, whole) = timer.whole(|timer| {
+            let sample = |_| timer.sample(timing.batch, evict, values, &mut run);
+            (0..timing.samples).map(sample).collect::<Result<Vec<_>, _>>()
+        });
+        Ok(Timed { samples: samples.map_err(failed("run"))?, whole, paces: [before, pace::take()] })
     }
 
     fn look(&mut self) -> Health {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use fleetfoot_protocol::Sample;
+use fleetfoot_protocol::{Sample, Whole};
 
 /// Bytes of a cache line on every processor that counts.
 const LINE: usize = 64;
@@ -52,6 +52,13 @@ impl Timer {
             sample.cpu_ns += thread_cpu_ns().saturating_sub(cpu);
         }
         Ok(sample)
+    }
+
+    /// What a stretch of work takes.
+    pub fn whole<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, Whole) {
+        let (wall, cpu) = (Instant::now(), thread_cpu_ns());
+        let result = work(self);
+        (result, Whole { wall_ns: nanoseconds(wall), cpu_ns: thread_cpu_ns().saturating_sub(cpu) })
     }
 
     /// Reads one byte a line over a buffer of this size.

@@ -89,8 +89,19 @@ pub struct Pace {
 pub struct Timed {
     /// As many as were asked for, in order.
     pub samples: Vec<Sample>,
+    /// What all of it took, evictions between the samples included.
+    pub whole: Whole,
     /// The pace before the first of them and behind the last.
     pub paces: [Pace; 2],
+}
+
+/// What a visit took from its first sample to its last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whole {
+    /// Wall time, in nanoseconds.
+    pub wall_ns: u64,
+    /// CPU time of the calling thread, in nanoseconds; 0 where the system doesn't tell.
+    pub cpu_ns: u64,
 }
 
 /// What the host asks.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufReader};
 use std::thread;
 
-use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Pace, Sample, Setup, Timed, Timing, serve};
+use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Pace, Sample, Setup, Timed, Timing, Whole, serve};
 
 use super::{Connection, Peer};
 
@@ -54,7 +54,10 @@ impl Engine for Simulation {
             self.clock_ns += wall_ns;
             Sample { at_ns: self.clock_ns - wall_ns, wall_ns, cpu_ns: wall_ns }
         });
-        Ok(Timed { samples: samples.collect(), paces: [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2] })
+        let samples: Vec<Sample> = samples.collect();
+        let all = samples.iter().map(|sample| sample.wall_ns).sum();
+        let whole = Whole { wall_ns: all, cpu_ns: all };
+        Ok(Timed { samples, whole, paces: [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2] })
     }
 
     fn look(&mut self) -> Health {

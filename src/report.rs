@@ -23,6 +23,7 @@ mod sections;
 mod summary;
 mod tables;
 mod terminal;
+mod timeline;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::campaign::{Campaign, CampaignError, Plan};
+use crate::journal::{Header, Records};
 use crate::look::Look;
+use crate::subject::Subject;
 
 /// Time without a sample, between two visits, that still counts as spent: longer pauses are those of a campaign that
 /// stopped and went on.
@@ -49,6 +52,17 @@ impl Course {
     /// Of visits in the order of time.
     pub(crate) fn new(moments: Vec<Moment>, looks: Vec<Look>) -> Self {
         Self { moments, looks }
+    }
+
+    /// That of a campaign that is over, from its journal.
+    pub fn recall(header: &Header, records: Records) -> Result<Self, CampaignError> {
+        // What the subjects are doesn't matter any more.
+        let subject = |name: &String| Subject { name: name.clone(), onnx: Vec::new(), evict_bytes: 0, reference: None };
+        let subjects: Vec<Subject> = header.subjects.iter().map(subject).collect();
+        let plan = Plan { sitting: header.sitting, ..Plan::default() };
+        let mut campaign = Campaign::new(plan, &subjects, records, header.conditions.threads);
+        campaign.measurements()?;
+        Ok(campaign.course())
     }
 
     /// The visits.

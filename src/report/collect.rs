@@ -10,6 +10,7 @@ use super::folder::{BASELINE, FOUND, RunFolder, Training};
 use super::searched::search;
 use super::summary::{Network, Sources, Summary, TrainingSummary};
 use super::tables::Measured;
+use super::timeline::Timeline;
 
 /// Version of summary.json.
 const FORMAT: u64 = 1;
@@ -62,6 +63,7 @@ pub fn summarise(run: &RunFolder) -> Result<Summary> {
         controls: networks,
         search,
         evaluation: run.evaluation.clone(),
+        timeline: Timeline::read(&run.path.join("table.csv.journal"))?,
         provenance: Sources { table: run.table.clone(), measured: run.measuring.clone() },
         warnings: Vec::new(),
     };

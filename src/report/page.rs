@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::facts::{Facts, Format};
 use super::markup::{Element, Markup, element, text};
 use super::summary::Summary;
-use super::{curves, heat_map, picture, scatter, sections};
+use super::{curves, heat_map, picture, scatter, sections, timeline};
 
 /// No script runs and nothing is fetched, whatever the run's names say.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
@@ -21,6 +21,7 @@ pub fn render(summary_json: &str) -> Result<String> {
         .child(results(&summary, &facts))
         .child(networks(&summary, &facts))
         .child(predictions(&summary, &facts))
+        .child(machine(&summary, &facts))
         .child(search(&summary, &facts))
         .child(training(&summary, &facts))
         .child(origin(&summary, &facts))
@@ -94,6 +95,15 @@ fn predictions(summary: &Summary, facts: &Facts) -> Markup {
     let pair =
         element("div").class("pair").child(plot).child(element("div").child(sections::evaluation(summary, facts)));
     section("Predicted and measured latency", lead).child(pair).into()
+}
+
+fn machine(summary: &Summary, facts: &Facts) -> Markup {
+    let Some(known) = &summary.timeline else { return Markup::default() };
+    let lead = "How fast it was while the latency table was measured, as all blocks' times and the core's pace tell it, and \
+                what its system showed meanwhile.";
+    let plot = figure(timeline::plot(known), timeline::caption());
+    let pair = element("div").class("pair").child(plot).child(element("div").child(timeline::figures(known, facts)));
+    section("The machine", lead).child(pair).into()
 }
 
 fn search(summary: &Summary, facts: &Facts) -> Markup {

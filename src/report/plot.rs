@@ -95,10 +95,16 @@ impl Plot {
 
     /// A shaded range of x with a label above it.
     pub fn band(&mut self, from: f64, to: f64, label: &str) {
+        let (left, right) = self.shade(from, to);
+        self.label((left + right) / 2.0, TOP - 5.0, "middle", text(label));
+    }
+
+    /// A shaded range of x; where its ends are drawn.
+    pub fn shade(&mut self, from: f64, to: f64) -> (f64, f64) {
         let (left, right) = (self.px(from.max(self.x.low())), self.px(to.min(self.x.high())));
         let area = element("rect").class("shade").at("x", left).at("y", TOP).at("width", right - left);
         self.marks.push(area.at("height", HEIGHT - TOP - BOTTOM).into());
-        self.label((left + right) / 2.0, TOP - 5.0, "middle", text(label));
+        (left, right)
     }
 
     /// A line from point to point.

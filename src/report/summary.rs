@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::records::{Evaluation, Export, Finalist, Recipe, SearchPoint, TrainPoint};
 use super::tables::Provenance;
+use super::timeline::Timeline;
 
 /// A run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +45,9 @@ pub struct Summary {
     pub search: Search,
     /// How well the predictor does on networks that it hasn't seen.
     pub evaluation: Option<Evaluation>,
+    /// How the machine behaved while the table was measured, where its journal is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
     /// Where the numbers come from.
     pub provenance: Sources,
     /// What a reader should know before believing the numbers.

@@ -62,9 +62,9 @@ pub fn run(options: &Options) -> Result<()> {
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
     let conditions = agent.conditions(Context::Cold, plan.statistic);
-    let Measured { subjects: measured, course, .. } =
+    let Measured { subjects: measured, course, provider_share, .. } =
         measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
-    let mut provenance = measuring::provenance(&agent, &conditions, &plan);
+    let mut provenance = measuring::provenance(&agent, &conditions, &plan, provider_share.as_ref());
     provenance.set("space", space.name());
     let (overhead, rows) = units.rows(&measured);
     let table = LatencyTable::new(provenance, overhead, rows)?;

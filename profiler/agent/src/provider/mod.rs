@@ -30,7 +30,6 @@ use std::path::Path;
 
 use fleetfoot_protocol::{EngineError, Setup};
 use ort::environment::Environment;
-use ort::ep::{ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 
@@ -211,9 +210,8 @@ impl Attached {
 ))]
 fn append<E>(builder: SessionBuilder, options: &ProviderOptions) -> Result<SessionBuilder, ort::Error>
 where
-    E: ArbitrarilyConfigurableExecutionProvider + Default + Into<ExecutionProviderDispatch>,
+    E: ort::ep::ArbitrarilyConfigurableExecutionProvider + Default + Into<ort::ep::ExecutionProviderDispatch>,
 {
     let configured = options.iter().fold(E::default(), |ep, (name, value)| ep.with_arbitrary_config(name, value));
-    let dispatch: ExecutionProviderDispatch = configured.into();
-    Ok(builder.with_execution_providers([dispatch.error_on_failure()])?)
+    Ok(builder.with_execution_providers([configured.into().error_on_failure()])?)
 }

@@ -4,11 +4,13 @@
 CARGO ?= cargo
 # For example --locked, as CI has it.
 CARGO_FLAGS ?=
+# Cargo features of the agent besides the default ones, such as webgpu (docs/providers.md).
+AGENT_FEATURES ?=
 
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build test lint demo demo-full bench bench-busy clean distclean
+.PHONY: help setup native build test test-providers lint demo demo-full bench bench-busy clean distclean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -22,11 +24,15 @@ native: # What compiling needs, without the packages that only tests and the dem
 build: native ## Build the three programs: fleetfoot, fleetfoot-agent, fleetfoot-search
 	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot
 # A command of its own: cargo unifies features, and the agent must keep to the oldest ONNX Runtime API.
-	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot-agent
+	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot-agent --features "$(AGENT_FEATURES)"
 	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot-search
 
 test: setup build ## Run all tests
 	$(CARGO) test --release $(CARGO_FLAGS) --workspace
+
+test-providers: setup ## Get OpenVINO, WebGPU, QNN's simulator and CUDA's library (450 MB) and test the agent on them
+	scripts/provider.sh openvino webgpu qnn cuda
+	scripts/swiftshader.sh $(CARGO) test --release $(CARGO_FLAGS) -p fleetfoot-agent --features webgpu -- --include-ignored
 
 lint: native ## Check formatting, clippy and the documentation's links
 	$(CARGO) fmt --all --check

@@ -113,7 +113,7 @@ fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Resul
     let Some(text) = &header.space_toml else { bail!("the journal has no space") };
     let units = UnitCampaign::new(&SearchSpace::from_toml(text, "journal")?, Precision::Fp32)?;
     let plan = Plan { sitting: header.sitting, ..Plan::default() };
-    let mut campaign = Campaign::new(plan, units.subjects(), records.clone(), header.conditions.threads);
+    let mut campaign = Campaign::new(plan, units.subjects(), records.clone(), header.conditions.computes_in_caller());
     campaign.measurements()?;
     let course = campaign.course();
     let visits = records.visits.iter().filter(|visit| visit.round > 0);

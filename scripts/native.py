@@ -3,6 +3,7 @@
 
     native.py libtorch TARGET TORCH.whl CUDA_RUNTIME.whl CUDA_CUPTI.whl
     native.py onnxruntime TARGET ONNXRUNTIME.whl
+    native.py onnxruntime-PROVIDER TARGET WHEEL
     native.py onnxruntime-version LIBRARY
 """
 
@@ -70,6 +71,18 @@ def onnxruntime(target, wheel):
     extract(wheel, target, part)
 
 
+def provider(target, wheel):
+    """An ONNX Runtime with a provider, or a plugin: all libraries but Python's own, with those that auditwheel added."""
+    def part(name):
+        library = re.fullmatch(r"onnxruntime(?:/capi|_[^/]+)/(lib[^/]+\.so[.\d]*)", name)
+        if library:
+            return f"lib/{library[1]}"
+        text = re.fullmatch(r"onnxruntime[^/]*/([^/]*(?:LICENSE|ThirdPartyNotices)[^/]*)", name)
+        return text[1] if text else licence(name)
+
+    extract(wheel, target, part)
+
+
 def onnxruntime_version(library):
     class ApiBase(ctypes.Structure):
         _fields_ = [("get_api", ctypes.c_void_p), ("get_version_string", ctypes.CFUNCTYPE(ctypes.c_char_p))]
@@ -83,7 +96,7 @@ def main(command, *arguments):
     if command == "onnxruntime-version":
         print(onnxruntime_version(*arguments))
     else:
-        unpack = {"libtorch": libtorch, "onnxruntime": onnxruntime}[command]
+        unpack = {"libtorch": libtorch, "onnxruntime": onnxruntime}.get(command, provider)
         unpack(Path(arguments[0]), *arguments[1:])
 
 

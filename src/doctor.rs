@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::positive;
-use fleetfoot_profiler::{Agent, DeviceConfig, Finding, Health, ModelId, Subject, Timing, findings, relative_variance};
+use fleetfoot_profiler::{
+    Agent, DeviceConfig, Finding, Health, ModelId, ProviderShare, Subject, Timing, findings, relative_variance,
+};
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
 use serde_json::json;
 
@@ -34,7 +36,10 @@ const VISIT: Timing = Timing { warmup: 1, samples: 5, batch: 8, evict_bytes: 0 }
 pub fn run(options: &Options) -> Result<()> {
     let device = DeviceConfig::load(&options.device)?;
     let mut agent = Agent::start(&device)?;
-    let model = agent.load(&reference()?.onnx)?;
+    let reference = reference()?;
+    ProviderShare::of(&mut agent, std::slice::from_ref(&reference))?;
+    let placement = agent.place(&reference.onnx)?;
+    let model = agent.load(&reference.onnx)?;
     let before = agent.look()?;
     let visits = watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
     let after = agent.look()?;
@@ -42,7 +47,13 @@ pub fn run(options: &Options) -> Result<()> {
     let reference_percent = 100.0 * relative_variance(&visits).sqrt();
     let mut out = io::stdout().lock();
     if options.json {
-        let report = json!({ "device": device.name, "findings": findings, "reference_percent": reference_percent });
+        let report = json!({
+            "device": device.name,
+            "findings": findings,
+            "reference_percent": reference_percent,
+            "provider_nodes_percent": placement.nodes_percent(),
+            "provider_time_percent": placement.time_percent(),
+        });
         writeln!(out, "{report}")?;
         return Ok(());
     }
@@ -59,6 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
         visits.len(),
         options.seconds
     )?;
+    writeln!(out, "reference unit: {placement}")?;
     Ok(())
 }
 

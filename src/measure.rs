@@ -63,12 +63,12 @@ pub fn run(options: &Options) -> Result<()> {
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
     let what = options.space.as_deref().unwrap_or("models");
     let measured =
-        measuring::measure(&mut agent, &subjects, &plan, What::networks(what), &conditions, output.as_ref())?.subjects;
-    let mut head = measuring::provenance(&agent, &conditions, &plan);
+        measuring::measure(&mut agent, &subjects, &plan, What::networks(what), &conditions, output.as_ref())?;
+    let mut head = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     if let Some(space) = &space {
         head.set("space", space.name());
     }
-    let csv = csv(&head.to_head(), &networks, &measured)?;
+    let csv = csv(&head.to_head(), &networks, &measured.subjects)?;
     match &options.output {
         Some(path) => write_atomically(path, &csv).with_context(|| format!("can't write {}", path.display()))?,
         None => io::stdout().lock().write_all(&csv)?,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
     Agent, Campaign, CampaignError, Conditions, Course, Header, Journal, Measurement, Pace, Plan, Progress, Provenance,
-    Records, Subject,
+    ProviderShare, Records, Subject,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -117,6 +117,8 @@ pub struct Measured {
     pub pace: Option<Pace>,
     /// Untimed runs in front of every visit, the fewest and the most.
     pub leads: (u32, u32),
+    /// What ran on the device's execution provider; `None` on the CPU's.
+    pub provider_share: Option<ProviderShare>,
 }
 
 impl Measured {
@@ -141,6 +143,7 @@ pub fn measure(
     output: Option<&Output>,
 ) -> Result<Measured> {
     let What { name: what, space_toml } = what;
+    let provider_share = ProviderShare::of(agent, subjects)?;
     let header = Header {
         fleetfoot_journal: JOURNAL_FORMAT,
         space: what.to_owned(),
@@ -168,9 +171,8 @@ pub fn measure(
         bar.set_message(format!("{what}: round {}, {}/{total} known", progress.round, progress.done));
         bar.set(progress.visits as usize);
     };
-    let threads = agent.device().threads;
     let stop = stop_flag()?;
-    let mut campaign = Campaign::new(plan.clone(), subjects, earlier, threads);
+    let mut campaign = Campaign::new(plan.clone(), subjects, earlier, conditions.computes_in_caller());
     let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
     bar.finish();
     if let (Err(_), 0, Some(output)) = (&measured, visits, output) {
@@ -186,17 +188,20 @@ pub fn measure(
         );
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
-    measured.map(|subjects| Measured { subjects, slower, course, pace, leads }).map_err(|error| match (output, error) {
+    let whole = |subjects| Measured { subjects, slower, course, pace, leads, provider_share };
+    measured.map(whole).map_err(|error| match (output, error) {
         (Some(_), error) if visits > 0 => {
             anyhow!("{error}; everything measured so far is kept, go on with --resume")
         }
-        (None, error @ CampaignError::Interrupted) => anyhow!("{error}; nothing is kept: name a file with --output"),
+        (None, error @ CampaignError::Interrupted) => {
+            anyhow!("{error}; nothing is kept: name a file with --output")
+        }
         (_, error) => error.into(),
     })
 }
 
 /// The head of a file of measurements.
-pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan) -> Provenance {
+pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan, share: Option<&ProviderShare>) -> Provenance {
     let mut provenance = Provenance::default();
     provenance.set("tool", format!("fleetfoot {}", env!("CARGO_PKG_VERSION")));
     provenance.set("date", date(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())));
@@ -206,6 +211,9 @@ pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan) -> Proven
     provenance.set("arch", &machine.arch);
     provenance.set("interval", "99 % of what another campaign finds");
     provenance.set("seed", plan.seed);
+    if let Some(share) = share {
+        share.to_provenance(&mut provenance);
+    }
     provenance
 }
 

@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> Result<()> {
     let conditions = agent.conditions(Context::Cold, plan.statistic);
     let measured =
         measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
-    let mut provenance = measuring::provenance(&agent, &conditions, &plan);
+    let mut provenance = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     provenance.set("space", space.name());
     measured.to_provenance(&mut provenance);
     let Measured { subjects: measured, course, .. } = measured;

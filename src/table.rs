@@ -47,7 +47,7 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     let plan = Plan { statistic: options.statistic, sitting: header.sitting, ..Plan::default() };
-    let mut campaign = Campaign::new(plan, units.subjects(), records, header.conditions.threads);
+    let mut campaign = Campaign::new(plan, units.subjects(), records, header.conditions.computes_in_caller());
     let measured = campaign.measurements().with_context(|| {
         format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display())
     })?;

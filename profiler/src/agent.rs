@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use fleetfoot_protocol::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Timed, Timing, read_message, write_message,
+    FrameError, Health, MAGIC, Machine, PROTOCOL, Placement, Reply, Request, Timed, Timing, read_message, write_message,
 };
 
 use crate::conditions::{Conditions, Context};
@@ -168,7 +168,7 @@ impl Agent {
             device: self.device.name.clone(),
             cpu: self.machine.cpu.clone(),
             runtime: self.runtime.clone(),
-            provider: self.device.provider.clone(),
+            provider: self.device.provider_with_options(),
             optimisation: optimisation.and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
             threads: self.device.threads,
             cores: cores.join(" "),
@@ -202,6 +202,14 @@ impl Agent {
         match self.ask(&Request::Time { model: model.0, timing }, &[])?.0 {
             Reply::Timed(timed) if timed.samples.len() == timing.samples as usize => Ok(timed),
             other => Err(self.unexpected("time", &other)),
+        }
+    }
+
+    /// Where a model's nodes run: a few runs under the runtime's profiler, fallback allowed.
+    pub fn place(&mut self, onnx: &[u8]) -> Result<Placement, AgentError> {
+        match self.ask(&Request::Place { payload: onnx.len() as u64 }, onnx)?.0 {
+            Reply::Placed(placement) => Ok(placement),
+            other => Err(self.unexpected("place", &other)),
         }
     }
 

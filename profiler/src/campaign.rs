@@ -184,9 +184,9 @@ struct State {
 }
 
 impl<'a> Campaign<'a> {
-    /// A campaign that goes on from the visits of a journal. `threads` is the number of threads that run an operator:
-    /// interruptions can be told from work only on one.
-    pub fn new(plan: Plan, subjects: &'a [Subject], earlier: Records, threads: usize) -> Self {
+    /// A campaign that goes on from the visits of a journal. `detect` says whether interruptions can be told from waiting
+    /// ([`Conditions::computes_in_caller`](crate::Conditions::computes_in_caller)).
+    pub fn new(plan: Plan, subjects: &'a [Subject], earlier: Records, detect: bool) -> Self {
         let states = vec![State::default(); subjects.len()];
         let references = subjects.iter().enumerate();
         let references = references.filter_map(|(index, subject)| Some((index, subject.reference?.ms() * 1e6)));
@@ -196,7 +196,7 @@ impl<'a> Campaign<'a> {
             states,
             log: Vec::new(),
             under_way: 0,
-            detect: threads == 1,
+            detect,
             references: references.filter(|(_, time)| *time > 0.0).collect(),
             doubt: 0.0,
             slower: None,

@@ -36,7 +36,7 @@ pub struct Conditions {
     pub cpu: String,
     /// Name and version of the runtime.
     pub runtime: String,
-    /// Execution provider.
+    /// Execution provider, with the options that it was given.
     pub provider: String,
     /// Graph optimisation level.
     pub optimisation: String,
@@ -89,6 +89,12 @@ impl Conditions {
             .map(|(name, (ours, theirs))| (name, ours, theirs));
         let differences: Vec<_> = differing.collect();
         if differences.is_empty() { Ok(()) } else { Err(Differences(differences)) }
+    }
+
+    /// Whether the calling thread does all the work: only then can interruptions be told from waiting. Other providers than
+    /// the CPU's have threads or devices of their own.
+    pub fn computes_in_caller(&self) -> bool {
+        self.threads == 1 && self.provider == "cpu"
     }
 
     /// Whether measurements under both may stand in one table.

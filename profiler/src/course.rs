@@ -60,7 +60,7 @@ impl Course {
         let subject = |name: &String| Subject { name: name.clone(), onnx: Vec::new(), evict_bytes: 0, reference: None };
         let subjects: Vec<Subject> = header.subjects.iter().map(subject).collect();
         let plan = Plan { sitting: header.sitting, ..Plan::default() };
-        let mut campaign = Campaign::new(plan, &subjects, records, header.conditions.threads);
+        let mut campaign = Campaign::new(plan, &subjects, records, header.conditions.computes_in_caller());
         campaign.measurements()?;
         Ok(campaign.course())
     }

@@ -1,16 +1,23 @@
 //! Device configurations: how a device is reached and set up.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_protocol::{Optimisation, Setup};
+use fleetfoot_protocol::{Fallback, Optimisation, Setup};
 use fleetfoot_space::Precision;
 use serde::{Deserialize, Serialize};
 
 /// The configurations that ship, by name.
-pub const BUILT_IN_DEVICES: [(&str, &str); 4] = [
+pub const BUILT_IN_DEVICES: [(&str, &str); 10] = [
     ("local-cpu", include_str!("../../device-configs/local-cpu.toml")),
     ("local-cpu-basic", include_str!("../../device-configs/local-cpu-basic.toml")),
     ("local-cpu-2threads", include_str!("../../device-configs/local-cpu-2threads.toml")),
+    ("local-openvino", include_str!("../../device-configs/local-openvino.toml")),
+    ("local-webgpu", include_str!("../../device-configs/local-webgpu.toml")),
+    ("local-cuda", include_str!("../../device-configs/local-cuda.toml")),
+    ("local-tensorrt", include_str!("../../device-configs/local-tensorrt.toml")),
+    ("local-coreml", include_str!("../../device-configs/local-coreml.toml")),
+    ("local-qnn-simulator", include_str!("../../device-configs/local-qnn-simulator.toml")),
     ("mock", include_str!("../../device-configs/mock.toml")),
 ];
 
@@ -39,6 +46,15 @@ pub struct DeviceConfig {
     /// Execution provider.
     #[serde(default = "default_provider")]
     pub provider: String,
+    /// Options of the provider, which are passed on to it.
+    #[serde(default)]
+    pub provider_options: BTreeMap<String, String>,
+    /// The provider's own library on the device, where it is a plugin and isn't to be found by itself.
+    #[serde(default)]
+    pub provider_library: Option<String>,
+    /// Whether the CPU may run what the provider doesn't take.
+    #[serde(default)]
+    pub fallback: Fallback,
     /// Graph optimisation level.
     #[serde(default)]
     pub optimisation: Optimisation,
@@ -130,11 +146,21 @@ impl DeviceConfig {
         Ok(config)
     }
 
+    /// The execution provider with its options: what measurements depend on.
+    pub fn provider_with_options(&self) -> String {
+        let options: Vec<String> =
+            self.provider_options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if options.is_empty() { self.provider.clone() } else { format!("{} ({})", self.provider, options.join(", ")) }
+    }
+
     /// What the agent is asked to set up.
     pub fn setup(&self) -> Setup {
         Setup {
             library: self.runtime_library.clone(),
             provider: self.provider.clone(),
+            provider_options: self.provider_options.clone(),
+            provider_library: self.provider_library.clone(),
+            fallback: self.fallback,
             optimisation: self.optimisation,
             threads: self.threads,
             cores: self.cores.clone(),

@@ -18,6 +18,7 @@ mod journal;
 mod latency;
 mod look;
 mod pace;
+mod provider_share;
 mod sittings;
 mod statistics;
 mod subject;
@@ -34,10 +35,13 @@ pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, Differences, Provenance};
 pub use course::{Course, Moment, Spent};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
-pub use fleetfoot_protocol::{Core, Health, Machine, Optimisation, Pace, Sample, Timed, Timing, Whole};
+pub use fleetfoot_protocol::{
+    Core, Fallback, Health, Machine, Optimisation, Pace, Placement, Sample, Timed, Timing, Whole,
+};
 pub use journal::{Header, Journal, JournalError, Records, Visit};
 pub use latency::{Latency, LatencyError, LatencyParseError};
 pub use look::Look;
+pub use provider_share::{PlacementError, ProviderShare};
 pub use statistics::{Interval, Measurement, Statistic, Z, is_disturbed, median, relative_variance};
 pub use subject::{Subject, SubjectError};
 pub use table::{LatencyTable, Row, TableError};

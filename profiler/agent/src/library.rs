@@ -5,25 +5,20 @@ use std::path::{Path, PathBuf};
 
 use fleetfoot_protocol::EngineError;
 
-/// The library to load: the device configuration's, else `ORT_DYLIB_PATH`, else beside the agent, else the project's
-/// own (`native/onnxruntime/lib` above the agent's folder).
-pub fn find(configured: Option<&str>) -> Result<PathBuf, EngineError> {
-    let given = [
-        (configured.map(PathBuf::from), "the device configuration's runtime_library"),
-        (std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from), "ORT_DYLIB_PATH"),
-    ];
-    for (path, who) in given {
-        if let Some(path) = path {
-            return match path.canonicalize() {
-                Ok(path) if path.is_file() => Ok(path),
-                _ => Err(EngineError(format!("{who} names {}, which is no file", path.display()))),
-            };
-        }
+/// The runtime to load: the device configuration's, else the one that `scripts/provider.sh` got for this provider
+/// (`native/onnxruntime-PROVIDER/lib` above the agent's folder), else `ORT_DYLIB_PATH`, else beside the agent, else the
+/// project's own (`native/onnxruntime/lib`).
+pub fn find(configured: Option<&str>, provider: &str) -> Result<PathBuf, EngineError> {
+    if let Some(path) = configured {
+        return named(Path::new(path), "the device configuration's runtime_library");
     }
-    let agent = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-    let beside = agent.parent().map(Path::to_path_buf).into_iter();
-    let own = agent.ancestors().skip(1).map(|folder| folder.join("native/onnxruntime/lib"));
-    let found = beside.chain(own).find_map(|folder| in_folder(&folder));
+    if let Some(path) = own(&format!("onnxruntime-{provider}")).find_map(|folder| in_folder(&folder)) {
+        return Ok(path);
+    }
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
+        return named(Path::new(&path), "ORT_DYLIB_PATH");
+    }
+    let found = beside().chain(own("onnxruntime")).find_map(|folder| in_folder(&folder));
     found.ok_or_else(|| {
         EngineError(
             "no ONNX Runtime: set ORT_DYLIB_PATH or the device configuration's runtime_library to libonnxruntime.so, \
@@ -31,6 +26,51 @@ pub fn find(configured: Option<&str>) -> Result<PathBuf, EngineError> {
                 .to_owned(),
         )
     })
+}
+
+/// A provider's own library: the device configuration's, else beside the runtime, else beside the agent, else the one
+/// that `scripts/provider.sh` got; `None` where there is none.
+#[cfg(feature = "plugins")]
+pub fn find_plugin(
+    configured: Option<&str>,
+    stem: &str,
+    runtime: &Path,
+    provider: &str,
+) -> Result<Option<PathBuf>, EngineError> {
+    if let Some(path) = configured {
+        return named(Path::new(path), "the device configuration's provider_library").map(Some);
+    }
+    let folders = runtime.parent().map(Path::to_path_buf).into_iter().chain(beside());
+    let mut folders = folders.chain(own(&format!("onnxruntime-{provider}")));
+    Ok(folders.find_map(|folder| folder.join(file_name(stem)).canonicalize().ok()))
+}
+
+/// A shared library's file name on this system.
+#[cfg(feature = "plugins")]
+pub fn file_name(stem: &str) -> String {
+    format!("{}{stem}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+}
+
+fn named(path: &Path, who: &str) -> Result<PathBuf, EngineError> {
+    match path.canonicalize() {
+        Ok(path) if path.is_file() => Ok(path),
+        _ => Err(EngineError(format!("{who} names {}, which is no file", path.display()))),
+    }
+}
+
+fn agent() -> PathBuf {
+    std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default()
+}
+
+fn beside() -> impl Iterator<Item = PathBuf> {
+    agent().parent().map(Path::to_path_buf).into_iter()
+}
+
+/// What set-up scripts unpacked under this name.
+fn own(name: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    let below = format!("native/{name}/lib");
+    let folders: Vec<PathBuf> = agent().ancestors().skip(1).map(|folder| folder.join(&below)).collect();
+    folders.into_iter()
 }
 
 fn in_folder(folder: &Path) -> Option<PathBuf> {
@@ -65,5 +105,24 @@ pub fn version(path: &Path) -> Result<String, EngineError> {
             return Err(unfit("it has no API".to_owned()));
         }
         Ok(CStr::from_ptr(((*base).get_version)()).to_string_lossy().into_owned())
+    }
+}
+
+/// The execution providers that the loaded runtime was built with, as it names them.
+pub fn providers() -> Result<Vec<String>, EngineError> {
+    let api = ort::api();
+    let mut names: *mut *mut c_char = std::ptr::null_mut();
+    let mut count = 0;
+    // SAFETY: the call fills both variables; it gives `count` texts, which are released by the last call alone.
+    unsafe {
+        let status = (api.GetAvailableProviders)(&raw mut names, &raw mut count);
+        if !status.0.is_null() || names.is_null() {
+            return Err(EngineError("ONNX Runtime doesn't tell its execution providers".to_owned()));
+        }
+        let length = usize::try_from(count).unwrap_or_default();
+        let texts = std::slice::from_raw_parts(names, length).iter();
+        let available = texts.map(|&text| CStr::from_ptr(text).to_string_lossy().into_owned()).collect();
+        let _ = (api.ReleaseAvailableProviders)(names, count);
+        Ok(available)
     }
 }

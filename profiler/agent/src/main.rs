@@ -5,11 +5,14 @@ mod health;
 mod library;
 mod machine;
 mod pace;
+mod placement;
 mod provider;
 mod runtime;
 mod timer;
 
-use std::io::{BufReader, BufWriter};
+#[cfg(unix)]
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -35,8 +38,14 @@ fn main() -> ExitCode {
             }
         };
     }
-    let mut from = BufReader::new(std::io::stdin().lock());
-    let mut to = BufWriter::new(std::io::stdout().lock());
+    let mut from = BufReader::new(io::stdin().lock());
+    let mut to = match own_output() {
+        Ok(output) => BufWriter::new(output),
+        Err(error) => {
+            eprintln!("fleetfoot-agent: standard output can't be taken: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match fleetfoot_protocol::serve(&mut from, &mut to, &mut runtime::Runtime::default()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -44,4 +53,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Standard output for the protocol alone: what native libraries print there (QNN's simulator does) goes to standard
+/// error from now on.
+#[cfg(unix)]
+fn own_output() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
+    // SAFETY: both are the process' standard streams; no Rust object owns the one that is replaced.
+    if unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(File::from(output))
+}
+
+#[cfg(not(unix))]
+fn own_output() -> io::Result<io::Stdout> {
+    Ok(io::stdout())
 }

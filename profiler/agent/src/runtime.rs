@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 
-use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Optimisation, Setup, Timed, Timing};
+use fleetfoot_protocol::{
+    Engine, EngineError, Fallback, Health, Machine, Optimisation, Placement, Setup, Timed, Timing,
+};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Tensor, ValueType};
 
-use crate::provider::Provider;
+use crate::provider::Attached;
 use crate::timer::Timer;
-use crate::{health, library, machine, pace, provider};
+use crate::{health, library, machine, pace, placement, provider};
 
 /// ONNX Runtime with its sessions.
 #[derive(Default)]
@@ -22,7 +24,8 @@ pub struct Runtime {
 
 struct Opened {
     environment: Environment,
-    provider: Provider,
+    attached: Attached,
+    fallback: Fallback,
     optimisation: Optimisation,
     threads: usize,
 }
@@ -38,7 +41,8 @@ fn failed(what: &str) -> impl Fn(ort::Error) -> EngineError + '_ {
 }
 
 impl Runtime {
-    fn session(&self, onnx: &[u8]) -> Result<Session, EngineError> {
+    /// A session without a model yet: the provider, the threads, the optimisation.
+    fn builder(&self) -> Result<SessionBuilder, EngineError> {
         let opened = self.opened.as_ref().ok_or_else(|| EngineError("no runtime is open".to_owned()))?;
         let level = match opened.optimisation {
             Optimisation::Disable => GraphOptimizationLevel::Disable,
@@ -46,19 +50,25 @@ impl Runtime {
             Optimisation::Extended => GraphOptimizationLevel::Level2,
             Optimisation::All => GraphOptimizationLevel::All,
         };
-        let builder = match opened.provider {
-            // The CPU provider is ONNX Runtime's default and needs no registration.
-            Provider::Cpu => Session::builder(&opened.environment).map_err(failed("session"))?,
-        };
-        let options = || -> Result<Session, ort::Error> {
+        let builder = opened.attached.append(&opened.environment)?;
+        let options = || -> Result<SessionBuilder, ort::Error> {
             // Threads are always set: the default pool would take every core, whatever the process is pinned to.
-            builder
-                .with_intra_threads(opened.threads)?
-                .with_inter_threads(1)?
-                .with_optimization_level(level)?
-                .commit_from_memory(onnx)
+            let builder = builder.with_intra_threads(opened.threads)?.with_inter_threads(1)?;
+            Ok(builder.with_optimization_level(level)?)
         };
-        options().map_err(failed("ONNX Runtime can't load the model"))
+        options().map_err(failed("session"))
+    }
+
+    fn session(&self, onnx: &[u8]) -> Result<Session, EngineError> {
+        let mut builder = self.builder()?;
+        let strict = self
+            .opened
+            .as_ref()
+            .filter(|opened| opened.fallback == Fallback::Forbid && !opened.attached.provider.is_cpu());
+        if strict.is_some() {
+            builder = builder.with_disable_cpu_fallback().map_err(|error| failed("session")(error.into()))?;
+        }
+        builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))
     }
 
     fn model(&mut self, model: u32) -> Result<(&mut Model, &mut Timer), EngineError> {
@@ -78,7 +88,8 @@ impl Engine for Runtime {
         let provider = provider::by_name(&setup.provider)?;
         let machine = machine::describe();
         let pinned = machine::pin(&setup.cores, setup.threads)?;
-        let path = library::find(setup.library.as_deref())?;
+        provider.options(setup)?;
+        let path = library::find(setup.library.as_deref(), provider.name)?;
         let version = library::version(&path)?;
         let mut environment = ort::init_from(&path)
             .map_err(|error| EngineError(format!("ONNX Runtime at {}: {error}", path.display())))?
@@ -90,20 +101,17 @@ impl Engine for Runtime {
             environment = environment.with_global_thread_pool(pool().map_err(failed("threads"))?);
         }
         let environment = environment.build().map_err(failed("ONNX Runtime's environment"))?;
-        let (optimisation, threads) = (setup.optimisation, setup.threads);
-        self.opened = Some(Opened { environment, provider, optimisation, threads });
-        Ok((format!("ONNX Runtime {version}"), path.display().to_string(), pinned, machine))
+        let attached = provider.attach(&environment, &path, setup)?;
+        let plugin = attached.plugin.as_ref().map(|plugin| format!(", {plugin}")).unwrap_or_default();
+        let Setup { fallback, optimisation, threads, .. } = *setup;
+        self.opened = Some(Opened { environment, attached, fallback, optimisation, threads });
+        Ok((format!("ONNX Runtime {version}{plugin}"), path.display().to_string(), pinned, machine))
     }
 
     fn load(&mut self, model: u32, onnx: &[u8]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
         let session = self.session(onnx)?;
-        let [input] = session.inputs() else {
-            return Err(EngineError(format!("the model has {} inputs, wanted 1", session.inputs().len())));
-        };
-        let input_dims = extents(input.dtype())?;
+        let (input_dims, input) = input_of(&session)?;
         let output = session.outputs().first().map(|output| extents(output.dtype())).transpose()?.unwrap_or_default();
-        let elements: usize = input_dims.iter().product();
-        let input = Tensor::from_array((input_dims.clone(), noise(elements))).map_err(failed("input"))?;
         self.models.insert(model, Model { session, input, input_dims: input_dims.clone() });
         Ok((input_dims, output))
     }
@@ -133,6 +141,21 @@ impl Engine for Runtime {
         Ok(Timed { samples: samples.map_err(failed("run"))?, whole, paces: [before, pace::take()] })
     }
 
+    fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
+        let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
+        let builder = self.builder()?.with_profiling(folder.path().join("profile"));
+        let mut builder = builder.map_err(|error| failed("profile")(error.into()))?;
+        let mut session = builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))?;
+        let (_, input) = input_of(&session)?;
+        for _ in 0..placement::RUNS {
+            session.run(ort::inputs![&input]).map_err(failed("run"))?;
+        }
+        let path = session.end_profiling().map_err(failed("profile"))?;
+        let profile = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
+        let wanted = self.opened.as_ref().map(|opened| opened.attached.provider.ort_name).unwrap_or_default();
+        Ok(Placement { wanted: wanted.to_owned(), placed: placement::parse(&profile)? })
+    }
+
     fn look(&mut self) -> Health {
         health::look(self.timer.now_ns())
     }
@@ -147,6 +170,17 @@ impl Engine for Runtime {
         let (shape, values) = outputs[0].try_extract_tensor::<f32>().map_err(failed("output"))?;
         Ok((shape.iter().map(|&extent| extent as usize).collect(), values.to_vec()))
     }
+}
+
+/// A model's one input: its extents and a tensor to run with.
+fn input_of(session: &Session) -> Result<(Vec<usize>, Tensor<f32>), EngineError> {
+    let [input] = session.inputs() else {
+        return Err(EngineError(format!("the model has {} inputs, wanted 1", session.inputs().len())));
+    };
+    let dims = extents(input.dtype())?;
+    let elements: usize = dims.iter().product();
+    let tensor = Tensor::from_array((dims.clone(), noise(elements))).map_err(failed("input"))?;
+    Ok((dims, tensor))
 }
 
 /// The extents of a tensor whose shape is fixed.

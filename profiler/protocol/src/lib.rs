@@ -6,11 +6,15 @@
 
 mod frame;
 mod health;
+mod placement;
 mod serve;
 
 pub use frame::{FrameError, MAX_LINE, MAX_PAYLOAD, read_message, write_message};
 pub use health::{Battery, Core, Health, Ticks};
+pub use placement::{Placed, Placement};
 pub use serve::{Engine, EngineError, serve};
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +38,17 @@ pub enum Optimisation {
     All,
 }
 
+/// Whether ONNX Runtime's CPU kernels may run what the execution provider doesn't take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fallback {
+    /// No: a model of which a node would run elsewhere isn't loaded.
+    #[default]
+    Forbid,
+    /// Yes, and how much ran where is recorded.
+    Allow,
+}
+
 /// What the agent's process is set up for; it holds until its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
@@ -41,6 +56,12 @@ pub struct Setup {
     pub library: Option<String>,
     /// Execution provider, such as `cpu`.
     pub provider: String,
+    /// Options that are passed on to the provider.
+    pub provider_options: BTreeMap<String, String>,
+    /// The provider's own library, where it is a plugin; where absent, the agent looks for one.
+    pub provider_library: Option<String>,
+    /// What happens to nodes that the provider doesn't take.
+    pub fallback: Fallback,
     /// Graph optimisation level.
     pub optimisation: Optimisation,
     /// Threads of one operator.
@@ -145,6 +166,11 @@ pub enum Request {
         /// Bytes that follow.
         payload: u64,
     },
+    /// Run the ONNX model that follows under the runtime's profiler: [`Reply::Placed`].
+    Place {
+        /// Bytes that follow.
+        payload: u64,
+    },
     /// Look at the machine: [`Reply::Health`].
     Look,
     /// The end: [`Reply::Done`], then the agent exits.
@@ -204,6 +230,8 @@ pub enum Reply {
         /// Bytes that follow.
         payload: u64,
     },
+    /// Where the model's nodes ran.
+    Placed(Placement),
     /// What the machine's state is now.
     Health(Health),
     /// Done, with nothing to tell.
@@ -224,7 +252,7 @@ pub trait Payload {
 impl Payload for Request {
     fn payload(&self) -> u64 {
         match self {
-            Self::Load { payload, .. } | Self::Run { payload, .. } => *payload,
+            Self::Load { payload, .. } | Self::Run { payload, .. } | Self::Place { payload } => *payload,
             _ => 0,
         }
     }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, BufReader};
 use std::thread;
 
-use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Pace, Sample, Setup, Timed, Timing, Whole, serve};
+use fleetfoot_protocol::{
+    Engine, EngineError, Health, Machine, Pace, Placed, Placement, Sample, Setup, Timed, Timing, Whole, serve,
+};
 
 use super::{Connection, Peer};
 
@@ -58,6 +60,13 @@ impl Engine for Simulation {
         let all = samples.iter().map(|sample| sample.wall_ns).sum();
         let whole = Whole { wall_ns: all, cpu_ns: all };
         Ok(Timed { samples, whole, paces: [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2] })
+    }
+
+    fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
+        let wanted = "simulation".to_owned();
+        let time_us = (2_000 + onnx.len() as u64 / 4) / 1000;
+        let placed = vec![Placed { provider: wanted.clone(), operator: "model".to_owned(), nodes: 1, time_us }];
+        Ok(Placement { wanted, placed })
     }
 
     fn look(&mut self) -> Health {

@@ -8,9 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::count;
 use fleetfoot_predictor::{Evaluation, Predictor};
-use fleetfoot_profiler::{
-    Agent, Context, DeviceConfig, Plan, Subject, UnitCampaign, median, relative_variance, write_json,
-};
+use fleetfoot_profiler::{Agent, Context, DeviceConfig, Plan, Subject, median, relative_variance, write_json};
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -19,6 +17,7 @@ use serde::Serialize;
 use crate::cli::PlanOptions;
 use crate::measuring::{self, Measured, Output, What};
 use crate::predict::{EvidenceOptions, warn_of_estimates};
+use crate::tabulating::Work;
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
@@ -103,8 +102,10 @@ pub fn run(options: &Options) -> Result<()> {
         predictions.push(predictor.network(&network)?);
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
-    let units = UnitCampaign::new(&space, device.precision)?;
-    subjects.extend(units.references(predictor.table(), options.references));
+    let context =
+        predictor.table().provenance.get("context").map(str::parse::<Context>).transpose()?.unwrap_or_default();
+    let work = Work::new(&space, device.precision, context)?;
+    subjects.extend(work.references(predictor.table(), options.references));
     let estimated_units = warn_of_estimates(&predictor, predictions.iter())?;
     let plan = options.plan.plan()?;
     let fewest = |rounds: u32, parts: usize| rounds.div_ceil(parts as u32).max(6);

@@ -56,12 +56,20 @@ pub fn run(options: &Options) -> Result<()> {
         plan.statistic = conditions.statistic;
     }
     let chosen: Vec<OperatorKey> = table.informative(options.rows).iter().map(|row| row.key).collect();
-    let units = UnitCampaign::new(&space, device.precision)?.only(&chosen);
+    // Older tables don't say it.
+    let context = table.provenance.get("context").map(str::parse::<Context>).transpose()?.unwrap_or_default();
+    if context == Context::Network {
+        bail!(
+            "{} was measured within whole networks: hold it against its device with `fleetfoot evaluate`",
+            options.table.display()
+        );
+    }
+    let units = UnitCampaign::new(&space, device.precision, context)?.only(&chosen);
     if units.units() == 0 {
         bail!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
     }
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(Context::Cold, plan.statistic);
+    let conditions = agent.conditions(context, plan.statistic);
     if let Some(known) = table.conditions() {
         known.compatible(&conditions).with_context(|| {
             format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)

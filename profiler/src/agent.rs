@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use fleetfoot_protocol::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Timing, read_message, write_message,
+    FrameError, Health, MAGIC, Machine, NodeTime, PROTOCOL, Reply, Request, Sample, Timing, read_message, write_message,
 };
 
 use crate::conditions::{Conditions, Context};
@@ -202,6 +202,14 @@ impl Agent {
         match self.ask(&Request::Time { model: model.0, timing }, &[])?.0 {
             Reply::Timed { samples } if samples.len() == timing.samples as usize => Ok(samples),
             other => Err(self.unexpected("time", &other)),
+        }
+    }
+
+    /// Profiles an ONNX model, node by node, in the order in which the nodes run.
+    pub fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, AgentError> {
+        match self.ask(&Request::Nodes { runs, payload: onnx.len() as u64 }, onnx)?.0 {
+            Reply::Nodes { nodes } => Ok(nodes),
+            other => Err(self.unexpected("nodes", &other)),
         }
     }
 

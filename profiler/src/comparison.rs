@@ -112,7 +112,7 @@ mod tests {
             let key = OperatorKey { operator, input: Shape::new(1, c, 4, 4), precision: Precision::Fp32 };
             let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap();
             let (low, high) = (latency(ms / (1.0 + half)), latency(ms * (1.0 + half)));
-            Row { key, latency: latency(ms), low, high, samples: 1, raw: None, boundary: None }
+            Row { key, latency: latency(ms), low, high, samples: 1, raw: None, boundary: None, measured: None }
         };
         LatencyTable::new(Provenance::default(), Latency::ZERO, rows.iter().map(row).collect()).unwrap()
     }

@@ -5,16 +5,20 @@
 //! are computed from samples, and a [`LatencyTable`] holds those of a search space's units.
 
 mod agent;
+mod anchored;
 mod atomic_file;
 mod campaign;
 mod checkup;
 mod comparison;
 mod conditions;
 mod course;
+mod designs;
 mod device;
 mod disturbance;
 mod journal;
 mod latency;
+mod networks;
+mod node_profiles;
 mod sittings;
 mod statistics;
 mod subject;
@@ -27,12 +31,14 @@ pub use atomic_file::{write_atomically, write_json};
 pub use campaign::{Campaign, CampaignError, Plan, Progress};
 pub use checkup::{Finding, Severity, findings};
 pub use comparison::{Comparison, Ratio};
-pub use conditions::{Conditions, Context, Differences, Provenance};
+pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};
 pub use course::{Course, Moment, Spent};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
-pub use fleetfoot_protocol::{Core, Health, Machine, Optimisation, Sample, Timing};
+pub use fleetfoot_protocol::{Core, Health, Machine, NodeTime, Optimisation, Sample, Timing};
 pub use journal::{Header, Journal, JournalError, Visit};
 pub use latency::{Latency, LatencyError, LatencyParseError};
+pub use networks::{AttributionError, NetworkCampaign};
+pub use node_profiles::{NodeProfile, NodeProfiles, NodeProfilesError};
 pub use statistics::{Interval, Measurement, Statistic, Z, is_disturbed, median, relative_variance};
 pub use subject::{Subject, SubjectError};
 pub use table::{LatencyTable, Row, TableError};

@@ -1,8 +1,9 @@
 //! The protocol's engine on ONNX Runtime.
 
 use std::collections::HashMap;
+use std::path::Path;
 
-use fleetfoot_protocol::{Engine, EngineError, Health, Machine, Optimisation, Sample, Setup, Timing};
+use fleetfoot_protocol::{Engine, EngineError, Health, Machine, NodeTime, Optimisation, Sample, Setup, Timing};
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -10,7 +11,10 @@ use ort::value::{Tensor, ValueType};
 
 use crate::provider::Provider;
 use crate::timer::Timer;
-use crate::{health, library, machine, provider};
+use crate::{health, library, machine, node_profile, provider};
+
+/// The most runs of one profile: the runtime keeps a million events, a few hundred of each run.
+const MAX_PROFILED_RUNS: u32 = 1000;
 
 /// ONNX Runtime with its sessions.
 #[derive(Default)]
@@ -38,7 +42,8 @@ fn failed(what: &str) -> impl Fn(ort::Error) -> EngineError + '_ {
 }
 
 impl Runtime {
-    fn session(&self, onnx: &[u8]) -> Result<Session, EngineError> {
+    /// A session of a model. One that is profiled writes to a file whose name starts like `profile`.
+    fn session(&self, onnx: &[u8], profile: Option<&Path>) -> Result<Session, EngineError> {
         let opened = self.opened.as_ref().ok_or_else(|| EngineError("no runtime is open".to_owned()))?;
         let level = match opened.optimisation {
             Optimisation::Disable => GraphOptimizationLevel::Disable,
@@ -52,6 +57,10 @@ impl Runtime {
         };
         let options = || -> Result<Session, ort::Error> {
             // Threads are always set: the default pool would take every core, whatever the process is pinned to.
+            let builder = match profile {
+                Some(prefix) => builder.with_profiling(prefix)?,
+                None => builder,
+            };
             builder
                 .with_intra_threads(opened.threads)?
                 .with_inter_threads(1)?
@@ -96,7 +105,7 @@ impl Engine for Runtime {
     }
 
     fn load(&mut self, model: u32, onnx: &[u8]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
-        let session = self.session(onnx)?;
+        let session = self.session(onnx, None)?;
         let [input] = session.inputs() else {
             return Err(EngineError(format!("the model has {} inputs, wanted 1", session.inputs().len())));
         };
@@ -130,6 +139,26 @@ impl Engine for Runtime {
             samples.push(timer.sample(timing.batch, evict, values, &mut run).map_err(failed("run"))?);
         }
         Ok(samples)
+    }
+
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError> {
+        if !(1..=MAX_PROFILED_RUNS).contains(&runs) {
+            return Err(EngineError(format!("can't profile {runs} runs: wanted 1 to {MAX_PROFILED_RUNS}")));
+        }
+        let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
+        let mut session = self.session(onnx, Some(&folder.path().join("nodes")))?;
+        let [input] = session.inputs() else {
+            return Err(EngineError(format!("the model has {} inputs, wanted 1", session.inputs().len())));
+        };
+        let dims = extents(input.dtype())?;
+        let elements = dims.iter().product();
+        let input = Tensor::from_array((dims, noise(elements))).map_err(failed("input"))?;
+        for _ in 0..node_profile::UNCOUNTED + runs {
+            session.run(ort::inputs![&input]).map_err(failed("run"))?;
+        }
+        let path = session.end_profiling().map_err(failed("profile"))?;
+        let text = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
+        node_profile::sum(&node_profile::parse(&text)?)
     }
 
     fn look(&mut self) -> Health {

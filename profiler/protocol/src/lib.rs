@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,6 +74,23 @@ pub struct Sample {
     pub cpu_ns: u64,
 }
 
+/// What one node of the graph that a runtime made of a model took, over all profiled runs together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeTime {
+    /// Its name after the runtime's rewriting: the model's own where the node is still there.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// How often it ran.
+    pub calls: u64,
+    /// Sum of its durations. The runtime cuts each to whole microseconds.
+    pub kernel_us: u64,
+    /// Sum of the times from its start to the next node's start, or to the end of its run. Starts are cut to whole
+    /// microseconds as well, but what is cut off averages out in their differences; the profile's own writing is part
+    /// of them.
+    pub span_us: u64,
+}
+
 /// What the host asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -112,6 +129,13 @@ pub enum Request {
         model: u32,
         /// Extents of the input.
         dims: Vec<usize>,
+        /// Bytes that follow.
+        payload: u64,
+    },
+    /// Profile the ONNX model that follows, node by node, in a session of its own: [`Reply::Nodes`].
+    Nodes {
+        /// Profiled runs, behind two that aren't.
+        runs: u32,
         /// Bytes that follow.
         payload: u64,
     },
@@ -177,6 +201,11 @@ pub enum Reply {
         /// Bytes that follow.
         payload: u64,
     },
+    /// What each node took, in the order in which they ran.
+    Nodes {
+        /// One entry a node.
+        nodes: Vec<NodeTime>,
+    },
     /// What the machine's state is now.
     Health(Health),
     /// Done, with nothing to tell.
@@ -197,7 +226,7 @@ pub trait Payload {
 impl Payload for Request {
     fn payload(&self) -> u64 {
         match self {
-            Self::Load { payload, .. } | Self::Run { payload, .. } => *payload,
+            Self::Load { payload, .. } | Self::Run { payload, .. } | Self::Nodes { payload, .. } => *payload,
             _ => 0,
         }
     }

@@ -3,7 +3,8 @@
 use std::io::{BufRead, Write};
 
 use crate::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Reply, Request, Sample, Setup, Timing, read_message, write_message,
+    FrameError, Health, MAGIC, Machine, NodeTime, PROTOCOL, Reply, Request, Sample, Setup, Timing, read_message,
+    write_message,
 };
 
 /// Why an engine couldn't do what it was asked, for people.
@@ -21,6 +22,8 @@ pub trait Engine {
     fn unload(&mut self, model: u32) -> Result<(), EngineError>;
     /// Takes samples.
     fn time(&mut self, model: u32, timing: &Timing) -> Result<Vec<Sample>, EngineError>;
+    /// Profiles a model, node by node.
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError>;
     /// Looks at the machine.
     fn look(&mut self) -> Health;
     /// Runs a model on an input: extents and values of the output.
@@ -81,6 +84,7 @@ fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<
             let bytes: Vec<u8> = output.iter().flat_map(|x| x.to_le_bytes()).collect();
             return Ok((Reply::Output { dims, payload: bytes.len() as u64 }, bytes));
         }
+        Request::Nodes { runs, .. } => Reply::Nodes { nodes: engine.nodes(payload, runs)? },
         Request::Look => Reply::Health(engine.look()),
         Request::Quit => Reply::Done,
     };

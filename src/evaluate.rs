@@ -18,7 +18,8 @@ use serde::Serialize;
 use crate::cli::PlanOptions;
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 use crate::tabulating::Work;
-use networks::{context_of, draw, measure, repeatability, values};
+pub use networks::context_of;
+use networks::{draw, measure, repeatability, values};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]

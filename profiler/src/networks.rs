@@ -109,6 +109,9 @@ impl NetworkCampaign {
         (0..count).map(|index| all[(2 * index + 1) * all.len() / (2 * count)].clone()).collect()
     }
 
+    /// How far the sum of a network's rows is from what the network took, as a share: half of a 99 % interval.
+    pub const SUM_OFF: f64 = Z * NOT_ADDITIVE;
+
     /// What has to be measured.
     pub fn subjects(&self) -> &[Subject] {
         &self.subjects

@@ -100,3 +100,45 @@ pub fn sum(events: &[NodeEvent]) -> Result<Vec<NodeTime>, EngineError> {
     }
     Ok(nodes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four runs of the shallowest network of fashion-28 in ONNX Runtime 1.31.1.
+    const REAL: &[u8] = include_bytes!("../tests/profile-1.31.1.json");
+
+    #[test]
+    fn a_real_profile_is_read_node_by_node() {
+        let events = parse(REAL).unwrap();
+        assert_eq!(events.len(), 4 * 17);
+        let first = &events[2 * 17];
+        assert_eq!((first.run, first.name.as_str(), first.op.as_str()), (2, "stem.main.act_nchwc", "Conv"));
+        assert_eq!(first.provider, "CPUExecutionProvider");
+        assert_eq!((first.start_us, first.kernel_us, first.span_us), (2232, 4, 6));
+        // The last node of a run lasts until the run's end, not until the next run's first node.
+        assert_eq!((events[3 * 17 - 1].name.as_str(), events[3 * 17 - 1].span_us), ("head.classifier", 6));
+    }
+
+    #[test]
+    fn runs_in_front_are_left_out_of_the_sums() {
+        let nodes = sum(&parse(REAL).unwrap()).unwrap();
+        assert_eq!(nodes.len(), 17);
+        assert!(nodes.iter().all(|node| node.calls == 2 && node.kernel_us <= node.span_us), "{nodes:?}");
+        let (stem, last) = (&nodes[0], &nodes[16]);
+        assert_eq!((stem.kernel_us, stem.span_us), (8, 12));
+        assert_eq!((last.name.as_str(), last.kernel_us, last.span_us), ("head.classifier", 6, 11));
+        assert_eq!((nodes[14].name.as_str(), nodes[14].op.as_str()), ("ReorderOutput", "ReorderOutput"));
+    }
+
+    #[test]
+    fn what_is_no_profile_is_an_error() {
+        for text in ["", "{}", "[{\"cat\": \"Node\"}]", "[{\"cat\": 3, \"name\": \"\", \"ts\": 0, \"dur\": 0}]"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(sum(&parse(b"[]").unwrap()).is_err());
+        // A node outside of every run.
+        let stray = br#"[{"cat": "Node", "name": "a_kernel_time", "ts": 5, "dur": 1, "args": {"op_name": "Conv"}}]"#;
+        assert_eq!(parse(stray).unwrap(), []);
+    }
+}

@@ -57,9 +57,13 @@ struct Ended {
 pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
-    let plan = options.plan.plan()?;
+    let mut plan = options.plan.plan()?;
     let context = options.context.unwrap_or(device.context);
     let work = Work::new(&space, device.precision, context)?;
+    if let Work::Networks(_) = work {
+        // A unit's cost rests on a dozen networks: each of them may be known half as well.
+        plan.half_width *= 2.0;
+    }
     let Some(path) = options.output.as_ref().filter(|_| !options.dry_run) else {
         return dry_run(&space, &work, &plan, &device);
     };

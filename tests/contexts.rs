@@ -71,7 +71,8 @@ fn node_profiles_are_kept_used_again_and_never_replaced_unasked() {
     assert!(fails_in_one_line(fleetfoot(&statistic)).contains("nodes.json"));
 
     fs::write(&nodes, "mine").unwrap();
-    [&path, &journal].map(|file| fs::remove_file(file).unwrap());
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&journal).unwrap();
     let profile = ["profile", "--space", "fashion-28", "--device", "mock", "--context", "network", "-o", text(&path)];
     let message = fails_in_one_line(fleetfoot(&[&profile[..], &ROUNDS].concat()));
     assert!(message.contains("nodes.json exists") && message.contains("--force"), "{message}");

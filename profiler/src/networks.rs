@@ -198,7 +198,8 @@ impl NetworkCampaign {
         };
         let profiles = self.subjects[1..].iter().map(profile).collect::<Result<Vec<&[NodeTime]>, _>>()?;
         let per_node = cost_of_writing(&profiles, times);
-        let of_network = |((nodes, places), subject): ((&&[NodeTime], &Vec<(String, usize)>), &Subject)| {
+        let of_network = |(index, nodes): (usize, &&[NodeTime])| {
+            let (places, subject) = (&self.places[index], &self.subjects[index + 1]);
             let mut shares = vec![0.0; places.len()];
             let mut seen = vec![false; places.len()];
             let mut place = 0;
@@ -219,7 +220,7 @@ impl NetworkCampaign {
             let share = |share: f64| if sum > 0.0 { share / sum } else { 1.0 / shares.len() as f64 };
             Ok(shares.iter().copied().map(share).collect())
         };
-        profiles.iter().zip(&self.places).zip(&self.subjects[1..]).map(of_network).collect()
+        profiles.iter().enumerate().map(of_network).collect()
     }
 }
 

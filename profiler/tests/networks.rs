@@ -115,7 +115,7 @@ fn whole_networks_set_right_what_the_profile_and_noise_say() {
     let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
     let costs = planted(&space);
     // The profile sees every second unit 15 % too dear.
-    let skew = |key: &OperatorKey| if (1e6 * costs[key]) as u64 % 2 == 0 { 0.15 } else { 0.0 };
+    let skew = |key: &OperatorKey| if ((1e6 * costs[key]) as u64).is_multiple_of(2) { 0.15 } else { 0.0 };
     let (measured, profiles) = world(&space, &campaign, skew, 0.0);
     let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
     let skewed = rmspe(&space, &rows, empty, |network| sum(&costs, network));

@@ -10,9 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
-use fleetfoot_profiler::{Campaign, Comparison, Journal, LatencyTable, Plan, UnitCampaign, is_disturbed, median};
-use fleetfoot_space::{Precision, SearchSpace};
+use anyhow::{Context, Result, ensure};
+use fleetfoot_profiler::{Comparison, Course, Journal, LatencyTable, is_disturbed, median};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -110,12 +109,7 @@ fn now_ms() -> f64 {
 
 fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Result<()> {
     let (header, records) = Journal::read(&journal_of(path))?;
-    let Some(text) = &header.space_toml else { bail!("the journal has no space") };
-    let units = UnitCampaign::new(&SearchSpace::from_toml(text, "journal")?, Precision::Fp32)?;
-    let plan = Plan { sitting: header.sitting, ..Plan::default() };
-    let mut campaign = Campaign::new(plan, units.subjects(), records.clone(), header.conditions.computes_in_caller());
-    campaign.measurements()?;
-    let course = campaign.course();
+    let course = Course::recall(&header, records.clone())?;
     let visits = records.visits.iter().filter(|visit| visit.round > 0);
     // Left aside and all, within the loops, without, and without them and as fast as usual.
     let (mut within, mut without, mut usual) = ([0u32; 2], [0u32; 2], 0);

@@ -95,7 +95,7 @@ fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
     writer.write_record(["operator", "a_ms", "b_ms", "ratio", "low", "high", "beyond_noise"])?;
     for ratio in &comparison.ratios {
         let numbers = [ratio.first.ms(), ratio.second.ms(), ratio.ratio, ratio.low, ratio.high];
-        let mut record = vec![ratio.key.to_string()];
+        let mut record = vec![ratio.name.clone()];
         record.extend(numbers.map(|number| number.to_string()));
         record.push(u8::from(ratio.is_beyond_noise()).to_string());
         writer.write_record(record)?;
@@ -120,7 +120,7 @@ fn drawing(title: &str, comparison: &Comparison) -> Markup {
         plot.intervals(&format!("interval s{series}"), at, None, Some((shown(ratio.low), shown(ratio.high))));
         let number = |number: f64| fixed(number, 3);
         let interval = format!("{} ({} to {})", number(ratio.ratio), number(ratio.low), number(ratio.high));
-        plot.mark(series, at, &format!("{}: {interval}", ratio.key));
+        plot.mark(series, at, &format!("{}: {interval}", ratio.name));
     }
     let caption = "Round marks: units whose interval (99 %) leaves no doubt that they differ. Square ones: the rest.";
     let figure = element("figure").child(plot.finish()).child(element("figcaption").text(caption));

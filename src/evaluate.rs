@@ -1,30 +1,41 @@
 //! `fleetfoot evaluate`: predictions against networks measured now.
 
+mod contexts;
+mod networks;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use fleetfoot_console::count;
+use fleetfoot_console::{count, usage};
 use fleetfoot_predictor::{Evaluation, Predictor};
-use fleetfoot_profiler::{
-    Agent, Context, DeviceConfig, Plan, Subject, UnitCampaign, median, relative_variance, write_json,
-};
-use fleetfoot_space::{Architecture, SearchSpace};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use fleetfoot_profiler::{DeviceConfig, Subject, median, write_json};
+use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
 use crate::cli::PlanOptions;
-use crate::measuring::{self, Measured, Output, What};
 use crate::predict::{EvidenceOptions, warn_of_estimates};
+use crate::tabulating::Work;
+pub use networks::context_of;
+use networks::{draw, measure, repeatability, values};
 
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
 pub struct Options {
-    #[command(flatten)]
-    evidence: EvidenceOptions,
+    /// Latency tables of one device to compare, measured in different contexts
+    #[arg(value_name = "TABLES", conflicts_with = "table")]
+    tables: Vec<PathBuf>,
+    /// The device's latency table
+    #[arg(long, value_name = "FILE", required_unless_present = "tables")]
+    table: Option<PathBuf>,
+    /// Estimate units that the table hasn't, by regression
+    #[arg(long)]
+    estimate: bool,
+    /// The regression (from `fleetfoot fit`); without it, one is fitted to the table on the spot
+    #[arg(long, value_name = "FILE", requires = "estimate", conflicts_with = "tables")]
+    model: Option<PathBuf>,
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
     space: String,
@@ -32,7 +43,7 @@ pub struct Options {
     #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
     device: String,
     /// Number of random networks
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
+    #[arg(long, alias = "random", value_name = "N", default_value_t = 100, value_parser = count())]
     networks: usize,
     /// Measure every network this often, each time in a new agent: their spread is the repeatability
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
@@ -91,11 +102,21 @@ const FAR: f64 = 3.0;
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
+    match options.tables.len() {
+        0 => alone(options),
+        1 => Err(usage("one table to compare: name it with --table, or name others beside it")),
+        _ => contexts::run(options),
+    }
+}
+
+fn alone(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
-    let predictor = options.evidence.predictor(&options.space)?;
-    let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
-    let architectures: Vec<Architecture> = (0..options.networks).map(|_| space.random(&mut rng)).collect();
+    let table = options.table.clone().context("no latency table is named")?;
+    let evidence = EvidenceOptions::new(table, options.estimate, options.model.clone());
+    let predictor = evidence.predictor(&options.space)?;
+    let context = context_of(predictor.table())?;
+    let architectures = draw(&space, options.networks, options.plan.seed, &[context])?;
     let mut subjects = Vec::new();
     let mut predictions = Vec::new();
     for architecture in &architectures {
@@ -103,48 +124,12 @@ pub fn run(options: &Options) -> Result<()> {
         predictions.push(predictor.network(&network)?);
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
-    let units = UnitCampaign::new(&space, device.precision)?;
-    subjects.extend(units.references(predictor.table(), options.references));
+    let work = Work::new(&space, device.precision, context)?;
+    subjects.extend(work.references(predictor.table(), options.references));
     let estimated_units = warn_of_estimates(&predictor, predictions.iter())?;
-    let plan = options.plan.plan()?;
-    let fewest = |rounds: u32, parts: usize| rounds.div_ceil(parts as u32).max(6);
-    // The rounds are shared among the passes, but a pass may wait longer for the machine to be as fast as for the table.
-    let (min_rounds, max_rounds) = (fewest(plan.min_rounds, options.passes), plan.max_rounds.max(6));
-    let plan = Plan { min_rounds, max_rounds, ..plan };
-    let output = |pass: usize| {
-        let path = options.output.as_ref();
-        let journal = format!(".pass{}.journal", pass + 1);
-        path.map(|path| Output::with_journal(path, &journal, options.resume, options.force)).transpose()
-    };
-    let outputs = (0..options.passes).map(output).collect::<Result<Vec<_>>>()?;
-    let passes = outputs
-        .iter()
-        .enumerate()
-        .map(|(pass, output)| {
-            let mut agent = Agent::start(&device)?;
-            let conditions = agent.conditions(Context::Warm, plan.statistic);
-            match predictor.table().conditions() {
-                Some(known) => known.predicts(&conditions).with_context(|| {
-                    format!("the table was measured under other conditions than device '{}' has", device.name)
-                })?,
-                None => eprintln!("warning: the table's conditions are unknown; they may not be this device's"),
-            }
-            let plan = Plan { seed: plan.seed.wrapping_add(pass as u64), ..plan.clone() };
-            let Measured { subjects: measured, slower, .. } = measuring::measure(
-                &mut agent,
-                &subjects,
-                &plan,
-                What::networks(space.name()),
-                &conditions,
-                output.as_ref(),
-            )?;
-            let measured: Vec<f64> = measured.iter().map(|measurement| measurement.latency.ms()).collect();
-            Ok((measured, slower))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let of_network = |network: usize| passes.iter().map(|(measured, _)| measured[network]).collect();
-    let measured: Vec<Vec<f64>> = (0..architectures.len()).map(of_network).collect();
-    let slower_percent = median(passes.iter().filter_map(|(_, slower)| *slower)).map(|slower| 100.0 * (slower - 1.0));
+    let passes = measure(options, &space, &device, &subjects, &[predictor.table()])?;
+    let measured = values(&passes, architectures.len());
+    let slower_percent = median(passes.iter().filter_map(|pass| pass.slower)).map(|slower| 100.0 * (slower - 1.0));
     let points: Vec<Point> = architectures
         .iter()
         .zip(&predictions)
@@ -185,11 +170,6 @@ pub fn run(options: &Options) -> Result<()> {
         print(&mut out, &report)?;
     }
     Ok(())
-}
-
-fn repeatability(measured: &[Vec<f64>]) -> f64 {
-    let variances = measured.iter().map(|values| relative_variance(values));
-    100.0 * (variances.sum::<f64>() / measured.len() as f64).sqrt()
 }
 
 fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {

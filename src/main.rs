@@ -15,6 +15,7 @@ mod report;
 mod search;
 mod show;
 mod table;
+mod tabulating;
 mod verify;
 
 use std::process::ExitCode;

@@ -18,9 +18,17 @@ const JOURNAL_FORMAT: u32 = 4;
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
 
+/// What the name of a result's node profiles adds.
+const NODES: &str = ".nodes.json";
+
 /// A result's journal.
 pub fn journal_of(result: &Path) -> PathBuf {
     beside(result, JOURNAL)
+}
+
+/// The node profiles of a result that whole networks were measured for.
+pub fn nodes_of(result: &Path) -> PathBuf {
+    beside(result, NODES)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

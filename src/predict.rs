@@ -56,6 +56,11 @@ pub struct EvidenceOptions {
 }
 
 impl EvidenceOptions {
+    /// A table, and a regression where estimates are wanted.
+    pub fn new(table: PathBuf, estimate: bool, model: Option<PathBuf>) -> Self {
+        Self { table, estimate, model }
+    }
+
     /// Reads the table and, where estimates are wanted, the regression; `space` is what is asked about.
     pub fn predictor(&self, space: &str) -> Result<TablePredictor> {
         let (predictor, warnings) = TablePredictor::read(&self.table, self.model.as_deref(), self.estimate)?;

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use fleetfoot_profiler::{
-    Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, Spent, UnitCampaign,
-};
+use fleetfoot_profiler::{Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, Spent};
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
 use crate::cli::PlanOptions;
 use crate::measuring::{self, Measured, Output, What};
+use crate::tabulating::Work;
 
 /// Options of `profile`.
 #[derive(Debug, Args)]
@@ -26,6 +25,10 @@ pub struct Options {
     /// The latency table to write; raw samples are kept in FILE.journal
     #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
+    /// How each unit is measured: alone with warm or cold caches, or within whole networks; the device's configuration says
+    /// which where this doesn't
+    #[arg(long, value_name = "cold|warm|network")]
+    context: Option<Context>,
     #[command(flatten)]
     plan: PlanOptions,
     /// Go on with what an earlier run left, or start if there is nothing
@@ -54,21 +57,27 @@ struct Ended {
 pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
-    let plan = options.plan.plan()?;
-    let units = UnitCampaign::new(&space, device.precision)?;
+    let mut plan = options.plan.plan()?;
+    let context = options.context.unwrap_or(device.context);
+    let work = Work::new(&space, device.precision, context)?;
+    if let Work::Networks(_) = work {
+        // A unit's cost rests on a dozen networks: each of them may be known half as well.
+        plan.half_width *= 2.0;
+    }
     let Some(path) = options.output.as_ref().filter(|_| !options.dry_run) else {
-        return dry_run(&space, &units, &plan, &device);
+        return dry_run(&space, &work, &plan, &device);
     };
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(Context::Cold, plan.statistic);
+    let conditions = agent.conditions(context, plan.statistic);
+    let profiles = work.profiles(&mut agent, path, options.resume, options.force)?;
     let measured =
-        measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
+        measuring::measure(&mut agent, work.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     provenance.set("space", space.name());
     measured.to_provenance(&mut provenance);
     let Measured { subjects: measured, course, .. } = measured;
-    let (overhead, rows) = units.rows(&measured);
+    let (overhead, rows) = work.rows(&measured, profiles.as_ref())?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(output.path())?;
     let widest = measured.iter().map(Measurement::half_width).fold(0.0, f64::max);
@@ -93,9 +102,9 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn dry_run(space: &SearchSpace, units: &UnitCampaign, plan: &Plan, device: &DeviceConfig) -> Result<()> {
-    let minutes = Campaign::estimate(plan, &units.sizes()).as_secs_f64() / 60.0;
-    let (space, count, device) = (space.name(), units.units(), &device.name);
+fn dry_run(space: &SearchSpace, work: &Work, plan: &Plan, device: &DeviceConfig) -> Result<()> {
+    let minutes = Campaign::estimate(plan, &work.sizes()).as_secs_f64() / 60.0;
+    let (space, count, device) = (space.name(), work.units(), &device.name);
     writeln!(io::stdout(), "space {space}: {count} units on {device}, about {minutes:.1} minutes; nothing measured")?;
     Ok(())
 }

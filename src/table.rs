@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::claim;
-use fleetfoot_profiler::{Campaign, Journal, LatencyTable, Plan, Provenance, Statistic, Subject, UnitCampaign};
+use fleetfoot_profiler::{Campaign, Context, Journal, LatencyTable, Plan, Provenance, Statistic, Subject};
 use fleetfoot_space::{Precision, SearchSpace};
 
 use crate::measuring::journal_of;
+use crate::tabulating::Work;
 
 /// Options of `table`.
 #[derive(Debug, Args)]
@@ -39,25 +40,27 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("journal {} isn't that of a latency table: wanted one of `fleetfoot profile`", journal.display());
     };
     let space = SearchSpace::from_toml(space, &journal.display().to_string())?;
-    let units = UnitCampaign::new(&space, Precision::Fp32)?;
-    if Subject::digest(units.subjects()) != header.models {
+    let context: Context = header.conditions.context.parse().with_context(|| journal.display().to_string())?;
+    let work = Work::new(&space, Precision::Fp32, context)?;
+    if Subject::digest(work.subjects()) != header.models {
         bail!(
             "journal {} holds other models than this fleetfoot makes: use the version that measured",
             journal.display()
         );
     }
     let plan = Plan { statistic: options.statistic, sitting: header.sitting, ..Plan::default() };
-    let mut campaign = Campaign::new(plan, units.subjects(), records, header.conditions.computes_in_caller());
+    let mut campaign = Campaign::new(plan, work.subjects(), records, header.conditions.computes_in_caller());
     let measured = campaign.measurements().with_context(|| {
         format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display())
     })?;
+    let profiles = work.kept_profiles(&options.table, &header.models, &header.conditions)?;
     // What the journal doesn't say (the date, the machine) stands in the table, if there is one yet.
     let mut provenance = Provenance::from_head(&std::fs::read_to_string(&options.table).unwrap_or_default());
     let conditions = fleetfoot_profiler::Conditions { statistic: options.statistic, ..header.conditions };
     conditions.to_provenance(&mut provenance);
     provenance.set("seed", header.seed);
     provenance.set("space", space.name());
-    let (overhead, rows) = units.rows(&measured);
+    let (overhead, rows) = work.rows(&measured, profiles.as_ref())?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     match &options.output {
         Some(path) => Ok(table.write(path)?),

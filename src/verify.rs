@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{count, share};
-use fleetfoot_profiler::{Agent, Comparison, Context, DeviceConfig, Journal, LatencyTable, Provenance, UnitCampaign};
+use fleetfoot_profiler::{
+    Agent, Comparison, DeviceConfig, Journal, LatencyTable, NetworkCampaign, Provenance, Subject,
+};
 use fleetfoot_space::{OperatorKey, SearchSpace};
 use serde_json::json;
 
 use crate::cli::PlanOptions;
+use crate::evaluate::context_of;
 use crate::measuring::{self, What, journal_of};
+use crate::tabulating::Work;
 
 /// Options of `verify`.
 #[derive(Debug, Args)]
@@ -25,7 +29,7 @@ pub struct Options {
     /// Search space, where neither the table's journal nor a preset's name tells it
     #[arg(long, value_name = "SPACE")]
     space: Option<String>,
-    /// Rows to measure again
+    /// Rows to measure again; of a table in context network, networks
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count())]
     rows: usize,
     /// What the rows may be off by in the median, in percent, beyond what their intervals leave open
@@ -55,22 +59,41 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(conditions) = table.conditions() {
         plan.statistic = conditions.statistic;
     }
-    let chosen: Vec<OperatorKey> = table.informative(options.rows).iter().map(|row| row.key).collect();
-    let units = UnitCampaign::new(&space, device.precision)?.only(&chosen);
-    if units.units() == 0 {
-        bail!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
-    }
+    let context = context_of(&table)?;
+    let work = Work::new(&space, device.precision, context)?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(Context::Cold, plan.statistic);
+    let conditions = agent.conditions(context, plan.statistic);
     if let Some(known) = table.conditions() {
         known.compatible(&conditions).with_context(|| {
             format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)
         })?;
     }
-    let measured =
-        measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, None)?.subjects;
-    let (overhead, rows) = units.rows(&measured);
-    let comparison = Comparison::new(&table, &LatencyTable::new(Provenance::default(), overhead, rows)?);
+    let mut measure =
+        |subjects: &[Subject]| measuring::measure(&mut agent, subjects, &plan, What::units(&space), &conditions, None);
+    let foreign =
+        || format!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
+    let comparison = match work {
+        Work::Alone(units) => {
+            let chosen: Vec<OperatorKey> = table.informative(options.rows).iter().map(|row| row.key).collect();
+            let units = units.only(&chosen);
+            if units.units() == 0 {
+                bail!(foreign());
+            }
+            let (overhead, rows) = units.rows(&measure(units.subjects())?.subjects);
+            Comparison::new(&table, &LatencyTable::new(Provenance::default(), overhead, rows)?)
+        }
+        // A unit can't be had out of its network: networks whose rows add up to what they took are measured again.
+        Work::Networks(networks) => {
+            let references = networks.references(&table, options.rows);
+            if references.is_empty() {
+                bail!(foreign());
+            }
+            let subjects: Vec<Subject> =
+                references.iter().map(|subject| Subject { reference: None, ..subject.clone() }).collect();
+            let now = measure(&subjects)?.subjects;
+            Comparison::with_references(&references, &now, NetworkCampaign::SUM_OFF)
+        }
+    };
     let median = comparison.median_ratio().context("the rows that were measured again cost nothing")?;
     let (operators, beyond) = (comparison.ratios.len(), comparison.beyond_noise());
     let off = 100.0 * (median - 1.0);
@@ -88,7 +111,7 @@ pub fn run(options: &Options) -> Result<()> {
             writeln!(
                 out,
                 "{then} then, {now} now, x {:.3} ({:.3} to {:.3}), {sure}: {}",
-                ratio.ratio, ratio.low, ratio.high, ratio.key
+                ratio.ratio, ratio.low, ratio.high, ratio.name
             )?;
         }
     }

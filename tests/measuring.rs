@@ -22,9 +22,10 @@ const UNITS: usize = 45;
 const SUBJECTS: usize = UNITS + 1 + 2 * 4;
 const SHORT: [&str; 6] = ["--min-rounds", "6", "--max-rounds", "6", "--visit", "1"];
 
-/// `profile` of fashion-28 into a file, with further options.
+/// `profile` of fashion-28 into a file, each unit alone, with further options.
 fn profile<'a>(device: &'a str, table: &'a Path, options: &[&'a str]) -> Vec<&'a str> {
-    let mut arguments = vec!["profile", "--space", "fashion-28", "--device", device, "-o", text(table)];
+    let mut arguments =
+        vec!["profile", "--space", "fashion-28", "--context", "cold", "--device", device, "-o", text(table)];
     arguments.extend(options);
     arguments
 }

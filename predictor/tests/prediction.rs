@@ -30,6 +30,7 @@ fn table(space: &SearchSpace) -> LatencyTable {
             samples: 9,
             raw: None,
             boundary: None,
+            measured: None,
         }
     });
     let mut provenance = Provenance::default();

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use fleetfoot_protocol::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Placement, Reply, Request, Timed, Timing, read_message, write_message,
+    FrameError, Health, MAGIC, Machine, NodeTime, PROTOCOL, Placement, Reply, Request, Timed, Timing, read_message,
+    write_message,
 };
 
 use crate::conditions::{Conditions, Context};
@@ -210,6 +211,14 @@ impl Agent {
         match self.ask(&Request::Place { payload: onnx.len() as u64 }, onnx)?.0 {
             Reply::Placed(placement) => Ok(placement),
             other => Err(self.unexpected("place", &other)),
+        }
+    }
+
+    /// Profiles an ONNX model, node by node, in the order in which the nodes run.
+    pub fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, AgentError> {
+        match self.ask(&Request::Nodes { runs, payload: onnx.len() as u64 }, onnx)?.0 {
+            Reply::Nodes { nodes } => Ok(nodes),
+            other => Err(self.unexpected("nodes", &other)),
         }
     }
 

@@ -3,14 +3,15 @@
 use fleetfoot_space::OperatorKey;
 
 use crate::latency::Latency;
-use crate::statistics::quantile;
+use crate::statistics::{Interval, Measurement, quantile};
+use crate::subject::Subject;
 use crate::table::{LatencyTable, Row};
 
-/// A unit's latency in both tables.
+/// A unit's latency in both tables, or a network's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ratio {
-    /// The unit.
-    pub key: OperatorKey,
+    /// The unit's key, or the network's name.
+    pub name: String,
     /// Its latency in the first table.
     pub first: Latency,
     /// Its latency in the second.
@@ -24,19 +25,19 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// From two rows; `None` where one of them costs nothing. A row's interval holds what another campaign finds, so that
-    /// its halves are those of a difference of two alike; of two unlike, the halves' squares count half, on a scale of
-    /// logarithms.
-    fn new(first: &Row, second: &Row) -> Option<Self> {
+    /// From a latency and its interval each; `None` where one of them is nothing. An interval holds what another campaign
+    /// finds, so that its halves are those of a difference of two alike; of two unlike, the halves' squares count half, on a
+    /// scale of logarithms.
+    fn new(name: String, first: (Latency, Interval), second: (Latency, Interval)) -> Option<Self> {
         let ln = |latency: Latency| (latency > Latency::ZERO).then(|| latency.ms().ln());
-        let (a, b) = (ln(first.latency)?, ln(second.latency)?);
+        let (a, b) = (ln(first.0)?, ln(second.0)?);
         // An end at 0 is infinitely far away.
-        let below = |row: &Row, middle: f64| middle - ln(row.low).unwrap_or(f64::NEG_INFINITY);
-        let above = |row: &Row, middle: f64| ln(row.high).unwrap_or(middle) - middle;
-        let low = b - a - below(second, b).hypot(above(first, a)) / std::f64::consts::SQRT_2;
-        let high = b - a + above(second, b).hypot(below(first, a)) / std::f64::consts::SQRT_2;
+        let below = |interval: Interval, middle: f64| middle - ln(interval.low).unwrap_or(f64::NEG_INFINITY);
+        let above = |interval: Interval, middle: f64| ln(interval.high).unwrap_or(middle) - middle;
+        let low = b - a - below(second.1, b).hypot(above(first.1, a)) / std::f64::consts::SQRT_2;
+        let high = b - a + above(second.1, b).hypot(below(first.1, a)) / std::f64::consts::SQRT_2;
         let (ratio, low, high) = ((b - a).exp(), low.exp(), high.exp());
-        Some(Self { key: first.key, first: first.latency, second: second.latency, ratio, low, high })
+        Some(Self { name, first: first.0, second: second.0, ratio, low, high })
     }
 
     /// Whether the interval leaves no doubt that the latencies differ.
@@ -52,7 +53,7 @@ impl Ratio {
 /// What two tables have in common.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Comparison {
-    /// Units of both that cost something, in the first table's order.
+    /// Units of both that cost something, in the first table's order; or networks.
     pub ratios: Vec<Ratio>,
     /// Units of both of which one costs nothing in one of them.
     pub free: Vec<OperatorKey>,
@@ -69,7 +70,7 @@ impl Comparison {
         for row in first.rows() {
             match second.get(&row.key) {
                 None => comparison.only_first.push(row.key),
-                Some(other) => match Ratio::new(row, other) {
+                Some(other) => match Ratio::new(row.key.to_string(), of_row(row), of_row(other)) {
                     Some(ratio) => comparison.ratios.push(ratio),
                     None => comparison.free.push(row.key),
                 },
@@ -78,6 +79,17 @@ impl Comparison {
         let alone = second.rows().iter().map(|row| row.key).filter(|key| first.get(key).is_none());
         comparison.only_second = alone.collect();
         comparison
+    }
+
+    /// Subjects that were measured now against their references, which are known to within this share.
+    pub fn with_references(subjects: &[Subject], now: &[Measurement], doubt: f64) -> Self {
+        let ratio = |(subject, now): (&Subject, &Measurement)| {
+            let then = subject.reference?;
+            let end = |sign: f64| Latency::from_ms(then.ms() * (1.0 + sign * doubt)).ok();
+            let interval = Interval { low: end(-1.0)?, high: end(1.0)? };
+            Ratio::new(subject.name.clone(), (then, interval), (now.latency, now.interval))
+        };
+        Self { ratios: subjects.iter().zip(now).filter_map(ratio).collect(), ..Self::default() }
     }
 
     /// Quantile of `|ratio - 1|` over the units, in percent; `None` where they have nothing in common.
@@ -100,6 +112,10 @@ impl Comparison {
     }
 }
 
+fn of_row(row: &Row) -> (Latency, Interval) {
+    (row.latency, Interval { low: row.low, high: row.high })
+}
+
 #[cfg(test)]
 mod tests {
     use fleetfoot_space::{Operator, Precision, Shape};
@@ -113,7 +129,7 @@ mod tests {
             let key = OperatorKey { operator, input: Shape::new(1, c, 4, 4), precision: Precision::Fp32 };
             let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap();
             let (low, high) = (latency(ms / (1.0 + half)), latency(ms * (1.0 + half)));
-            Row { key, latency: latency(ms), low, high, samples: 1, raw: None, boundary: None }
+            Row { key, latency: latency(ms), low, high, samples: 1, raw: None, boundary: None, measured: None }
         };
         LatencyTable::new(Provenance::default(), Latency::ZERO, rows.iter().map(row).collect()).unwrap()
     }

@@ -9,21 +9,61 @@ use serde::{Deserialize, Serialize};
 use crate::statistics::Statistic;
 
 /// What surrounds a measured unit in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Context {
     /// Caches as cold as they are when the unit's turn comes in a network of its space.
+    #[default]
     Cold,
     /// Back to back with itself: a whole network in a loop.
     Warm,
+    /// Within whole networks of the space, from whose times the unit's cost is solved.
+    Network,
+}
+
+impl Context {
+    const ALL: [Self; 3] = [Self::Cold, Self::Warm, Self::Network];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+            Self::Network => "network",
+        }
+    }
+
+    /// How a unit was measured, as its row in a latency table says it.
+    pub const fn measured(self) -> &'static str {
+        match self {
+            Self::Cold => "alone-cold",
+            Self::Warm => "alone-warm",
+            Self::Network => "network",
+        }
+    }
+
+    /// Read back from a row.
+    pub fn from_measured(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|context| context.measured() == text)
+    }
 }
 
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cold => "cold",
-            Self::Warm => "warm",
-        })
+        f.pad(self.name())
+    }
+}
+
+/// A text that is no context.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a context: wanted cold, warm or network")]
+pub struct ContextParseError(String);
+
+impl FromStr for Context {
+    type Err = ContextParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|context| context.name() == text);
+        known.ok_or_else(|| ContextParseError(text.to_owned()))
     }
 }
 

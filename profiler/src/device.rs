@@ -7,6 +7,8 @@ use fleetfoot_protocol::{Fallback, Optimisation, Setup};
 use fleetfoot_space::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::Context;
+
 /// The configurations that ship, by name.
 pub const BUILT_IN_DEVICES: [(&str, &str); 10] = [
     ("local-cpu", include_str!("../../device-configs/local-cpu.toml")),
@@ -67,6 +69,9 @@ pub struct DeviceConfig {
     /// Number format of the models.
     #[serde(default)]
     pub precision: Precision,
+    /// In which context units are measured for a latency table, where nobody says.
+    #[serde(default)]
+    pub context: Context,
     /// The runtime's library on the device.
     #[serde(default)]
     pub runtime_library: Option<String>,

@@ -5,6 +5,7 @@
 //! are computed from samples, and a [`LatencyTable`] holds those of a search space's units.
 
 mod agent;
+mod anchored;
 mod atomic_file;
 mod campaign;
 mod checkup;
@@ -12,11 +13,14 @@ mod clock;
 mod comparison;
 mod conditions;
 mod course;
+mod designs;
 mod device;
 mod disturbance;
 mod journal;
 mod latency;
 mod look;
+mod networks;
+mod node_profiles;
 mod pace;
 mod provider_share;
 mod sittings;
@@ -32,15 +36,17 @@ pub use atomic_file::{write_atomically, write_json};
 pub use campaign::{Campaign, CampaignError, Plan, Progress};
 pub use checkup::{Finding, Severity, findings};
 pub use comparison::{Comparison, Ratio};
-pub use conditions::{Conditions, Context, Differences, Provenance};
+pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};
 pub use course::{Course, Moment, Spent};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
 pub use fleetfoot_protocol::{
-    Core, Fallback, Health, Machine, Optimisation, Pace, Placement, Sample, Timed, Timing, Whole,
+    Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Sample, Timed, Timing, Whole,
 };
 pub use journal::{Header, Journal, JournalError, Records, Visit};
 pub use latency::{Latency, LatencyError, LatencyParseError};
 pub use look::Look;
+pub use networks::{AttributionError, NetworkCampaign};
+pub use node_profiles::{NodeProfile, NodeProfiles, NodeProfilesError};
 pub use provider_share::{PlacementError, ProviderShare};
 pub use statistics::{Interval, Measurement, Statistic, Z, is_disturbed, median, relative_variance};
 pub use subject::{Subject, SubjectError};

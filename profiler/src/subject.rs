@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_space::{Network, NetworkError, OnnxError, Weights, write_onnx};
+use fleetfoot_space::{Network, NetworkError, OnnxError, SpaceError, Weights, write_onnx};
 use sha2::{Digest, Sha256};
 
 use crate::latency::Latency;
@@ -29,6 +29,9 @@ pub enum SubjectError {
     /// The unit doesn't fit its input.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The architecture isn't one of the space.
+    #[error(transparent)]
+    Space(#[from] Box<SpaceError>),
     /// It can't be written.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, without_mark};
 
 use crate::atomic_file::write_atomically;
-use crate::conditions::{Conditions, Differences, Provenance};
+use crate::conditions::{Conditions, Context, Differences, Provenance};
 use crate::latency::Latency;
 
 /// One unit's cost.
@@ -26,6 +26,8 @@ pub struct Row {
     pub raw: Option<Latency>,
     /// What of that was paid at ends that lie within the network, where known.
     pub boundary: Option<Latency>,
+    /// In which context it was measured, where known.
+    pub measured: Option<Context>,
 }
 
 /// A latency table. Its form is CSV: one row a unit, a column for every field of the operator (empty where it has
@@ -96,7 +98,7 @@ pub enum TableError {
     Conditions(Differences),
 }
 
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 21] = [
     "operator",
     "kernel",
     "expansion",
@@ -117,6 +119,7 @@ const COLUMNS: [&str; 20] = [
     "samples",
     "raw_ms",
     "boundary_ms",
+    "measured",
 ];
 
 impl LatencyTable {
@@ -301,6 +304,7 @@ fn record(row: &Row) -> Vec<String> {
     record.extend([row.latency, row.low, row.high].map(|latency| latency.ms().to_string()));
     record.push(row.samples.to_string());
     record.extend([row.raw, row.boundary].map(|known| known.map(|time| time.ms().to_string()).unwrap_or_default()));
+    record.push(row.measured.map(Context::measured).unwrap_or_default().to_owned());
     record
 }
 
@@ -374,10 +378,17 @@ impl Columns {
             "" => 0,
             text => text.parse().map_err(|_| value("samples", format!("wanted a whole number, got '{text}'")))?,
         };
+        let measured =
+            match text("measured") {
+                "" => None,
+                text => Some(Context::from_measured(text).ok_or_else(|| {
+                    value("measured", format!("wanted alone-cold, alone-warm or network, got '{text}'"))
+                })?),
+            };
         let key = OperatorKey { operator, input, precision };
         // A key that doesn't read back (an even kernel, 0 channels) is no unit of any space.
         key.to_string().parse::<OperatorKey>().map_err(|error| value("operator", error.to_string()))?;
-        Ok(Row { key, latency: middle, low, high, samples, raw, boundary })
+        Ok(Row { key, latency: middle, low, high, samples, raw, boundary, measured })
     }
 
     fn operator(

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use fleetfoot_space::{Candidate, Network, NetworkError, Operator, OperatorKey, Precision, SearchSpace, Shape};
 
+use crate::conditions::Context;
 use crate::latency::Latency;
 use crate::statistics::Measurement;
 use crate::subject::{Subject, SubjectError};
@@ -24,6 +25,7 @@ pub struct UnitCampaign {
     /// Position of the first of a shape's two probes.
     probes: BTreeMap<Shape, usize>,
     units: Vec<PlannedUnit>,
+    context: Context,
 }
 
 #[derive(Clone, Debug)]
@@ -39,11 +41,20 @@ struct PlannedUnit {
 const EMPTY: usize = 0;
 
 impl UnitCampaign {
+    fn empty(context: Context) -> Self {
+        let (subjects, sizes, probes, units) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
+        Self { subjects, sizes, probes, units, context }
+    }
+
     /// The empty graph, the probes, and every distinct unit of a space, each behind an eviction of what lies between
     /// two visits to it in a network of that space.
-    pub fn new(space: &SearchSpace, precision: Precision) -> Result<Self, SubjectError> {
-        let between = mean_working_set(space, precision)?;
-        let mut campaign = Self { subjects: Vec::new(), sizes: Vec::new(), probes: BTreeMap::new(), units: Vec::new() };
+    /// In a warm context nothing is evicted; all else is alike.
+    pub fn new(space: &SearchSpace, precision: Precision, context: Context) -> Result<Self, SubjectError> {
+        let between = match context {
+            Context::Warm => None,
+            _ => Some(mean_working_set(space, precision)?),
+        };
+        let mut campaign = Self::empty(context);
         let eps = space.bn_eps();
         campaign.push("empty graph".to_owned(), &Network::empty(Shape::new(1, 1, 1, 1), precision, eps), between)?;
         let last = space.back().last().map(|unit| unit.key.operator);
@@ -65,7 +76,7 @@ impl UnitCampaign {
 
     /// Only these units, with what their costs are computed from; units that aren't planned are left out.
     pub fn only(&self, keys: &[OperatorKey]) -> Self {
-        let mut campaign = Self { subjects: Vec::new(), sizes: Vec::new(), probes: BTreeMap::new(), units: Vec::new() };
+        let mut campaign = Self::empty(self.context);
         campaign.take(self, EMPTY);
         for unit in self.units.iter().filter(|unit| keys.contains(&unit.key)) {
             for shape in &unit.inner {
@@ -98,15 +109,21 @@ impl UnitCampaign {
         self.subjects.len() - 1
     }
 
-    fn push(&mut self, name: String, network: &Network, between: f64) -> Result<usize, SubjectError> {
+    fn push(&mut self, name: String, network: &Network, between: Option<f64>) -> Result<usize, SubjectError> {
         // At least a line, so that whatever fills the caches alone is timed in the same way as all others.
-        let evict_bytes = (between - network.weight_bytes() as f64).max(64.0) as u64;
+        let evict_bytes = between.map_or(0, |between| (between - network.weight_bytes() as f64).max(64.0) as u64);
         self.subjects.push(Subject { evict_bytes, ..Subject::of_network(name, network)? });
         self.sizes.push(network.macs());
         Ok(self.subjects.len() - 1)
     }
 
-    fn probe(&mut self, shape: Shape, precision: Precision, eps: f32, between: f64) -> Result<(), SubjectError> {
+    fn probe(
+        &mut self,
+        shape: Shape,
+        precision: Precision,
+        eps: f32,
+        between: Option<f64>,
+    ) -> Result<(), SubjectError> {
         if self.probes.contains_key(&shape) {
             return Ok(());
         }
@@ -154,6 +171,7 @@ impl UnitCampaign {
                 samples: alone.samples as u64,
                 raw: Some(alone.latency),
                 boundary: Latency::from_ms(boundary).ok(),
+                measured: Some(self.context),
             }
         });
         (empty, rows.collect())

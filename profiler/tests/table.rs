@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fleetfoot_profiler::{Conditions, Latency, LatencyTable, Provenance, Row, Statistic, TableError};
+use fleetfoot_profiler::{Conditions, Context, Latency, LatencyTable, Provenance, Row, Statistic, TableError};
 use fleetfoot_space::{Operator, OperatorKey, Precision, Shape};
 use proptest::prelude::*;
 
@@ -30,7 +30,8 @@ fn operator() -> impl Strategy<Value = (Operator, usize)> {
 fn row() -> impl Strategy<Value = Row> {
     let times = (latency(), 0.0f64..1.0, 0.0f64..1.0);
     let shape = (1usize..5, 1usize..300, 1usize..300);
-    let known = (any::<u32>(), prop::option::of(latency()), prop::option::of(latency()));
+    let context = prop::sample::select(vec![Context::Cold, Context::Warm, Context::Network]);
+    let known = (any::<u32>(), prop::option::of(latency()), prop::option::of(latency()), prop::option::of(context));
     (operator(), shape, times, known).prop_map(|((operator, c_in), (n, h, w), (latency, below, above), known)| {
         let scaled = |factor: f64| Latency::from_ms(latency.ms() * factor).unwrap();
         Row {
@@ -41,6 +42,7 @@ fn row() -> impl Strategy<Value = Row> {
             samples: u64::from(known.0),
             raw: known.1,
             boundary: known.2,
+            measured: known.3,
         }
     })
 }
@@ -73,7 +75,7 @@ fn ms(ms: f64) -> Latency {
 fn plain_row(kernel: usize) -> Row {
     let operator = Operator::Conv { kernel, stride: 1, c_in: 8, c_out: 8, groups: 1 };
     let key = OperatorKey { operator, input: Shape::new(1, 8, 7, 7), precision: Precision::Fp32 };
-    Row { key, latency: ms(1.0), low: ms(0.9), high: ms(1.2), samples: 3, raw: None, boundary: None }
+    Row { key, latency: ms(1.0), low: ms(0.9), high: ms(1.2), samples: 3, raw: None, boundary: None, measured: None }
 }
 
 proptest! {

@@ -20,7 +20,7 @@ pub use architecture::{Architecture, ArchitectureParseError, MAX_CANDIDATES};
 pub use key::{KeyParseError, OperatorKey};
 pub use layer::{BATCH_NORM_MOMENTUM, Init, Layer, ParameterSpec, ShapeError};
 pub use network::{Network, NetworkError, Node, Source, Unit};
-pub use onnx::{OnnxError, write_onnx};
+pub use onnx::{OnnxError, OnnxNode, onnx_nodes, write_onnx};
 pub use operator::{Operator, OperatorParseError, Part};
 pub use search_space::{Candidate, CandidateParseError, Decision, SearchSpace, SpaceError, preset_names};
 pub use shape::{Precision, PrecisionParseError, Shape, ShapeParseError};

@@ -1,6 +1,7 @@
 //! Networks as ONNX: inference form, batch normalisation folded into the convolutions.
 
 mod message;
+mod sizes;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use crate::network::{Network, Node, Source};
 use crate::shape::{Precision, Shape};
 use crate::weights::{Tensor, Weights, WeightsError};
 use message::{Attribute, Graph, Model, NodeProto, OperatorSet, StringEntry, TensorProto, ValueInfo};
+pub use sizes::{OnnxNode, onnx_nodes};
 
 /// The ONNX operator set that is written.
 const OPSET: i64 = 13;

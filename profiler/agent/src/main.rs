@@ -4,6 +4,7 @@
 mod health;
 mod library;
 mod machine;
+mod node_profile;
 mod pace;
 mod placement;
 mod provider;

@@ -1,9 +1,10 @@
 //! The protocol's engine on ONNX Runtime.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use fleetfoot_protocol::{
-    Engine, EngineError, Fallback, Health, Machine, Optimisation, Placement, Setup, Timed, Timing,
+    Engine, EngineError, Fallback, Health, Machine, NodeTime, Optimisation, Placement, Setup, Timed, Timing,
 };
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
@@ -12,7 +13,10 @@ use ort::value::{Tensor, ValueType};
 
 use crate::provider::Attached;
 use crate::timer::Timer;
-use crate::{health, library, machine, pace, placement, provider};
+use crate::{health, library, machine, node_profile, pace, placement, provider};
+
+/// The most runs of one profile: the runtime keeps a million events, a few hundred of each run.
+const MAX_PROFILED_RUNS: u32 = 1000;
 
 /// ONNX Runtime with its sessions.
 #[derive(Default)]
@@ -68,6 +72,13 @@ impl Runtime {
         if strict.is_some() {
             builder = builder.with_disable_cpu_fallback().map_err(|error| failed("session")(error.into()))?;
         }
+        builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))
+    }
+
+    /// A session whose profile is written to a file that starts with this path; nodes may run elsewhere in it.
+    fn profiled(&self, onnx: &[u8], prefix: &Path) -> Result<Session, EngineError> {
+        let builder = self.builder()?.with_profiling(prefix);
+        let mut builder = builder.map_err(|error| failed("profile")(error.into()))?;
         builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))
     }
 
@@ -143,9 +154,7 @@ impl Engine for Runtime {
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
         let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
-        let builder = self.builder()?.with_profiling(folder.path().join("profile"));
-        let mut builder = builder.map_err(|error| failed("profile")(error.into()))?;
-        let mut session = builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))?;
+        let mut session = self.profiled(onnx, &folder.path().join("profile"))?;
         let (_, input) = input_of(&session)?;
         for _ in 0..placement::RUNS {
             session.run(ort::inputs![&input]).map_err(failed("run"))?;
@@ -154,6 +163,21 @@ impl Engine for Runtime {
         let profile = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
         let wanted = self.opened.as_ref().map(|opened| opened.attached.provider.ort_name).unwrap_or_default();
         Ok(Placement { wanted: wanted.to_owned(), placed: placement::parse(&profile)? })
+    }
+
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError> {
+        if !(1..=MAX_PROFILED_RUNS).contains(&runs) {
+            return Err(EngineError(format!("can't profile {runs} runs: wanted 1 to {MAX_PROFILED_RUNS}")));
+        }
+        let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
+        let mut session = self.profiled(onnx, &folder.path().join("nodes"))?;
+        let (_, input) = input_of(&session)?;
+        for _ in 0..node_profile::UNCOUNTED + runs {
+            session.run(ort::inputs![&input]).map_err(failed("run"))?;
+        }
+        let path = session.end_profiling().map_err(failed("profile"))?;
+        let text = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
+        node_profile::sum(&node_profile::parse(&text)?)
     }
 
     fn look(&mut self) -> Health {

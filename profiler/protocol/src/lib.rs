@@ -125,6 +125,23 @@ pub struct Whole {
     pub cpu_ns: u64,
 }
 
+/// What one node of the graph that a runtime made of a model took, over all profiled runs together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeTime {
+    /// Its name after the runtime's rewriting: the model's own where the node is still there.
+    pub name: String,
+    /// Its operator.
+    pub op: String,
+    /// How often it ran.
+    pub calls: u64,
+    /// Sum of its durations. The runtime cuts each to whole microseconds.
+    pub kernel_us: u64,
+    /// Sum of the times from its start to the next node's start, or to the end of its run. Starts are cut to whole
+    /// microseconds as well, but what is cut off averages out in their differences; the profile's own writing is part
+    /// of them.
+    pub span_us: u64,
+}
+
 /// What the host asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -168,6 +185,13 @@ pub enum Request {
     },
     /// Run the ONNX model that follows under the runtime's profiler: [`Reply::Placed`].
     Place {
+        /// Bytes that follow.
+        payload: u64,
+    },
+    /// Profile the ONNX model that follows, node by node, in a session of its own: [`Reply::Nodes`].
+    Nodes {
+        /// Profiled runs, behind two that aren't.
+        runs: u32,
         /// Bytes that follow.
         payload: u64,
     },
@@ -232,6 +256,11 @@ pub enum Reply {
     },
     /// Where the model's nodes ran.
     Placed(Placement),
+    /// What each node took, in the order in which they ran.
+    Nodes {
+        /// One entry a node.
+        nodes: Vec<NodeTime>,
+    },
     /// What the machine's state is now.
     Health(Health),
     /// Done, with nothing to tell.
@@ -252,7 +281,10 @@ pub trait Payload {
 impl Payload for Request {
     fn payload(&self) -> u64 {
         match self {
-            Self::Load { payload, .. } | Self::Run { payload, .. } | Self::Place { payload } => *payload,
+            Self::Load { payload, .. }
+            | Self::Run { payload, .. }
+            | Self::Place { payload }
+            | Self::Nodes { payload, .. } => *payload,
             _ => 0,
         }
     }

@@ -3,8 +3,8 @@
 use std::io::{BufRead, Write};
 
 use crate::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Placement, Reply, Request, Setup, Timed, Timing, read_message,
-    write_message,
+    FrameError, Health, MAGIC, Machine, NodeTime, PROTOCOL, Placement, Reply, Request, Setup, Timed, Timing,
+    read_message, write_message,
 };
 
 /// Why an engine couldn't do what it was asked, for people.
@@ -24,6 +24,8 @@ pub trait Engine {
     fn time(&mut self, model: u32, timing: &Timing) -> Result<Timed, EngineError>;
     /// Runs a model under the runtime's profiler.
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError>;
+    /// Profiles a model, node by node.
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError>;
     /// Looks at the machine.
     fn look(&mut self) -> Health;
     /// Runs a model on an input: extents and values of the output.
@@ -85,6 +87,7 @@ fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<
             return Ok((Reply::Output { dims, payload: bytes.len() as u64 }, bytes));
         }
         Request::Place { .. } => Reply::Placed(engine.place(payload)?),
+        Request::Nodes { runs, .. } => Reply::Nodes { nodes: engine.nodes(payload, runs)? },
         Request::Look => Reply::Health(engine.look()),
         Request::Quit => Reply::Done,
     };

@@ -5,8 +5,9 @@ use std::io::{self, BufReader};
 use std::thread;
 
 use fleetfoot_protocol::{
-    Engine, EngineError, Health, Machine, Pace, Placed, Placement, Sample, Setup, Timed, Timing, Whole, serve,
+    Engine, EngineError, Health, Machine, NodeTime, Pace, Placed, Placement, Sample, Setup, Timed, Timing, Whole, serve,
 };
+use fleetfoot_space::{OnnxNode, onnx_nodes};
 
 use super::{Connection, Peer};
 
@@ -25,6 +26,11 @@ impl Peer for Thread {
     }
 }
 
+/// Bytes of a model that cost a nanosecond.
+const NS_BYTES: u64 = 4;
+/// What profiling adds to each node.
+const WRITING_NS: u64 = 3_000;
+
 /// Latency grows with the model's size; noise of about 1 % depends on the size and the sample's number only.
 #[derive(Default)]
 struct Simulation {
@@ -39,7 +45,7 @@ impl Engine for Simulation {
     }
 
     fn load(&mut self, model: u32, onnx: &[u8]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
-        self.models.insert(model, 2_000 + onnx.len() as u64 / 4);
+        self.models.insert(model, 2_000 + onnx.len() as u64 / NS_BYTES);
         Ok((Vec::new(), Vec::new()))
     }
 
@@ -67,6 +73,17 @@ impl Engine for Simulation {
         let time_us = (2_000 + onnx.len() as u64 / 4) / 1000;
         let placed = vec![Placed { provider: wanted.clone(), operator: "model".to_owned(), nodes: 1, time_us }];
         Ok(Placement { wanted, placed })
+    }
+
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError> {
+        let nodes = onnx_nodes(onnx).ok_or_else(|| EngineError("not a model that fleetfoot wrote".to_owned()))?;
+        let runs = u64::from(runs);
+        let node = |OnnxNode { name, op, bytes }| {
+            let ns = bytes / NS_BYTES;
+            let (kernel_us, span_us) = (runs * (ns / 1000), runs * (ns + WRITING_NS) / 1000);
+            NodeTime { name, op, calls: runs, kernel_us, span_us }
+        };
+        Ok(nodes.into_iter().map(node).collect())
     }
 
     fn look(&mut self) -> Health {

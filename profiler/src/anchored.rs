@@ -1,0 +1,166 @@
+//! Least squares with non-negative unknowns that are anchored to what is known of them beforehand.
+
+/// The unknowns, and the standard deviation that the equations and anchors leave to each.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Solution {
+    pub values: Vec<f64>,
+    pub deviations: Vec<f64>,
+}
+
+/// An equation: coefficients, right-hand side, standard deviation of the latter.
+#[derive(Clone, Debug)]
+pub(crate) struct Equation {
+    pub coefficients: Vec<f64>,
+    pub value: f64,
+    pub deviation: f64,
+}
+
+/// Sweeps over the unknowns at most; few are needed, and only where one of them is held at 0.
+const SWEEPS: usize = 10_000;
+
+/// Minimises `sum_i ((a_i x - y_i) / s_i)^2 + sum_u ((x_u - p_u) / t_u)^2` over `x >= 0`, where `(p_u, t_u)` are the
+/// anchors, `t_u > 0`. Deviations are the square roots of the diagonal of `(A' S^-2 A + T^-2)^-1`, wider by how much more
+/// the equations miss than their deviations say.
+pub(crate) fn solve(equations: &[Equation], anchors: &[(f64, f64)]) -> Solution {
+    let n = anchors.len();
+    let mut hessian = vec![vec![0.0; n]; n];
+    let mut right: Vec<f64> = anchors.iter().map(|(anchor, deviation)| anchor / (deviation * deviation)).collect();
+    for (u, (_, deviation)) in anchors.iter().enumerate() {
+        hessian[u][u] = 1.0 / (deviation * deviation);
+    }
+    for Equation { coefficients: a, value, deviation } in equations {
+        let weight = 1.0 / (deviation * deviation);
+        for u in (0..n).filter(|&u| a[u] != 0.0) {
+            right[u] += weight * a[u] * value;
+            (0..n).for_each(|v| hessian[u][v] += weight * a[u] * a[v]);
+        }
+    }
+    let factor = cholesky(&hessian);
+    let mut values: Vec<f64> = substitute(&factor, &right).into_iter().map(|value| value.max(0.0)).collect();
+    // Coordinate descent: the minimum over one unknown, the others as they are. It stays where it is without bounds.
+    for _ in 0..SWEEPS {
+        let mut moved = 0.0f64;
+        for u in 0..n {
+            let slope = right[u] - (0..n).map(|v| hessian[u][v] * values[v]).sum::<f64>();
+            let next = (values[u] + slope / hessian[u][u]).max(0.0);
+            moved = moved.max((next - values[u]).abs() / (values[u] + anchors[u].1));
+            values[u] = next;
+        }
+        if moved < 1e-9 {
+            break;
+        }
+    }
+    let miss = |equation: &Equation| {
+        let sum: f64 = equation.coefficients.iter().zip(&values).map(|(a, x)| a * x).sum();
+        ((sum - equation.value) / equation.deviation).powi(2)
+    };
+    let missed = equations.iter().map(miss).sum::<f64>() / equations.len().max(1) as f64;
+    let unit = |u: usize| {
+        let right: Vec<f64> = (0..n).map(|v| f64::from(u8::from(u == v))).collect();
+        (substitute(&factor, &right)[u] * missed.max(1.0)).sqrt()
+    };
+    Solution { deviations: (0..n).map(unit).collect(), values }
+}
+
+/// The lower triangle `L` with `L L' = matrix`, which is symmetric and positive definite.
+fn cholesky(matrix: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let n = matrix.len();
+    let mut lower = vec![vec![0.0; n]; n];
+    for row in 0..n {
+        for column in 0..=row {
+            let done: f64 = (0..column).map(|k| lower[row][k] * lower[column][k]).sum();
+            let rest = matrix[row][column] - done;
+            // Rounding can make a pivot of an ill-conditioned matrix vanish; it stays solvable by what is left.
+            let pivot = || rest.max(f64::EPSILON * matrix[row][row]).sqrt();
+            lower[row][column] = if row == column { pivot() } else { rest / lower[column][column] };
+        }
+    }
+    lower
+}
+
+/// `x` with `L L' x = right`.
+fn substitute(lower: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+    let n = right.len();
+    let mut x = right.to_vec();
+    for row in 0..n {
+        let done: f64 = (0..row).map(|k| lower[row][k] * x[k]).sum();
+        x[row] = (x[row] - done) / lower[row][row];
+    }
+    for row in (0..n).rev() {
+        let done: f64 = (row + 1..n).map(|k| lower[k][row] * x[k]).sum();
+        x[row] = (x[row] - done) / lower[row][row];
+    }
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn equation(coefficients: &[f64], value: f64, deviation: f64) -> Equation {
+        Equation { coefficients: coefficients.to_vec(), value, deviation }
+    }
+
+    #[test]
+    fn sums_of_true_costs_give_those_costs_whatever_the_anchors_say() {
+        let truth = [3.0, 0.5, 7.0, 1.0];
+        let rows = [
+            [1.0, 1.0, 0.0, 0.0],
+            [1.0, 0.0, 2.0, 1.0],
+            [0.0, 1.0, 1.0, 0.0],
+            [1.0, 1.0, 1.0, 1.0],
+            [2.0, 0.0, 0.0, 1.0],
+        ];
+        let sum = |row: &[f64; 4]| row.iter().zip(&truth).map(|(a, x)| a * x).sum::<f64>();
+        let equations: Vec<Equation> = rows.iter().map(|row| equation(row, sum(row), 1e-6)).collect();
+        let solution = solve(&equations, &[(2.0, 1.0), (1.0, 1.0), (5.0, 1.0), (2.0, 1.0)]);
+        for (value, truth) in solution.values.iter().zip(truth) {
+            assert!((value - truth).abs() < 1e-6, "{value} against {truth}");
+        }
+        assert!(solution.deviations.iter().all(|deviation| *deviation < 1e-5), "{:?}", solution.deviations);
+    }
+
+    #[test]
+    fn what_the_equations_leave_open_is_as_the_anchors_say() {
+        // Only the sum is known: what is missing is shared in proportion to the anchors' variances.
+        let solution = solve(&[equation(&[1.0, 1.0], 13.0, 1e-6)], &[(4.0, 1.0), (6.0, 2f64.sqrt())]);
+        assert!((solution.values[0] - 5.0).abs() < 1e-6 && (solution.values[1] - 8.0).abs() < 1e-6, "{solution:?}");
+        assert!((solution.deviations[0] - (2.0f64 / 3.0).sqrt()).abs() < 1e-6, "{solution:?}");
+    }
+
+    #[test]
+    fn no_cost_is_below_nothing() {
+        let equations = [equation(&[1.0, 0.0], 5.0, 0.1), equation(&[1.0, 1.0], 3.0, 0.1)];
+        let solution = solve(&equations, &[(5.0, 100.0), (0.0, 100.0)]);
+        assert_eq!(solution.values[1], 0.0);
+        assert!((solution.values[0] - 4.0).abs() < 1e-3, "the best without the other: {solution:?}");
+    }
+
+    #[test]
+    fn deviations_say_how_far_noise_leads_astray() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let truth: Vec<f64> = (0..20).map(|_| rng.random_range(1.0..9.0)).collect();
+        let (mut off, mut total) = (0.0, 0.0);
+        for _ in 0..50 {
+            let equations: Vec<Equation> = (0..60)
+                .map(|_| {
+                    let row: Vec<f64> = (0..20).map(|_| f64::from(u8::from(rng.random_bool(0.3)))).collect();
+                    let noise: f64 = (0..12).map(|_| rng.random_range(-0.5..0.5)).sum();
+                    let sum: f64 = row.iter().zip(&truth).map(|(a, x)| a * x).sum();
+                    equation(&row, sum + 0.2 * noise, 0.2)
+                })
+                .collect();
+            let anchors: Vec<(f64, f64)> = truth.iter().map(|truth| (truth * 1.05, 10.0)).collect();
+            let solution = solve(&equations, &anchors);
+            for ((value, deviation), truth) in solution.values.iter().zip(&solution.deviations).zip(&truth) {
+                off += ((value - truth) / deviation).powi(2);
+                total += 1.0;
+            }
+        }
+        let scatter = f64::sqrt(off / total);
+        assert!((0.7..1.2).contains(&scatter), "{scatter}");
+    }
+}

@@ -1,0 +1,249 @@
+//! Whole networks of a space as subjects, and the costs of its units solved from what they took.
+//!
+//! The networks are those of a design: each candidate stands in each decision equally often. A network's time, less the
+//! call's, `y_i = T_i - O`, is the sum of its units' costs: `sum_u n_iu x_u = y_i`. Units outnumber what these equations can tell apart,
+//! so the runtime's profile says beforehand how a network's time is divided among its units, `p_u` in the mean over the
+//! networks; the costs are those nearest to it that give the networks' times.
+//!
+//! A profile writes while it measures, and so every node seems to take longer by the same time `c`, 3 to 7 µs on a CPU. Where
+//! all nodes of network i together took `S_i` and there are `m_i` of them, `S_i = s y_i + c m_i`; `s` and `c` are fitted
+//! over the networks, and `c` is taken off every node.
+
+use std::collections::HashMap;
+
+use fleetfoot_protocol::NodeTime;
+use fleetfoot_space::{Architecture, Network, Operator, OperatorKey, Precision, SearchSpace, Shape};
+
+use crate::agent::{Agent, AgentError};
+use crate::anchored::{Equation, solve};
+use crate::conditions::Context;
+use crate::designs::balanced;
+use crate::latency::Latency;
+use crate::node_profiles::{NodeProfile, NodeProfiles};
+use crate::statistics::{Measurement, Z};
+use crate::subject::{Subject, SubjectError};
+use crate::table::{LatencyTable, Row};
+
+/// Profiled runs of each network.
+const PROFILED_RUNS: u32 = 50;
+/// By how much of its time a network isn't the sum of its units, as a standard deviation.
+const NOT_ADDITIVE: f64 = 0.005;
+/// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
+const SHARE_OFF: (f64, f64) = (0.1, 0.05);
+
+/// Everything that has to be measured for the latency table of a space, as whole networks.
+#[derive(Clone, Debug)]
+pub struct NetworkCampaign {
+    /// The empty graph, then the networks.
+    subjects: Vec<Subject>,
+    sizes: Vec<(u64, u64)>,
+    architectures: Vec<Architecture>,
+    units: Vec<OperatorKey>,
+    /// Names of the units of each network that cost something, with their positions among `units`.
+    places: Vec<Vec<(String, usize)>>,
+}
+
+/// Profiles from which no costs can be solved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttributionError {
+    /// There is no profile of a network.
+    #[error("there is no node profile of network {0}: measure anew with `fleetfoot profile --force`")]
+    Missing(String),
+    /// The runtime has put the network into nodes that don't say to which unit they belong.
+    #[error(
+        "the runtime's profile of network {network} names no node of unit {unit}: its costs can't be told apart here, use `fleetfoot profile --context cold`"
+    )]
+    Nameless {
+        /// The network.
+        network: String,
+        /// The unit.
+        unit: String,
+    },
+}
+
+impl NetworkCampaign {
+    /// The empty graph, and the networks of the space's design: at least as many as there are units.
+    pub fn new(space: &SearchSpace, precision: Precision) -> Result<Self, SubjectError> {
+        let units = space.distinct_units(1, precision);
+        let positions: HashMap<OperatorKey, usize> =
+            units.iter().enumerate().map(|(index, key)| (*key, index)).collect();
+        let architectures = Self::design(space);
+        let empty = Network::empty(Shape::new(1, 1, 1, 1), precision, space.bn_eps());
+        let mut campaign = Self {
+            subjects: vec![Subject::of_network("empty graph".to_owned(), &empty)?],
+            sizes: vec![(0, 0)],
+            architectures: Vec::new(),
+            units,
+            places: Vec::new(),
+        };
+        for architecture in architectures {
+            let network = space.network_at(&architecture, 1, precision).map_err(Box::new)?;
+            campaign.subjects.push(Subject::of_network(architecture.to_string(), &network)?);
+            campaign.sizes.push((network.macs(), 0));
+            let costly = network.units().iter().filter(|unit| unit.key.operator != Operator::Zero);
+            campaign.places.push(costly.map(|unit| (unit.name.clone(), positions[&unit.key])).collect());
+            campaign.architectures.push(architecture);
+        }
+        Ok(campaign)
+    }
+
+    /// The architectures that are measured for a space.
+    pub fn design(space: &SearchSpace) -> Vec<Architecture> {
+        let candidates: Vec<usize> = space.decisions().iter().map(|decision| decision.candidates.len()).collect();
+        // fp32 or not: every precision has as many units.
+        let units = space.distinct_units(1, Precision::Fp32).len();
+        balanced(&candidates, units).into_iter().filter_map(Architecture::new).collect()
+    }
+
+    /// So many of the networks, from the fastest to the slowest by a table of these units, as subjects that tell the speed at
+    /// which the table was measured: their units' sums are what they took then.
+    pub fn references(&self, table: &LatencyTable, count: usize) -> Vec<Subject> {
+        let reference = |(places, subject): (&Vec<(String, usize)>, &Subject)| {
+            let costs = places.iter().map(|(_, unit)| Some(table.get(&self.units[*unit])?.latency.ms()));
+            let sum = costs.sum::<Option<f64>>()? + table.overhead().ms();
+            Some(Subject { reference: Some(Latency::from_ms(sum).ok()?), ..subject.clone() })
+        };
+        let mut all: Vec<Subject> = self.places.iter().zip(&self.subjects[1..]).filter_map(reference).collect();
+        all.sort_by(|a, b| a.reference.partial_cmp(&b.reference).unwrap_or(std::cmp::Ordering::Equal));
+        let count = count.min(all.len());
+        (0..count).map(|index| all[(2 * index + 1) * all.len() / (2 * count)].clone()).collect()
+    }
+
+    /// How far the sum of a network's rows is from what the network took, as a share: half of a 99 % interval.
+    pub const SUM_OFF: f64 = Z * NOT_ADDITIVE;
+
+    /// What has to be measured.
+    pub fn subjects(&self) -> &[Subject] {
+        &self.subjects
+    }
+
+    /// Number of units.
+    pub fn units(&self) -> usize {
+        self.units.len()
+    }
+
+    /// Multiply-accumulate operations and evicted bytes of every subject.
+    pub fn sizes(&self) -> Vec<(u64, u64)> {
+        self.sizes.clone()
+    }
+
+    /// Profiles the networks. `go_on` is told of each before it is profiled and ends it by `false`: then `None`.
+    pub fn profile(
+        &self,
+        agent: &mut Agent,
+        mut go_on: impl FnMut(usize) -> bool,
+    ) -> Result<Option<NodeProfiles>, AgentError> {
+        let mut networks = Vec::new();
+        for (index, subject) in self.subjects.iter().enumerate().skip(1) {
+            if !go_on(index - 1) {
+                return Ok(None);
+            }
+            let nodes = agent.nodes(&subject.onnx, PROFILED_RUNS)?;
+            networks.push(NodeProfile { subject: subject.name.clone(), nodes });
+        }
+        let conditions = agent.conditions(Context::Network, crate::statistics::Statistic::default());
+        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, PROFILED_RUNS, networks)))
+    }
+
+    /// The empty graph's time and the units' rows from the subjects' measurements, in the order of
+    /// [`subjects`](Self::subjects), and the networks' profiles.
+    pub fn rows(
+        &self,
+        measured: &[Measurement],
+        profiles: &NodeProfiles,
+    ) -> Result<(Latency, Vec<Row>), AttributionError> {
+        let (empty, networks) = (measured[0].latency, &measured[1..]);
+        let times: Vec<f64> = networks.iter().map(|network| (network.latency.ms() - empty.ms()).max(0.0)).collect();
+        let shares = self.shares(profiles, &times)?;
+        let mut attributed: Vec<Vec<f64>> = vec![Vec::new(); self.units.len()];
+        let mut samples = vec![0; self.units.len()];
+        let mut equations = Vec::new();
+        for ((places, shares), (network, &time)) in self.places.iter().zip(&shares).zip(networks.iter().zip(&times)) {
+            let mut coefficients = vec![0.0; self.units.len()];
+            for (&(_, unit), share) in places.iter().zip(shares) {
+                coefficients[unit] += 1.0;
+                attributed[unit].push(share * time);
+                samples[unit] += network.samples as u64;
+            }
+            let deviation = network.latency.ms() * NOT_ADDITIVE.hypot(network.half_width() / Z);
+            equations.push(Equation { coefficients, value: time, deviation });
+        }
+        let mean = |values: &Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let attributed: Vec<f64> = attributed.iter().map(mean).collect();
+        let least = SHARE_OFF.1 * mean(&attributed) + f64::MIN_POSITIVE.sqrt();
+        let anchors: Vec<(f64, f64)> = attributed.iter().map(|&cost| (cost, (SHARE_OFF.0 * cost).max(least))).collect();
+        let solution = solve(&equations, &anchors);
+        let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap_or_default();
+        let rows = self.units.iter().zip(solution.values.iter().zip(&solution.deviations)).zip(samples);
+        let rows = rows.map(|((&key, (&cost, deviation)), samples)| Row {
+            key,
+            latency: latency(cost),
+            low: latency(cost - Z * deviation),
+            high: latency(cost + Z * deviation),
+            samples,
+            raw: None,
+            boundary: None,
+            measured: Some(Context::Network),
+        });
+        Ok((empty, rows.collect()))
+    }
+
+    /// Each network's units' shares of its time, by its profile, in the order of `places`.
+    fn shares(&self, profiles: &NodeProfiles, times: &[f64]) -> Result<Vec<Vec<f64>>, AttributionError> {
+        let by_name: HashMap<&str, &NodeProfile> =
+            profiles.networks.iter().map(|profile| (profile.subject.as_str(), profile)).collect();
+        let profile = |subject: &Subject| {
+            let profile = by_name.get(subject.name.as_str()).map(|profile| profile.nodes.as_slice());
+            profile.ok_or_else(|| AttributionError::Missing(subject.name.clone()))
+        };
+        let profiles = self.subjects[1..].iter().map(profile).collect::<Result<Vec<&[NodeTime]>, _>>()?;
+        let per_node = cost_of_writing(&profiles, times);
+        let of_network = |(index, nodes): (usize, &&[NodeTime])| {
+            let (places, subject) = (&self.places[index], &self.subjects[index + 1]);
+            let mut shares = vec![0.0; places.len()];
+            let mut seen = vec![false; places.len()];
+            let mut place = 0;
+            for node in *nodes {
+                // What belongs to no unit (a reorder that the runtime has put in) belongs to the unit in front of it.
+                if let Some(named) = places.iter().position(|(unit, _)| is_of(node, unit)) {
+                    place = named;
+                    seen[place] = true;
+                }
+                shares[place] += (span_ms(node) - per_node).max(0.0);
+            }
+            if let Some(nameless) = seen.iter().position(|seen| !seen) {
+                let unit = places[nameless].0.clone();
+                return Err(AttributionError::Nameless { network: subject.name.clone(), unit });
+            }
+            let sum: f64 = shares.iter().sum();
+            // Nothing but what writing costs: all alike.
+            let share = |share: f64| if sum > 0.0 { share / sum } else { 1.0 / shares.len() as f64 };
+            Ok(shares.iter().copied().map(share).collect())
+        };
+        profiles.iter().enumerate().map(of_network).collect()
+    }
+}
+
+fn is_of(node: &NodeTime, unit: &str) -> bool {
+    node.name.strip_prefix(unit).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn span_ms(node: &NodeTime) -> f64 {
+    node.span_us as f64 / 1000.0 / node.calls.max(1) as f64
+}
+
+/// What writing the profile adds to each node, in ms: `c` of `S_i = s y_i + c m_i` by least squares over the networks, each in
+/// units of its own time.
+fn cost_of_writing(profiles: &[&[NodeTime]], times: &[f64]) -> f64 {
+    let (mut nodes, mut squares, mut sums, mut products, mut count) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for (profile, time) in profiles.iter().zip(times).filter(|(_, time)| **time > 0.0) {
+        let (m, sum) = (profile.len() as f64 / time, profile.iter().map(span_ms).sum::<f64>() / time);
+        nodes += m;
+        squares += m * m;
+        sums += sum;
+        products += m * sum;
+        count += 1.0;
+    }
+    let spread = squares - nodes * nodes / f64::max(count, 1.0);
+    if spread > 1e-9 * squares { ((products - nodes * sums / count) / spread).max(0.0) } else { 0.0 }
+}

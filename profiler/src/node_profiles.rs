@@ -1,0 +1,83 @@
+//! What the runtime's own profile says of whole networks, node by node, and the file that keeps it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use fleetfoot_protocol::NodeTime;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file::write_json;
+use crate::conditions::Conditions;
+
+/// Version of the file's form.
+const FORMAT: u32 = 1;
+
+/// The profile of one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeProfile {
+    /// The subject's name in the journal.
+    pub subject: String,
+    /// Its nodes, in the order in which they ran.
+    pub nodes: Vec<NodeTime>,
+}
+
+/// The profiles of a campaign's networks, as they are kept beside the latency table that rests on them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeProfiles {
+    fleetfoot_nodes: u32,
+    /// What was profiled: SHA-256 over the models, as in the journal.
+    pub models: String,
+    /// Under which conditions.
+    pub conditions: Conditions,
+    /// Profiled runs of each network.
+    pub runs: u32,
+    /// One entry a network.
+    pub networks: Vec<NodeProfile>,
+}
+
+/// Profiles that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeProfilesError {
+    /// The file can't be read or written.
+    #[error("node profiles {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file isn't what it should be.
+    #[error("node profiles {path}: {what}; measure anew with `fleetfoot profile --force`")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl NodeProfiles {
+    /// Profiles of the models with this digest.
+    pub fn new(models: String, conditions: Conditions, runs: u32, networks: Vec<NodeProfile>) -> Self {
+        Self { fleetfoot_nodes: FORMAT, models, conditions, runs, networks }
+    }
+
+    /// Writes them, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), NodeProfilesError> {
+        write_json(path, self).map_err(|source| NodeProfilesError::Io { path: path.to_path_buf(), source })
+    }
+
+    /// Reads the profiles of the models with this digest, taken under these conditions (whatever the statistic, which is
+    /// none of profiles).
+    pub fn read(path: &Path, models: &str, conditions: &Conditions) -> Result<Self, NodeProfilesError> {
+        let text = std::fs::read(path).map_err(|source| NodeProfilesError::Io { path: path.to_path_buf(), source })?;
+        let unusable = |what: String| NodeProfilesError::Unusable { path: path.to_path_buf(), what };
+        let profiles: Self = serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
+        if profiles.fleetfoot_nodes != FORMAT || profiles.models != models {
+            return Err(unusable("they are of other models or another version".to_owned()));
+        }
+        let alike = Conditions { statistic: profiles.conditions.statistic, ..conditions.clone() };
+        profiles.conditions.compatible(&alike).map_err(|differences| unusable(differences.to_string()))?;
+        Ok(profiles)
+    }
+}

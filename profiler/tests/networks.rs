@@ -1,0 +1,203 @@
+//! Costs that are solved from whole networks are those that the networks are made of.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+
+use fleetfoot_profiler::{
+    Agent, AttributionError, Campaign, Context, DeviceConfig, Interval, Latency, LatencyTable, Measurement,
+    NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Plan, Provenance, Row, Statistic, Subject,
+};
+use fleetfoot_space::{Architecture, Candidate, Network, OperatorKey, Precision, SearchSpace};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What a call costs, in ms.
+const CALL: f64 = 0.002;
+
+fn fashion() -> SearchSpace {
+    SearchSpace::load("fashion-28").unwrap()
+}
+
+/// Costs of a world in which units differ from each other beyond what their sizes say.
+fn planted(space: &SearchSpace) -> HashMap<OperatorKey, f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let units = space.distinct_units(1, Precision::Fp32).into_iter();
+    units.map(|key| (key, rng.random_range(0.004..0.04))).collect()
+}
+
+fn sum(costs: &HashMap<OperatorKey, f64>, network: &Network) -> f64 {
+    CALL + network.units().iter().filter_map(|unit| costs.get(&unit.key)).sum::<f64>()
+}
+
+fn measurement(ms: f64) -> Measurement {
+    let latency = |ms: f64| Latency::from_ms(ms).unwrap();
+    let interval = Interval { low: latency(ms * 0.99), high: latency(ms * 1.01) };
+    Measurement { latency: latency(ms), interval, samples: 100, rounds: 10, disturbed: 0 }
+}
+
+/// Measurements and profiles of such a world. The profile counts 5 µs too much for every node, on a machine that has become
+/// 20 % slower, and sees a unit by `skew` of it too dear; the networks' times are off by `noise`.
+fn world(
+    space: &SearchSpace,
+    campaign: &NetworkCampaign,
+    skew: impl Fn(&OperatorKey) -> f64,
+    noise: f64,
+) -> (Vec<Measurement>, NodeProfiles) {
+    let costs = planted(space);
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut measured = vec![measurement(CALL)];
+    let mut networks = Vec::new();
+    for (subject, architecture) in campaign.subjects()[1..].iter().zip(NetworkCampaign::design(space)) {
+        let network = space.network(&architecture).unwrap();
+        measured.push(measurement(sum(&costs, &network) * (1.0 + noise * rng.random_range(-1.7..1.7))));
+        let mut nodes = Vec::new();
+        for unit in network.units().iter().filter(|unit| costs.contains_key(&unit.key)) {
+            // Two nodes and one that the runtime has put in, which bears no unit's name.
+            for (name, share) in [("expand.act_nchwc", 0.3), ("project.bn", 0.6), ("", 0.1)] {
+                let ms = 1.2 * costs[&unit.key] * (1.0 + skew(&unit.key)) * share + 0.005;
+                let name = if name.is_empty() { "Reorder".to_owned() } else { format!("{}.{name}", unit.name) };
+                nodes.push(NodeTime {
+                    name,
+                    op: "Conv".into(),
+                    calls: 50,
+                    kernel_us: 0,
+                    span_us: (50_000.0 * ms) as u64,
+                });
+            }
+        }
+        networks.push(NodeProfile { subject: subject.name.clone(), nodes });
+    }
+    let agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
+    let conditions = agent.conditions(Context::Network, Statistic::Median);
+    (measured, NodeProfiles::new(Subject::digest(campaign.subjects()), conditions, 50, networks))
+}
+
+/// Root of the mean squared relative error of sums over networks that aren't in the design, in percent.
+fn rmspe(space: &SearchSpace, rows: &[Row], empty: Latency, truth: impl Fn(&Network) -> f64) -> f64 {
+    let costs: HashMap<OperatorKey, f64> = rows.iter().map(|row| (row.key, row.latency.ms())).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let design = NetworkCampaign::design(space);
+    let drawn: Vec<Architecture> = (0..200).map(|_| space.random(&mut rng)).filter(|a| !design.contains(a)).collect();
+    let error = |architecture: &Architecture| {
+        let network = space.network(architecture).unwrap();
+        let units = network.units().iter().filter_map(|unit| costs.get(&unit.key));
+        ((empty.ms() + units.sum::<f64>()) / truth(&network) - 1.0).powi(2)
+    };
+    100.0 * (drawn.iter().map(error).sum::<f64>() / drawn.len() as f64).sqrt()
+}
+
+#[test]
+fn what_adds_up_is_solved_exactly() {
+    let space = fashion();
+    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let (measured, profiles) = world(&space, &campaign, |_| 0.0, 0.0);
+    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    let costs = planted(&space);
+    assert_eq!(rows.len(), 45);
+    for row in &rows {
+        assert!(
+            (row.latency.ms() / costs[&row.key] - 1.0).abs() < 0.01,
+            "{}: {} for {}",
+            row.key,
+            row.latency,
+            costs[&row.key]
+        );
+        assert!(row.low <= row.latency && row.latency <= row.high && row.measured == Some(Context::Network));
+        assert!(row.samples >= 100 * 12, "each candidate stands in as many networks as any other: {}", row.samples);
+    }
+    assert!(rmspe(&space, &rows, empty, |network| sum(&costs, network)) < 0.1);
+}
+
+#[test]
+fn whole_networks_set_right_what_the_profile_and_noise_say() {
+    let space = fashion();
+    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let costs = planted(&space);
+    // The profile sees every second unit 15 % too dear.
+    let skew = |key: &OperatorKey| if ((1e6 * costs[key]) as u64).is_multiple_of(2) { 0.15 } else { 0.0 };
+    let (measured, profiles) = world(&space, &campaign, skew, 0.0);
+    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    let skewed = rmspe(&space, &rows, empty, |network| sum(&costs, network));
+    let (measured, profiles) = world(&space, &campaign, skew, 0.005);
+    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    let noisy = rmspe(&space, &rows, empty, |network| sum(&costs, network));
+    assert!(skewed < 0.3 && noisy < 0.7, "{skewed} % and {noisy} %");
+    let beside = rows.iter().filter(|row| !(row.low.ms()..=row.high.ms()).contains(&costs[&row.key])).count();
+    assert!(beside <= 2, "{beside} of 45 intervals of 99 % miss");
+}
+
+#[test]
+fn a_profile_that_tells_no_units_apart_is_refused() {
+    let space = fashion();
+    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let (measured, profiles) = world(&space, &campaign, |_| 0.0, 0.0);
+    let mut fused = profiles.clone();
+    fused.networks[5].nodes.truncate(1);
+    fused.networks[5].nodes[0].name = "subgraph_0".into();
+    assert!(matches!(campaign.rows(&measured, &fused), Err(AttributionError::Nameless { unit, .. }) if unit == "stem"));
+    let mut fewer = profiles;
+    fewer.networks.pop();
+    assert!(matches!(campaign.rows(&measured, &fewer), Err(AttributionError::Missing(_))));
+}
+
+#[test]
+fn a_simulated_device_is_tabulated_from_its_networks_alone() {
+    let space = fashion();
+    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let mut agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
+    let profiles = campaign.profile(&mut agent, |_| true).unwrap().unwrap();
+    let plan = Plan { min_rounds: 6, max_rounds: 6, ..Plan::default() };
+    let mut rounds = Campaign::new(plan, campaign.subjects(), Vec::new(), 1);
+    let measured = rounds.run(&mut agent, None, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    // The simulation's latency: 2 µs and 1 ns for every 4 bytes of the model.
+    let truth = |network: &Network| {
+        let bytes = Subject::of_network(String::new(), network).unwrap().onnx.len();
+        (2_000.0 + bytes as f64 / 4.0) / 1e6
+    };
+    assert!(rmspe(&space, &rows, empty, truth) < 0.5);
+    let stopped = campaign.profile(&mut agent, |done| done < 3).unwrap();
+    assert_eq!(stopped, None);
+    // References tell what networks took then.
+    let table = LatencyTable::new(Provenance::default(), empty, rows).unwrap();
+    let references = campaign.references(&table, 5);
+    assert_eq!(references.len(), 5);
+    for reference in references {
+        let network = space.network(&reference.name.parse().unwrap()).unwrap();
+        assert!((reference.reference.unwrap().ms() / truth(&network) - 1.0).abs() < 0.02);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn each_candidate_stands_in_each_decision_of_a_space_equally_often(
+        stages in prop::collection::vec((1usize..4, 1usize..3, prop::sample::subsequence(
+            vec!["k3e3", "k5e3", "k3e6", "k5e6", "k7e6", "zero"], 2..6)), 1..6),
+    ) {
+        let blocks = |names: &[&str]| names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let stage = |(index, (depth, stride, names)): (usize, &(usize, usize, Vec<&str>))| {
+            let channels = 8 * (index + 1);
+            format!("[[stages]]\nchannels = {channels}\ndepth = {depth}\nstride = {stride}\ncandidates = [{}]\n", blocks(names))
+        };
+        let stages: String = stages.iter().enumerate().map(stage).collect();
+        let toml = format!(
+            "name = \"any\"\nclasses = 10\nbn_eps = 0.001\ninput = {{ channels = 3, height = 32, width = 32 }}\n\
+             candidates = [\"k3e3\"]\n[stem]\nchannels = 8\nkernel = 3\nstride = 1\n{stages}[head]\nchannels = 32\n"
+        );
+        let Ok(space) = SearchSpace::from_toml(&toml, "any") else { return Ok(()) };
+        let design = NetworkCampaign::design(&space);
+        prop_assert!(design.len() >= space.distinct_units(1, Precision::Fp32).len());
+        for (decision, spec) in space.decisions().iter().enumerate() {
+            let mut counts: HashMap<Candidate, usize> = spec.candidates.iter().map(|&c| (c, 0)).collect();
+            for architecture in &design {
+                let choice = architecture.choices().nth(decision).unwrap();
+                *counts.get_mut(&spec.candidates[choice]).unwrap() += 1;
+            }
+            let wanted = design.len() / spec.candidates.len();
+            prop_assert!(counts.values().all(|&count| count == wanted), "{}: {counts:?}", spec.name);
+        }
+    }
+}

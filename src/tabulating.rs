@@ -1,0 +1,107 @@
+//! What a latency table is made from in each context: units alone, or whole networks and their node profiles.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail};
+use fleetfoot_console::{Progress, stop_flag};
+use fleetfoot_profiler::{
+    Agent, Conditions, Context, Latency, LatencyTable, Measurement, NetworkCampaign, NodeProfiles, Row, Statistic,
+    Subject, UnitCampaign,
+};
+use fleetfoot_space::{Precision, SearchSpace};
+
+use crate::measuring::nodes_of;
+
+/// What has to be measured, and what becomes of it.
+pub enum Work {
+    /// Every unit alone.
+    Alone(UnitCampaign),
+    /// The networks of a design.
+    Networks(NetworkCampaign),
+}
+
+impl Work {
+    /// For the table of a space in a context.
+    pub fn new(space: &SearchSpace, precision: Precision, context: Context) -> Result<Self> {
+        Ok(match context {
+            Context::Cold | Context::Warm => Self::Alone(UnitCampaign::new(space, precision, context)?),
+            Context::Network => Self::Networks(NetworkCampaign::new(space, precision)?),
+        })
+    }
+
+    /// What has to be measured.
+    pub fn subjects(&self) -> &[Subject] {
+        match self {
+            Self::Alone(units) => units.subjects(),
+            Self::Networks(networks) => networks.subjects(),
+        }
+    }
+
+    /// Number of units.
+    pub fn units(&self) -> usize {
+        match self {
+            Self::Alone(units) => units.units(),
+            Self::Networks(networks) => networks.units(),
+        }
+    }
+
+    /// Multiply-accumulate operations and evicted bytes of every subject.
+    pub fn sizes(&self) -> Vec<(u64, u64)> {
+        match self {
+            Self::Alone(units) => units.sizes(),
+            Self::Networks(networks) => networks.sizes(),
+        }
+    }
+
+    /// Subjects that tell the speed at which a table in this context was measured.
+    pub fn references(&self, table: &LatencyTable, count: usize) -> Vec<Subject> {
+        match self {
+            Self::Alone(units) => units.references(table, count),
+            Self::Networks(networks) => networks.references(table, count),
+        }
+    }
+
+    /// The node profiles that networks need, kept beside the table before anything else is measured. Those of an earlier run
+    /// are used again by `resume` and replaced by `force`.
+    pub fn profiles(&self, agent: &mut Agent, table: &Path, resume: bool, force: bool) -> Result<Option<NodeProfiles>> {
+        let Self::Networks(networks) = self else { return Ok(None) };
+        let path = nodes_of(table);
+        if path.exists() && !force {
+            if !resume {
+                bail!("{} exists: go on with it by --resume, or measure anew with --force", path.display());
+            }
+            let conditions = agent.conditions(Context::Network, Statistic::default());
+            let models = Subject::digest(networks.subjects());
+            return Ok(Some(NodeProfiles::read(&path, &models, &conditions)?));
+        }
+        let stop = stop_flag()?;
+        let bar = Progress::new(networks.subjects().len() - 1, 0, "networks")?;
+        bar.set_message("node profiles".to_owned());
+        let profiles = networks.profile(agent, |done| {
+            bar.set(done);
+            !stop.load(Ordering::Relaxed)
+        })?;
+        bar.finish();
+        let profiles = profiles.context("interrupted; nothing is measured yet")?;
+        profiles.write(&path)?;
+        Ok(Some(profiles))
+    }
+
+    /// The node profiles that lie beside a table, where it rests on some.
+    pub fn kept_profiles(&self, table: &Path, models: &str, conditions: &Conditions) -> Result<Option<NodeProfiles>> {
+        match self {
+            Self::Alone(_) => Ok(None),
+            Self::Networks(_) => Ok(Some(NodeProfiles::read(&nodes_of(table), models, conditions)?)),
+        }
+    }
+
+    /// The empty graph's time and the units' rows.
+    pub fn rows(&self, measured: &[Measurement], profiles: Option<&NodeProfiles>) -> Result<(Latency, Vec<Row>)> {
+        match (self, profiles) {
+            (Self::Alone(units), _) => Ok(units.rows(measured)),
+            (Self::Networks(networks), Some(profiles)) => Ok(networks.rows(measured, profiles)?),
+            (Self::Networks(_), None) => bail!("whole networks without their node profiles make no table"),
+        }
+    }
+}

@@ -94,16 +94,18 @@ pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
     let predictor = options.evidence.predictor(&options.space)?;
+    let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
+    measuring::check_precision(predictor.table(), &device)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
     let architectures: Vec<Architecture> = (0..options.networks).map(|_| space.random(&mut rng)).collect();
     let mut subjects = Vec::new();
     let mut predictions = Vec::new();
     for architecture in &architectures {
-        let network = space.network(architecture)?;
+        let network = space.network_at(architecture, batch, precision)?;
         predictions.push(predictor.network(&network)?);
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
-    let units = UnitCampaign::new(&space, device.precision)?;
+    let units = UnitCampaign::new(&space, batch, precision)?;
     subjects.extend(units.references(predictor.table(), options.references));
     let estimated_units = warn_of_estimates(&predictor, predictions.iter())?;
     let plan = options.plan.plan()?;
@@ -122,7 +124,7 @@ pub fn run(options: &Options) -> Result<()> {
         .enumerate()
         .map(|(pass, output)| {
             let mut agent = Agent::start(&device)?;
-            let conditions = agent.conditions(Context::Warm, plan.statistic);
+            let conditions = agent.conditions(Context::Warm, plan.statistic).at_batch(batch);
             match predictor.table().conditions() {
                 Some(known) => known.predicts(&conditions).with_context(|| {
                     format!("the table was measured under other conditions than device '{}' has", device.name)

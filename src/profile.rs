@@ -11,7 +11,7 @@ use fleetfoot_profiler::{
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
-use crate::cli::PlanOptions;
+use crate::cli::{PlanOptions, batch_size};
 use crate::measuring::{self, Measured, Output, What};
 
 /// Options of `profile`.
@@ -26,6 +26,9 @@ pub struct Options {
     /// The latency table to write; raw samples are kept in FILE.journal
     #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
+    /// Batch size of the networks that the table is for
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch_size())]
+    batch: usize,
     #[command(flatten)]
     plan: PlanOptions,
     /// Go on with what an earlier run left, or start if there is nothing
@@ -55,13 +58,13 @@ pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
     let plan = options.plan.plan()?;
-    let units = UnitCampaign::new(&space, device.precision)?;
+    let units = UnitCampaign::new(&space, options.batch, device.precision)?;
     let Some(path) = options.output.as_ref().filter(|_| !options.dry_run) else {
         return dry_run(&space, &units, &plan, &device);
     };
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(Context::Cold, plan.statistic);
+    let conditions = agent.conditions(Context::Cold, plan.statistic).at_batch(options.batch);
     let Measured { subjects: measured, course, .. } =
         measuring::measure(&mut agent, units.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan);

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::claim;
 use fleetfoot_profiler::{Campaign, Journal, LatencyTable, Plan, Provenance, Statistic, Subject, UnitCampaign};
-use fleetfoot_space::{Precision, SearchSpace};
+use fleetfoot_space::SearchSpace;
 
 use crate::measuring::journal_of;
 
@@ -39,7 +39,10 @@ pub fn run(options: &Options) -> Result<()> {
         bail!("journal {} isn't that of a latency table: wanted one of `fleetfoot profile`", journal.display());
     };
     let space = SearchSpace::from_toml(space, &journal.display().to_string())?;
-    let units = UnitCampaign::new(&space, Precision::Fp32)?;
+    let (Some(precision), Some(batch)) = (header.conditions.precision, header.conditions.batch) else {
+        bail!("journal {} doesn't say its precision and batch size: use the version that measured", journal.display());
+    };
+    let units = UnitCampaign::new(&space, batch, precision)?;
     if Subject::digest(units.subjects()) != header.models {
         bail!(
             "journal {} holds other models than this fleetfoot makes: use the version that measured",

@@ -51,17 +51,18 @@ pub fn run(options: &Options) -> Result<()> {
             bail!("{} doesn't say on which device it was measured: name it with --device", options.table.display())
         }
     };
+    measuring::check_precision(&table, &device)?;
     let mut plan = options.plan.plan()?;
     if let Some(conditions) = table.conditions() {
         plan.statistic = conditions.statistic;
     }
     let chosen: Vec<OperatorKey> = table.informative(options.rows).iter().map(|row| row.key).collect();
-    let units = UnitCampaign::new(&space, device.precision)?.only(&chosen);
+    let units = UnitCampaign::new(&space, table.batch(), table.precision())?.only(&chosen);
     if units.units() == 0 {
         bail!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
     }
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(Context::Cold, plan.statistic);
+    let conditions = agent.conditions(Context::Cold, plan.statistic).at_batch(table.batch());
     if let Some(known) = table.conditions() {
         known.compatible(&conditions).with_context(|| {
             format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_space::{Network, NetworkError, OnnxError, Weights, write_onnx};
+use fleetfoot_space::{Network, NetworkError, Weights, WeightsError, write_onnx};
 use sha2::{Digest, Sha256};
 
 use crate::latency::Latency;
@@ -31,7 +31,7 @@ pub enum SubjectError {
     Network(#[from] NetworkError),
     /// It can't be written.
     #[error(transparent)]
-    Onnx(#[from] OnnxError),
+    Weights(#[from] WeightsError),
 }
 
 impl Subject {

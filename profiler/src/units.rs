@@ -6,6 +6,10 @@
 //! and two equal 1x1 convolutions on `s` in a row: `T1 = O + B(s) + K` and `T2 = O + B(s) + 2 K`, so that
 //! `B(s) = 2 T1 - T2 - O` is the price of entering and leaving together. A unit's cost is its time alone, less `O`, less
 //! half of `B` at each end that lies within the network.
+//!
+//! In fp16 and int8, an isolated unit also converts its input and its output, which a network does at its own ends only.
+//! The probes do the same on the same shapes, so that it is part of `B`; the two halves are no equal prices there, but
+//! what one end is charged too much for, the next one's other side is charged too little.
 
 use std::collections::BTreeMap;
 
@@ -41,16 +45,16 @@ const EMPTY: usize = 0;
 impl UnitCampaign {
     /// The empty graph, the probes, and every distinct unit of a space, each behind an eviction of what lies between
     /// two visits to it in a network of that space.
-    pub fn new(space: &SearchSpace, precision: Precision) -> Result<Self, SubjectError> {
-        let between = mean_working_set(space, precision)?;
+    pub fn new(space: &SearchSpace, batch: usize, precision: Precision) -> Result<Self, SubjectError> {
+        let between = mean_working_set(space, batch, precision)?;
         let mut campaign = Self { subjects: Vec::new(), sizes: Vec::new(), probes: BTreeMap::new(), units: Vec::new() };
         let eps = space.bn_eps();
         campaign.push("empty graph".to_owned(), &Network::empty(Shape::new(1, 1, 1, 1), precision, eps), between)?;
         let last = space.back().last().map(|unit| unit.key.operator);
-        for key in space.distinct_units(1, precision) {
+        for key in space.distinct_units(batch, precision) {
             let network = Network::of_unit(&key, eps)?;
             let ends = [
-                (key.input != space.input()).then_some(key.input),
+                (key.input != space.input().with_batch(batch)).then_some(key.input),
                 (Some(key.operator) != last).then(|| network.out_shape()),
             ];
             let inner: Vec<Shape> = ends.into_iter().flatten().collect();
@@ -171,17 +175,17 @@ impl UnitCampaign {
 
 /// Bytes that lie between two visits to a unit in a network of the space: the mean network's weights (every candidate
 /// equally probable), and the largest unit's activations, since runtimes use the buffers of activations again and again.
-fn mean_working_set(space: &SearchSpace, precision: Precision) -> Result<f64, NetworkError> {
+fn mean_working_set(space: &SearchSpace, batch: usize, precision: Precision) -> Result<f64, NetworkError> {
     let mut weights = 0.0;
     let mut activations = 0;
     let mut count = |key: OperatorKey, probability: f64| -> Result<(), NetworkError> {
-        let network = Network::of_unit(&key, space.bn_eps())?;
+        let network = Network::of_unit(&key.at(batch, precision), space.bn_eps())?;
         weights += probability * network.weight_bytes() as f64;
         activations = activations.max(network.activation_bytes());
         Ok(())
     };
     for unit in space.front().iter().chain(space.back()) {
-        count(OperatorKey { precision, ..unit.key }, 1.0)?;
+        count(unit.key, 1.0)?;
     }
     for decision in space.decisions() {
         for &candidate in decision.candidates.iter().filter(|&&candidate| candidate != Candidate::Zero) {

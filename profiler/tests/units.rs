@@ -18,7 +18,7 @@ fn world(campaign: &UnitCampaign, boundary: impl Fn(&str) -> f64) -> Vec<Measure
 #[test]
 fn calls_and_boundaries_are_taken_off() {
     let space = SearchSpace::load("fashion-28").unwrap();
-    let campaign = UnitCampaign::new(&space, Precision::Fp32).unwrap();
+    let campaign = UnitCampaign::new(&space, 1, Precision::Fp32).unwrap();
     assert_eq!(campaign.units(), 45);
     let boundary = |name: &str| match name {
         "empty graph" => 0.0,
@@ -40,7 +40,7 @@ fn calls_and_boundaries_are_taken_off() {
 #[test]
 fn a_boundary_that_costs_nothing_is_never_a_bonus() {
     let space = SearchSpace::load("fashion-28").unwrap();
-    let campaign = UnitCampaign::new(&space, Precision::Fp32).unwrap();
+    let campaign = UnitCampaign::new(&space, 1, Precision::Fp32).unwrap();
     // Noise makes two convolutions look dearer than twice one.
     let noise = |name: &str| if name.starts_with("probe of 2") { 0.001 } else { 0.0 };
     let (_, rows) = campaign.rows(&world(&campaign, noise));
@@ -50,7 +50,7 @@ fn a_boundary_that_costs_nothing_is_never_a_bonus() {
 #[test]
 fn what_is_evicted_is_what_lies_between_two_visits() {
     let bytes = |space: &str| {
-        let campaign = UnitCampaign::new(&SearchSpace::load(space).unwrap(), Precision::Fp32).unwrap();
+        let campaign = UnitCampaign::new(&SearchSpace::load(space).unwrap(), 1, Precision::Fp32).unwrap();
         campaign.subjects().iter().map(|subject| subject.evict_bytes).collect::<Vec<_>>()
     };
     let (small, large) = (bytes("fashion-28"), bytes("proxyless-224"));

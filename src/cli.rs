@@ -68,7 +68,7 @@ pub struct Forwarded {
 
 /// A batch size.
 pub fn batch_size() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..1 << 16)
+    RangedU64ValueParser::new().range(1..=1024)
 }
 
 fn milliseconds(text: &str) -> Result<f64, String> {

@@ -3,7 +3,7 @@
 //! A unit that runs alone pays for being alone: the call of the runtime, and at both ends what the runtime does to
 //! tensors that enter and leave it (reorders into and out of a blocked layout, most of all). Within a network it pays
 //! neither. The call is what the empty graph takes, `O`. What a boundary of shape `s` costs comes from two probes, one
-//! and two equal 1x1 convolutions on `s` in a row: `T1 = O + B(s) + K` and `T2 = O + B(s) + 2 K`, so that
+//! and two equal 1x1 convolutions on `s` in a row (linear, as blocks end): `T1 = O + B(s) + K` and `T2 = O + B(s) + 2 K`, so that
 //! `B(s) = 2 T1 - T2 - O` is the price of entering and leaving together. A unit's cost is its time alone, less `O`, less
 //! half of `B` at each end that lies within the network.
 //!
@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_space::{Candidate, Network, NetworkError, Operator, OperatorKey, Precision, SearchSpace, Shape};
+use fleetfoot_space::{Candidate, Network, NetworkError, OperatorKey, Precision, SearchSpace, Shape};
 
 use crate::latency::Latency;
 use crate::statistics::Measurement;
@@ -38,6 +38,9 @@ struct PlannedUnit {
     /// The shapes at those of its ends that lie within the network.
     inner: Vec<Shape>,
 }
+
+/// What agents evict at most: more than caches hold.
+const MOST_EVICTED: f64 = (1 << 30) as f64;
 
 /// Position of the empty graph among the subjects.
 const EMPTY: usize = 0;
@@ -104,7 +107,7 @@ impl UnitCampaign {
 
     fn push(&mut self, name: String, network: &Network, between: f64) -> Result<usize, SubjectError> {
         // At least a line, so that whatever fills the caches alone is timed in the same way as all others.
-        let evict_bytes = (between - network.weight_bytes() as f64).max(64.0) as u64;
+        let evict_bytes = (between - network.weight_bytes() as f64).clamp(64.0, MOST_EVICTED) as u64;
         self.subjects.push(Subject { evict_bytes, ..Subject::of_network(name, network)? });
         self.sizes.push(network.macs());
         Ok(self.subjects.len() - 1)
@@ -114,11 +117,10 @@ impl UnitCampaign {
         if self.probes.contains_key(&shape) {
             return Ok(());
         }
-        let conv = Operator::Conv { kernel: 1, stride: 1, c_in: shape.c, c_out: shape.c, groups: 1 };
         let mut network = Network::empty(shape, precision, eps);
-        network.push("first", conv)?;
+        network.push_linear("first", shape.c)?;
         let position = self.push(format!("probe of 1 on {shape}"), &network, between)?;
-        network.push("second", conv)?;
+        network.push_linear("second", shape.c)?;
         self.push(format!("probe of 2 on {shape}"), &network, between)?;
         self.probes.insert(shape, position);
         Ok(())

@@ -38,6 +38,25 @@ fn calls_and_boundaries_are_taken_off() {
 }
 
 #[test]
+fn every_precision_and_batch_size_has_probes_of_its_own_and_the_networks_own_ends_have_none() {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let names = |batch, precision| {
+        let campaign = UnitCampaign::new(&space, batch, precision).unwrap();
+        campaign.subjects().iter().map(|subject| subject.name.clone()).collect::<Vec<_>>()
+    };
+    let plain = names(1, Precision::Fp32);
+    for (batch, precision) in [(1, Precision::Int8), (8, Precision::Fp32), (8, Precision::Fp16)] {
+        let other = names(batch, precision);
+        assert_eq!(other.len(), plain.len());
+        assert!(!other.contains(&format!("probe of 1 on {batch}x1x28x28")), "the network's input is no boundary");
+        let shape = |name: &str| name.replace("@1x", &format!("@{batch}x")).replace(" on 1x", &format!(" on {batch}x"));
+        let wanted: Vec<String> =
+            plain.iter().map(|name| shape(name).replace(":fp32", &format!(":{precision}"))).collect();
+        assert_eq!(other, wanted);
+    }
+}
+
+#[test]
 fn a_boundary_that_costs_nothing_is_never_a_bonus() {
     let space = SearchSpace::load("fashion-28").unwrap();
     let campaign = UnitCampaign::new(&space, 1, Precision::Fp32).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::key::OperatorKey;
 use crate::layer::{Layer, ShapeError};
-use crate::operator::Operator;
+use crate::operator::{Operator, Part};
 use crate::shape::{Precision, Shape};
 
 /// Where a node takes an input from.
@@ -83,11 +83,22 @@ impl Network {
 
     /// Appends a unit behind the present output. An operator without layers (Zero) is a unit without nodes.
     pub fn push(&mut self, name: &str, operator: Operator) -> Result<(), NetworkError> {
+        self.append(name, operator, operator.layers())
+    }
+
+    /// Appends the 1x1 convolution with BN that [`Operator::Conv`] is without its ReLU6: the linear end that blocks have.
+    pub fn push_linear(&mut self, name: &str, c_out: usize) -> Result<(), NetworkError> {
+        let conv = Operator::Conv { kernel: 1, stride: 1, c_in: self.out_shape().c, c_out, groups: 1 };
+        let linear = conv.layers().into_iter().filter(|part| part.layer != Layer::Relu6);
+        self.append(name, conv, linear.collect())
+    }
+
+    fn append(&mut self, name: &str, operator: Operator, parts: Vec<Part>) -> Result<(), NetworkError> {
         let input = self.out_shape();
         let unit_input = self.output;
         let unit = self.units.len();
         let first = self.nodes.len();
-        for part in operator.layers() {
+        for part in parts {
             let inputs: Vec<Source> = part
                 .inputs
                 .iter()

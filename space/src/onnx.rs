@@ -2,6 +2,8 @@
 
 mod message;
 mod quantisation;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::BTreeMap;

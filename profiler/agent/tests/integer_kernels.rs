@@ -8,6 +8,9 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 
+/// Kinds of nodes with their numbers.
+type Kernels = &'static [(&'static str, usize)];
+
 /// ONNX Runtime's library, as the environment or this checkout has it.
 fn library() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../native/onnxruntime/lib/libonnxruntime.so.1.31.1");
@@ -40,7 +43,7 @@ fn count(model: &[u8], op: &str) -> usize {
 fn quantised_units_run_on_integer_kernels() {
     let Some(library) = library() else { return };
     let environment = ort::init_from(library).unwrap().with_telemetry(false).build().unwrap();
-    let expected: [(&str, Shape, &[(&str, usize)]); 4] = [
+    let expected: [(&str, Shape, Kernels); 4] = [
         ("conv-k3-s2-i3-o16-g1", Shape::new(1, 3, 32, 32), &[("QLinearConv", 1)]),
         ("mbconv-k5-e6-s1-i16-o16-g1-skip", Shape::new(2, 16, 14, 14), &[("QLinearConv", 3), ("QLinearAdd", 1)]),
         ("mbconv-k3-e4-s2-i16-o24-g2", Shape::new(1, 16, 14, 14), &[("QLinearConv", 3)]),

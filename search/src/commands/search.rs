@@ -157,7 +157,9 @@ pub fn run(options: &Options) -> Result<()> {
     let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
     let costs = cost_matrix(&space, &predictor, batch, precision)?;
     if batch > 1 {
-        eprintln!("the table is of {precision} at batch {batch}: latencies, the target too, are those of {batch} images");
+        eprintln!(
+            "the table is of {precision} at batch {batch}: latencies, the target too, are those of {batch} images"
+        );
     }
     let estimated: Vec<String> = predictor.unmeasured(&space).iter().map(ToString::to_string).collect();
     if let Some(first) = estimated.first() {

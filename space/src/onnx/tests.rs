@@ -42,7 +42,7 @@ fn every_value_is_written_once_before_it_is_read() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut networks: Vec<Network> = Vec::new();
     for precision in PRECISIONS {
-        for name in preset_names().into_iter().filter(|name| *name != "proxyless-224") {
+        for name in preset_names().filter(|name| *name != "proxyless-224") {
             let space = SearchSpace::load(name).unwrap();
             networks.push(space.network_at(&space.random(&mut rng), 2, precision).unwrap());
         }

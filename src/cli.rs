@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use fleetfoot_console::{share, usage};
 use fleetfoot_profiler::{Plan, Statistic};
@@ -63,6 +64,11 @@ pub struct Forwarded {
     /// Options of the command
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
     pub options: Vec<OsString>,
+}
+
+/// A batch size.
+pub fn batch_size() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1024)
 }
 
 fn milliseconds(text: &str) -> Result<f64, String> {

@@ -36,7 +36,7 @@ const VISIT: Timing = Timing { warmup: 1, samples: 5, batch: 8, evict_bytes: 0 }
 pub fn run(options: &Options) -> Result<()> {
     let device = DeviceConfig::load(&options.device)?;
     let mut agent = Agent::start(&device)?;
-    let reference = reference()?;
+    let reference = reference(device.precision)?;
     ProviderShare::of(&mut agent, std::slice::from_ref(&reference))?;
     let placement = agent.place(&reference.onnx)?;
     let model = agent.load(&reference.onnx)?;
@@ -75,10 +75,10 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// A block that every small space has: its kernels are those that spaces of inverted bottlenecks are made of.
-fn reference() -> Result<Subject> {
+fn reference(precision: Precision) -> Result<Subject> {
     let operator =
         Operator::MbConv { kernel: 3, expansion: 6, stride: 1, c_in: 40, c_out: 40, groups: 1, shortcut: true };
-    let key = OperatorKey { operator, input: Shape::new(1, 40, 14, 14), precision: Precision::Fp32 };
+    let key = OperatorKey { operator, input: Shape::new(1, 40, 14, 14), precision };
     Ok(Subject::of_network("reference".to_owned(), &Network::of_unit(&key, 1e-3)?)?)
 }
 

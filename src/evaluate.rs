@@ -16,6 +16,7 @@ use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
 use crate::cli::PlanOptions;
+use crate::measuring::check_precision;
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 use crate::tabulating::Work;
 pub use networks::context_of;
@@ -115,16 +116,18 @@ fn alone(options: &Options) -> Result<()> {
     let table = options.table.clone().context("no latency table is named")?;
     let evidence = EvidenceOptions::new(table, options.estimate, options.model.clone());
     let predictor = evidence.predictor(&options.space)?;
+    let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
+    check_precision(predictor.table(), &device)?;
     let context = context_of(predictor.table())?;
     let architectures = draw(&space, options.networks, options.plan.seed, &[context])?;
     let mut subjects = Vec::new();
     let mut predictions = Vec::new();
     for architecture in &architectures {
-        let network = space.network(architecture)?;
+        let network = space.network_at(architecture, batch, precision)?;
         predictions.push(predictor.network(&network)?);
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
-    let work = Work::new(&space, device.precision, context)?;
+    let work = Work::new(&space, batch, precision, context)?;
     subjects.extend(work.references(predictor.table(), options.references));
     let estimated_units = warn_of_estimates(&predictor, predictions.iter())?;
     let passes = measure(options, &space, &device, &subjects, &[predictor.table()])?;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use fleetfoot_console::usage;
-use fleetfoot_profiler::{Agent, Context, DeviceConfig, Measurement, Subject, write_atomically};
-use fleetfoot_space::SearchSpace;
+use fleetfoot_profiler::{Agent, Conditions, Context, DeviceConfig, Measurement, Subject, write_atomically};
+use fleetfoot_space::{Precision, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cli::{ArchitectureOptions, PlanOptions};
+use crate::cli::{ArchitectureOptions, PlanOptions, batch_size};
 use crate::measuring::{self, Output, What};
 
 /// Options of `measure`.
@@ -28,7 +28,10 @@ pub struct Options {
     /// Measure this many random architectures of the space
     #[arg(long, value_name = "N", default_value_t = 0, requires = "space")]
     random: usize,
-    /// Measure ONNX models: one input, fixed shape, fp32
+    /// Batch size of the architectures
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch_size(), conflicts_with = "onnx")]
+    batch: usize,
+    /// Measure ONNX models as they are: one input, of fixed shape and in fp32
     #[arg(long, value_name = "FILE", num_args = 1..)]
     onnx: Vec<PathBuf>,
     /// Write CSV here instead of standard output; raw samples are kept in FILE.journal
@@ -54,12 +57,15 @@ struct Measured {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let space = options.space.as_deref().map(SearchSpace::load).transpose()?;
-    let networks = networks(options, space.as_ref())?;
     let device = DeviceConfig::load(&options.device)?;
+    let networks = networks(options, space.as_ref(), device.precision)?;
     let plan = options.plan.plan()?;
     let output = options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(Context::Warm, plan.statistic);
+    let mut conditions = agent.conditions(Context::Warm, plan.statistic).at_batch(options.batch);
+    if !options.onnx.is_empty() {
+        conditions = Conditions { precision: None, batch: None, ..conditions };
+    }
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
     let what = options.space.as_deref().unwrap_or("models");
     let measured =
@@ -76,7 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn networks(options: &Options, space: Option<&SearchSpace>) -> Result<Vec<Measured>> {
+fn networks(options: &Options, space: Option<&SearchSpace>, precision: Precision) -> Result<Vec<Measured>> {
     let mut networks = Vec::new();
     if let Some(space) = space {
         let mut rng = ChaCha8Rng::seed_from_u64(options.plan.seed);
@@ -86,7 +92,8 @@ fn networks(options: &Options, space: Option<&SearchSpace>) -> Result<Vec<Measur
         });
         let random: Vec<_> = random.collect();
         for (label, space, architecture) in options.architectures.resolve(space)?.into_iter().chain(random) {
-            let subject = Subject::of_network(label.clone(), &space.network(&architecture)?)?;
+            let network = space.network_at(&architecture, options.batch, precision)?;
+            let subject = Subject::of_network(label.clone(), &network)?;
             networks.push(Measured { model: String::new(), architecture: label, subject });
         }
     } else if !options.architectures.is_empty() {

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
-    Agent, Campaign, CampaignError, Conditions, Course, Header, Journal, Measurement, Pace, Plan, Progress, Provenance,
-    ProviderShare, Records, Subject,
+    Agent, Campaign, CampaignError, Conditions, Course, DeviceConfig, Header, Journal, LatencyTable, Measurement, Pace,
+    Plan, Progress, Provenance, ProviderShare, Records, Subject,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -110,6 +110,18 @@ impl<'a> What<'a> {
     pub fn units(space: &'a SearchSpace) -> Self {
         Self { name: space.name(), space_toml: Some(space.text()) }
     }
+}
+
+/// What was measured in another precision than a device computes in says nothing of it.
+pub fn check_precision(table: &LatencyTable, device: &DeviceConfig) -> Result<()> {
+    let (ours, theirs) = (table.precision(), device.precision);
+    if ours != theirs {
+        bail!(
+            "the table is of {ours}, but device '{}' computes in {theirs}: name one of {ours} with --device",
+            device.name
+        );
+    }
+    Ok(())
 }
 
 /// What measuring brought.

@@ -8,7 +8,7 @@ use clap::Args;
 use fleetfoot_console::usage;
 use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor, cost_matrix};
 use fleetfoot_profiler::Latency;
-use fleetfoot_space::{Precision, SearchSpace};
+use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -76,13 +76,14 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let space = SearchSpace::load(&options.space)?;
     let predictor = options.evidence.predictor(&options.space)?;
+    let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
     let mut predictions = Vec::new();
     for (label, space, architecture) in options.architectures.resolve(&space)? {
-        let network = space.network_at(&architecture, 1, Precision::Fp32)?;
+        let network = space.network_at(&architecture, batch, precision)?;
         predictions.push((label, predictor.network(&network)?));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    let costs = options.near.map(|_| cost_matrix(&space, &predictor, Precision::Fp32)).transpose()?;
+    let costs = options.near.map(|_| cost_matrix(&space, &predictor, batch, precision)).transpose()?;
     let near = options.near.zip(costs.as_ref());
     let near = near.map(|(latency, costs)| (latency, costs.range_ms(), costs.sampler_near(latency.ms(), NEAR)));
     for _ in 0..options.random {
@@ -94,7 +95,7 @@ pub fn run(options: &Options) -> Result<()> {
                 )
             })?,
         };
-        let network = space.network_at(&architecture, 1, Precision::Fp32)?;
+        let network = space.network_at(&architecture, batch, precision)?;
         predictions.push((architecture.to_string(), predictor.network(&network)?));
     }
     warn_of_estimates(&predictor, predictions.iter().map(|(_, prediction)| prediction))?;

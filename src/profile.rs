@@ -9,7 +9,7 @@ use fleetfoot_profiler::{Agent, Campaign, Context, DeviceConfig, LatencyTable, M
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
-use crate::cli::PlanOptions;
+use crate::cli::{PlanOptions, batch_size};
 use crate::measuring::{self, Measured, Output, What};
 use crate::tabulating::Work;
 
@@ -29,6 +29,9 @@ pub struct Options {
     /// which where this doesn't
     #[arg(long, value_name = "cold|warm|network")]
     context: Option<Context>,
+    /// Batch size of the networks that the table is for
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch_size())]
+    batch: usize,
     #[command(flatten)]
     plan: PlanOptions,
     /// Go on with what an earlier run left, or start if there is nothing
@@ -59,7 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     let device = DeviceConfig::load(&options.device)?;
     let mut plan = options.plan.plan()?;
     let context = options.context.unwrap_or(device.context);
-    let work = Work::new(&space, device.precision, context)?;
+    let work = Work::new(&space, options.batch, device.precision, context)?;
     if let Work::Networks(_) = work {
         // A unit's cost rests on a dozen networks: each of them may be known half as well.
         plan.half_width *= 2.0;
@@ -69,7 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(context, plan.statistic);
+    let conditions = agent.conditions(context, plan.statistic).at_batch(options.batch);
     let profiles = work.profiles(&mut agent, path, options.resume, options.force)?;
     let measured =
         measuring::measure(&mut agent, work.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::claim;
 use fleetfoot_profiler::{Campaign, Context, Journal, LatencyTable, Plan, Provenance, Statistic, Subject};
-use fleetfoot_space::{Precision, SearchSpace};
+use fleetfoot_space::SearchSpace;
 
 use crate::measuring::journal_of;
 use crate::tabulating::Work;
@@ -41,7 +41,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let space = SearchSpace::from_toml(space, &journal.display().to_string())?;
     let context: Context = header.conditions.context.parse().with_context(|| journal.display().to_string())?;
-    let work = Work::new(&space, Precision::Fp32, context)?;
+    let (Some(precision), Some(batch)) = (header.conditions.precision, header.conditions.batch) else {
+        bail!("journal {} doesn't say its precision and batch size: use the version that measured", journal.display());
+    };
+    let work = Work::new(&space, batch, precision, context)?;
     if Subject::digest(work.subjects()) != header.models {
         bail!(
             "journal {} holds other models than this fleetfoot makes: use the version that measured",

@@ -23,10 +23,10 @@ pub enum Work {
 
 impl Work {
     /// For the table of a space in a context.
-    pub fn new(space: &SearchSpace, precision: Precision, context: Context) -> Result<Self> {
+    pub fn new(space: &SearchSpace, batch: usize, precision: Precision, context: Context) -> Result<Self> {
         Ok(match context {
-            Context::Cold | Context::Warm => Self::Alone(UnitCampaign::new(space, precision, context)?),
-            Context::Network => Self::Networks(NetworkCampaign::new(space, precision)?),
+            Context::Cold | Context::Warm => Self::Alone(UnitCampaign::new(space, batch, precision, context)?),
+            Context::Network => Self::Networks(NetworkCampaign::new(space, batch, precision)?),
         })
     }
 

@@ -55,14 +55,15 @@ pub fn run(options: &Options) -> Result<()> {
             bail!("{} doesn't say on which device it was measured: name it with --device", options.table.display())
         }
     };
+    measuring::check_precision(&table, &device)?;
     let mut plan = options.plan.plan()?;
     if let Some(conditions) = table.conditions() {
         plan.statistic = conditions.statistic;
     }
     let context = context_of(&table)?;
-    let work = Work::new(&space, device.precision, context)?;
+    let work = Work::new(&space, table.batch(), table.precision(), context)?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(context, plan.statistic);
+    let conditions = agent.conditions(context, plan.statistic).at_batch(table.batch());
     if let Some(known) = table.conditions() {
         known.compatible(&conditions).with_context(|| {
             format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)

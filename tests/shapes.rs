@@ -4,18 +4,10 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use fleetfoot_profiler::{Agent, DeviceConfig};
-use fleetfoot_space::{
-    Layer, Network, Operator, OperatorKey, Precision, SearchSpace, Shape, Weights, preset_names, write_onnx,
-};
+use fleetfoot_profiler::Agent;
+use fleetfoot_space::{Layer, Network, Precision, SearchSpace, Shape, Weights, preset_names, write_onnx};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-fn agent() -> Agent {
-    let mut device = DeviceConfig::load("local-cpu").unwrap();
-    device.runtime_library = common::own_runtime().map(|path| common::text(&path).to_owned());
-    Agent::start(&device).unwrap()
-}
 
 /// Runs a network in ONNX Runtime with random weights on a random input and compares the shape of what comes out with
 /// the walk's. Returns the values, all finite.
@@ -47,7 +39,7 @@ fn assert_not_all_equal(what: &str, values: &[f32]) {
 
 #[test]
 fn random_architectures_of_every_preset_come_out_of_the_runtime_as_walked() {
-    let (mut agent, mut rng) = (agent(), ChaCha8Rng::seed_from_u64(11));
+    let (mut agent, mut rng) = (common::agent(), ChaCha8Rng::seed_from_u64(11));
     for name in preset_names() {
         let space = SearchSpace::load(name).unwrap();
         for index in 0..14 {
@@ -64,7 +56,7 @@ fn random_architectures_of_every_preset_come_out_of_the_runtime_as_walked() {
 
 #[test]
 fn named_architectures_with_widths_of_their_own_come_out_of_the_runtime_as_walked() {
-    let (mut agent, mut rng) = (agent(), ChaCha8Rng::seed_from_u64(12));
+    let (mut agent, mut rng) = (common::agent(), ChaCha8Rng::seed_from_u64(12));
     for preset in preset_names() {
         let preset = SearchSpace::load(preset).unwrap();
         for name in preset.architecture_names() {
@@ -77,32 +69,11 @@ fn named_architectures_with_widths_of_their_own_come_out_of_the_runtime_as_walke
     }
 }
 
-/// A unit with odd sizes, strides and groups; its channels are multiples of the groups.
-fn random_unit(rng: &mut ChaCha8Rng) -> OperatorKey {
-    let kernel = [1, 3, 5, 7, 9][rng.random_range(0..5)];
-    let stride = rng.random_range(1..=3);
-    let groups = [1, 1, 2, 4][rng.random_range(0..4)];
-    let c_in = groups * rng.random_range(1..=8);
-    let c_out = groups * rng.random_range(1..=8);
-    let operator = match rng.random_range(0..5) {
-        0 | 1 => Operator::Conv { kernel, stride, c_in, c_out, groups },
-        2 | 3 => {
-            let shortcut = stride == 1 && rng.random();
-            let c_out = if shortcut { c_in } else { c_out };
-            Operator::MbConv { kernel, expansion: rng.random_range(1..=6), stride, c_in, c_out, groups, shortcut }
-        }
-        _ => Operator::Head { c_in, c_hidden: rng.random_range(1..=64), classes: rng.random_range(2..=30) },
-    };
-    let batch = if rng.random_range(0..4) == 0 { 3 } else { 1 };
-    let input = Shape::new(batch, c_in, rng.random_range(1..=33), rng.random_range(1..=33));
-    OperatorKey { operator, input, precision: Precision::Fp32 }
-}
-
 #[test]
 fn random_units_of_any_stride_size_and_groups_come_out_of_the_runtime_as_walked() {
-    let (mut agent, mut rng) = (agent(), ChaCha8Rng::seed_from_u64(13));
+    let (mut agent, mut rng) = (common::agent(), ChaCha8Rng::seed_from_u64(13));
     for _ in 0..300 {
-        let key = random_unit(&mut rng);
+        let key = common::random_unit(&mut rng);
         let network = Network::of_unit(&key, 1e-3).unwrap_or_else(|error| panic!("{key}: {error}"));
         // The values may well be equal: a convolution of one pixel per channel is often rectified to 0.
         run_as_walked(&mut agent, &key.to_string(), &network, &mut rng);

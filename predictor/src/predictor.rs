@@ -173,8 +173,8 @@ impl TablePredictor {
     }
 
     /// The units of a space that the table hasn't.
-    pub fn unmeasured(&self, space: &SearchSpace, precision: Precision) -> Vec<OperatorKey> {
-        let units = space.distinct_units(1, precision).into_iter();
+    pub fn unmeasured(&self, space: &SearchSpace) -> Vec<OperatorKey> {
+        let units = space.distinct_units(self.table.batch(), self.table.precision()).into_iter();
         units.filter(|key| self.table.get(key).is_none()).collect()
     }
 
@@ -228,7 +228,8 @@ impl Predictor for TablePredictor {
             let made_for = space.map(|space| format!(" in the table, which was made for space {space}"));
             let made_for = made_for.unwrap_or_else(|| " in the table".to_owned());
             let device = self.table.provenance.get("device").unwrap_or("DEVICE");
-            let options = format!("--space {} --device {device}", self.space.as_deref().unwrap_or("SPACE"));
+            let batch = if key.input.n == 1 { String::new() } else { format!(" --batch {}", key.input.n) };
+            let options = format!("--space {} --device {device}{batch}", self.space.as_deref().unwrap_or("SPACE"));
             return Err(PredictError::Unknown { key: Box::new(*key), place: String::new(), made_for, options });
         };
         let (latency, low, high) = regression.predict(key)?;
@@ -247,21 +248,22 @@ pub enum CostModelError {
     Cost(#[from] CostError),
 }
 
-/// The cost matrix of a space: constant part, and one cost per decision and candidate.
+/// The cost matrix of a space at a batch size in a precision: constant part, and one cost per decision and candidate.
 pub fn cost_matrix(
     space: &SearchSpace,
     predictor: &impl Predictor,
+    batch: usize,
     precision: Precision,
 ) -> Result<CostMatrix, CostModelError> {
-    let cost = |key: &OperatorKey| predictor.unit(key).map(|estimate| estimate.latency.ms());
+    let cost = |key: OperatorKey| predictor.unit(&key.at(batch, precision)).map(|estimate| estimate.latency.ms());
     let mut constant = predictor.overhead().ms();
     for unit in space.front().iter().chain(space.back()) {
-        constant += cost(&OperatorKey { precision, ..unit.key })?;
+        constant += cost(unit.key)?;
     }
     let row = |decision: &fleetfoot_space::Decision| {
         let costs = decision.candidates.iter().map(|&candidate| match candidate {
             Candidate::Zero => Ok(0.0),
-            other => cost(&decision.key(other, precision)),
+            other => cost(decision.key(other, precision)),
         });
         costs.collect::<Result<Vec<f64>, PredictError>>()
     };

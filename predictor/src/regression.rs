@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fleetfoot_profiler::{Latency, LatencyTable, Provenance, Z, write_json};
-use fleetfoot_space::{NetworkError, OperatorKey};
+use fleetfoot_space::{NetworkError, OperatorKey, Precision};
 use linfa::Dataset;
 use linfa::prelude::Fit;
 use linfa_linear::LinearRegression;
@@ -46,8 +46,17 @@ pub struct Regression {
     weights: Vec<f64>,
     penalty: f64,
     rows: usize,
+    /// Of all rows, and so of all that can be estimated.
+    #[serde(default)]
+    precision: Precision,
+    #[serde(default = "one")]
+    batch: usize,
     validation: Validation,
     provenance: Provenance,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// How far cross-validated predictions are from the measured rows.
@@ -76,6 +85,16 @@ pub enum RegressionError {
     /// The fit failed.
     #[error("the regression can't be fitted: {0}")]
     Fit(String),
+    /// A unit of another precision or batch size than the rows.
+    #[error("{key} can't be estimated: the regression was fitted to a table of {precision} at batch {batch}")]
+    Misfit {
+        /// The unit.
+        key: Box<OperatorKey>,
+        /// The rows' precision.
+        precision: Precision,
+        /// The rows' batch size.
+        batch: usize,
+    },
     /// A unit that doesn't fit its input.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -219,6 +238,8 @@ impl Regression {
             weights: fitted.weights.to_vec(),
             penalty,
             rows: data.y.len(),
+            precision: table.precision(),
+            batch: table.batch(),
             validation: Validation { folds: FOLDS, seed, evaluation: Evaluation::new(&pairs)?, log_sd },
             provenance: table.provenance.clone(),
         })
@@ -226,6 +247,10 @@ impl Regression {
 
     /// A unit's cost with its 99 % interval from the cross-validated residuals: estimate, low, high.
     pub fn predict(&self, key: &OperatorKey) -> Result<(Latency, Latency, Latency), RegressionError> {
+        let (precision, batch) = (self.precision, self.batch);
+        if *key != key.at(batch, precision) {
+            return Err(RegressionError::Misfit { key: Box::new(*key), precision, batch });
+        }
         let terms = features(key)?.into_iter().zip(&self.weights).zip(self.mean.iter().zip(&self.scale));
         let eta = self.intercept + terms.map(|((x, w), (m, s))| w * (x - m) / s).sum::<f64>();
         let latency = |eta: f64| Latency::from_ms(eta.exp()).map_err(|error| RegressionError::Fit(error.to_string()));

@@ -42,7 +42,7 @@ fn table(space: &SearchSpace) -> LatencyTable {
 fn a_network_costs_a_call_and_the_sum_of_its_units() {
     let space = SearchSpace::load("fashion-28").unwrap();
     let predictor = TablePredictor::new(table(&space), None);
-    let costs = cost_matrix(&space, &predictor, Precision::Fp32).unwrap();
+    let costs = cost_matrix(&space, &predictor, 1, Precision::Fp32).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for _ in 0..50 {
         let architecture = space.random(&mut rng);
@@ -73,7 +73,7 @@ fn an_unknown_unit_is_an_error_that_names_it_and_the_remedy() {
     for part in ["conv-k3-s1-i3-o32-g1@1x3x32x32:fp32", "unit stem", "fashion-28", "fleetfoot profile", "--estimate"] {
         assert!(text.contains(part), "{text}");
     }
-    assert!(cost_matrix(&other, &predictor, Precision::Fp32).is_err());
+    assert!(cost_matrix(&other, &predictor, 1, Precision::Fp32).is_err());
 }
 
 #[test]

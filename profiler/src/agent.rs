@@ -161,7 +161,7 @@ impl Agent {
         self.device.transport == TransportKind::Mock
     }
 
-    /// The conditions under which it measures.
+    /// The conditions under which it measures, networks in the device's precision at batch 1.
     pub fn conditions(&self, context: Context, statistic: Statistic) -> Conditions {
         let optimisation = serde_json::to_value(self.device.optimisation).ok();
         let cores: Vec<String> = self.pinned.iter().map(usize::to_string).collect();
@@ -173,6 +173,8 @@ impl Agent {
             optimisation: optimisation.and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
             threads: self.device.threads,
             cores: cores.join(" "),
+            precision: Some(self.device.precision),
+            batch: Some(1),
             context: context.to_string(),
             statistic,
         }

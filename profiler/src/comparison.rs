@@ -1,4 +1,4 @@
-//! Two latency tables, unit by unit: two devices, two days, two ways to measure.
+//! Two latency tables, unit by unit: two devices, two days, two ways to measure, two precisions or batch sizes.
 
 use fleetfoot_space::OperatorKey;
 
@@ -64,11 +64,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares two tables.
+    /// Compares two tables. Where they differ in precision or batch size, a unit is held against itself in the other's;
+    /// keys are the first table's, but those of units of the second alone.
     pub fn new(first: &LatencyTable, second: &LatencyTable) -> Self {
         let mut comparison = Self::default();
         for row in first.rows() {
-            match second.get(&row.key) {
+            match second.get(&row.key.at(second.batch(), second.precision())) {
                 None => comparison.only_first.push(row.key),
                 Some(other) => match Ratio::new(row.key.to_string(), of_row(row), of_row(other)) {
                     Some(ratio) => comparison.ratios.push(ratio),
@@ -76,7 +77,8 @@ impl Comparison {
                 },
             }
         }
-        let alone = second.rows().iter().map(|row| row.key).filter(|key| first.get(key).is_none());
+        let in_first = |key: &OperatorKey| first.get(&key.at(first.batch(), first.precision())).is_some();
+        let alone = second.rows().iter().map(|row| row.key).filter(|key| !in_first(key));
         comparison.only_second = alone.collect();
         comparison
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use fleetfoot_space::without_mark;
+use fleetfoot_space::{Precision, without_mark};
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::Statistic;
@@ -84,11 +84,18 @@ pub struct Conditions {
     pub threads: usize,
     /// Cores that the measuring process was pinned to, such as `0 1`.
     pub cores: String,
+    /// Number format of what was measured; `None` where each model has its own.
+    pub precision: Option<Precision>,
+    /// Batch size of what was measured; `None` where each model has its own.
+    pub batch: Option<usize>,
     /// What lies between two runs.
     pub context: String,
     /// What a latency is of its samples.
     pub statistic: Statistic,
 }
+
+/// What stands for the precision and the batch size of models that have their own.
+const OWN: &str = "each model's own";
 
 /// The conditions that differ: name, ours, theirs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,10 +112,27 @@ impl fmt::Display for Differences {
 }
 
 impl Conditions {
-    const NAMES: [&str; 9] =
-        ["device", "cpu", "runtime", "provider", "optimisation", "threads", "cores", "context", "statistic"];
+    const NAMES: [&str; 11] = [
+        "device",
+        "cpu",
+        "runtime",
+        "provider",
+        "optimisation",
+        "threads",
+        "cores",
+        "precision",
+        "batch",
+        "context",
+        "statistic",
+    ];
 
-    fn values(&self) -> [String; 9] {
+    /// The same for networks of another batch size.
+    pub fn at_batch(self, batch: usize) -> Self {
+        Self { batch: Some(batch), ..self }
+    }
+
+    fn values(&self) -> [String; 11] {
+        let own = || OWN.to_owned();
         [
             self.device.clone(),
             self.cpu.clone(),
@@ -117,6 +141,8 @@ impl Conditions {
             self.optimisation.clone(),
             self.threads.to_string(),
             self.cores.clone(),
+            self.precision.map_or_else(own, |precision| precision.to_string()),
+            self.batch.map_or_else(own, |batch| batch.to_string()),
             self.context.clone(),
             self.statistic.to_string(),
         ]
@@ -150,14 +176,15 @@ impl Conditions {
 
     /// As lines for a file's head.
     pub fn to_provenance(&self, provenance: &mut Provenance) {
-        for (name, value) in Self::NAMES.into_iter().zip(self.values()) {
-            provenance.set(name, value);
-        }
+        let stated = Self::NAMES.into_iter().zip(self.values()).filter(|(_, value)| value != OWN);
+        stated.for_each(|(name, value)| provenance.set(name, value));
     }
 
-    /// Read back from a file's head; `None` where one is missing.
+    /// Read back from a file's head; `None` where one is missing, but for precision and batch size: files that don't say
+    /// them are of fp32 at batch 1.
     pub fn from_provenance(provenance: &Provenance) -> Option<Self> {
         let text = |name: &str| provenance.get(name).map(str::to_owned);
+        let format = |name: &str, unsaid: &str| text(name).unwrap_or_else(|| unsaid.to_owned());
         Some(Self {
             device: text("device")?,
             cpu: text("cpu")?,
@@ -166,6 +193,8 @@ impl Conditions {
             optimisation: text("optimisation")?,
             threads: text("threads")?.parse().ok()?,
             cores: text("cores")?,
+            precision: format("precision", "fp32").parse().ok(),
+            batch: format("batch", "1").parse().ok(),
             context: text("context")?,
             statistic: Statistic::from_str(&text("statistic")?).ok()?,
         })

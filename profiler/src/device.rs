@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::Context;
 
 /// The configurations that ship, by name.
-pub const BUILT_IN_DEVICES: [(&str, &str); 10] = [
+pub const BUILT_IN_DEVICES: [(&str, &str); 12] = [
     ("local-cpu", include_str!("../../device-configs/local-cpu.toml")),
     ("local-cpu-basic", include_str!("../../device-configs/local-cpu-basic.toml")),
     ("local-cpu-2threads", include_str!("../../device-configs/local-cpu-2threads.toml")),
+    ("local-cpu-fp16", include_str!("../../device-configs/local-cpu-fp16.toml")),
+    ("local-cpu-int8", include_str!("../../device-configs/local-cpu-int8.toml")),
     ("local-openvino", include_str!("../../device-configs/local-openvino.toml")),
     ("local-webgpu", include_str!("../../device-configs/local-webgpu.toml")),
     ("local-cuda", include_str!("../../device-configs/local-cuda.toml")),
@@ -136,9 +138,6 @@ impl DeviceConfig {
         }
         if config.name.chars().any(char::is_control) {
             return Err(invalid("name: wanted a text without control characters".to_owned()));
-        }
-        if config.precision != Precision::Fp32 {
-            return Err(invalid(format!("precision = \"{}\": only fp32 is measured so far", config.precision)));
         }
         if !(1..=1024).contains(&config.threads) {
             return Err(invalid(format!("threads = {}: wanted 1 to 1024", config.threads)));

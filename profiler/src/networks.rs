@@ -63,8 +63,8 @@ pub enum AttributionError {
 
 impl NetworkCampaign {
     /// The empty graph, and the networks of the space's design: at least as many as there are units.
-    pub fn new(space: &SearchSpace, precision: Precision) -> Result<Self, SubjectError> {
-        let units = space.distinct_units(1, precision);
+    pub fn new(space: &SearchSpace, batch: usize, precision: Precision) -> Result<Self, SubjectError> {
+        let units = space.distinct_units(batch, precision);
         let positions: HashMap<OperatorKey, usize> =
             units.iter().enumerate().map(|(index, key)| (*key, index)).collect();
         let architectures = Self::design(space);
@@ -77,7 +77,7 @@ impl NetworkCampaign {
             places: Vec::new(),
         };
         for architecture in architectures {
-            let network = space.network_at(&architecture, 1, precision).map_err(Box::new)?;
+            let network = space.network_at(&architecture, batch, precision).map_err(Box::new)?;
             campaign.subjects.push(Subject::of_network(architecture.to_string(), &network)?);
             campaign.sizes.push((network.macs(), 0));
             let costly = network.units().iter().filter(|unit| unit.key.operator != Operator::Zero);

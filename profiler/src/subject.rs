@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_space::{Network, NetworkError, OnnxError, SpaceError, Weights, write_onnx};
+use fleetfoot_space::{Network, NetworkError, SpaceError, Weights, WeightsError, write_onnx};
 use sha2::{Digest, Sha256};
 
 use crate::latency::Latency;
@@ -34,7 +34,7 @@ pub enum SubjectError {
     Space(#[from] Box<SpaceError>),
     /// It can't be written.
     #[error(transparent)]
-    Onnx(#[from] OnnxError),
+    Weights(#[from] WeightsError),
 }
 
 impl Subject {

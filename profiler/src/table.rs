@@ -93,6 +93,19 @@ pub enum TableError {
     /// A unit stands there twice.
     #[error("two rows for {0}: one latency table holds one row a unit")]
     Twice(OperatorKey),
+    /// A unit of another precision or batch size than the rows before it: what a call and its boundaries cost depends on
+    /// both.
+    #[error(
+        "{key} among rows of {precision} at batch {batch}: one latency table is of one precision and one batch size"
+    )]
+    Mixed {
+        /// The unit.
+        key: OperatorKey,
+        /// Precision of the others.
+        precision: Precision,
+        /// Batch size of the others.
+        batch: usize,
+    },
     /// Tables of different conditions.
     #[error("the tables can't be joined, their conditions differ: {0}")]
     Conditions(Differences),
@@ -131,6 +144,10 @@ impl LatencyTable {
     }
 
     fn push(&mut self, row: Row) -> Result<(), TableError> {
+        let (precision, batch) = (self.precision(), self.batch());
+        if !self.rows.is_empty() && row.key != row.key.at(batch, precision) {
+            return Err(TableError::Mixed { key: row.key, precision, batch });
+        }
         if self.index.insert(row.key, self.rows.len()).is_some() {
             return Err(TableError::Twice(row.key));
         }
@@ -141,6 +158,16 @@ impl LatencyTable {
     /// A unit's row.
     pub fn get(&self, key: &OperatorKey) -> Option<&Row> {
         self.index.get(key).map(|&index| &self.rows[index])
+    }
+
+    /// The precision of all rows; fp32 where there are none.
+    pub fn precision(&self) -> Precision {
+        self.rows.first().map_or(Precision::Fp32, |row| row.key.precision)
+    }
+
+    /// The batch size of all rows; 1 where there are none.
+    pub fn batch(&self) -> usize {
+        self.rows.first().map_or(1, |row| row.key.input.n)
     }
 
     /// All rows in order.
@@ -164,7 +191,8 @@ impl LatencyTable {
 
     /// The conditions of its measurements; `None` where unknown.
     pub fn conditions(&self) -> Option<Conditions> {
-        Conditions::from_provenance(&self.provenance)
+        let (precision, batch) = (Some(self.precision()), Some(self.batch()));
+        Conditions::from_provenance(&self.provenance).map(|stated| Conditions { precision, batch, ..stated })
     }
 
     /// Adds another table's rows. Both must have been measured under equal, known conditions.
@@ -235,12 +263,22 @@ impl LatencyTable {
         for record in reader.records() {
             let record = record.map_err(|error| malformed(path, &error))?;
             let row = columns.row(&record, path)?;
-            table.push(row).map_err(|twice| TableError::Value {
+            table.push(row).map_err(|misfit| TableError::Value {
                 path: path.to_path_buf(),
                 line: record.position().map_or(0, csv::Position::line),
-                column: "operator",
-                what: twice.to_string(),
+                column: match misfit {
+                    TableError::Mixed { key, precision, .. } if key.precision != precision => "precision",
+                    TableError::Mixed { .. } => "batch",
+                    _ => "operator",
+                },
+                what: misfit.to_string(),
             })?;
+        }
+        for (name, rows) in [("precision", table.precision().to_string()), ("batch", table.batch().to_string())] {
+            if let Some(stated) = table.provenance.get(name).filter(|stated| *stated != rows) {
+                let what = format!("provenance {name} = '{stated}', but its rows are of {name} {rows}");
+                return Err(TableError::Csv { path: path.to_path_buf(), what });
+            }
         }
         let stated = table.provenance.get("rows").and_then(|rows| rows.parse::<usize>().ok());
         match stated {

@@ -3,13 +3,17 @@
 //! A unit that runs alone pays for being alone: the call of the runtime, and at both ends what the runtime does to
 //! tensors that enter and leave it (reorders into and out of a blocked layout, most of all). Within a network it pays
 //! neither. The call is what the empty graph takes, `O`. What a boundary of shape `s` costs comes from two probes, one
-//! and two equal 1x1 convolutions on `s` in a row: `T1 = O + B(s) + K` and `T2 = O + B(s) + 2 K`, so that
+//! and two equal 1x1 convolutions on `s` in a row (linear, as blocks end): `T1 = O + B(s) + K` and `T2 = O + B(s) + 2 K`, so that
 //! `B(s) = 2 T1 - T2 - O` is the price of entering and leaving together. A unit's cost is its time alone, less `O`, less
 //! half of `B` at each end that lies within the network.
+//!
+//! In fp16 and int8, an isolated unit also converts its input and its output, which a network does at its own ends only.
+//! The probes do the same on the same shapes, so that it is part of `B`; the two halves are no equal prices there, but
+//! what one end is charged too much for, the next one's other side is charged too little.
 
 use std::collections::BTreeMap;
 
-use fleetfoot_space::{Candidate, Network, NetworkError, Operator, OperatorKey, Precision, SearchSpace, Shape};
+use fleetfoot_space::{Candidate, Network, NetworkError, OperatorKey, Precision, SearchSpace, Shape};
 
 use crate::conditions::Context;
 use crate::latency::Latency;
@@ -37,6 +41,9 @@ struct PlannedUnit {
     inner: Vec<Shape>,
 }
 
+/// What agents evict at most: more than caches hold.
+const MOST_EVICTED: f64 = (1 << 30) as f64;
+
 /// Position of the empty graph among the subjects.
 const EMPTY: usize = 0;
 
@@ -49,19 +56,24 @@ impl UnitCampaign {
     /// The empty graph, the probes, and every distinct unit of a space, each behind an eviction of what lies between
     /// two visits to it in a network of that space.
     /// In a warm context nothing is evicted; all else is alike.
-    pub fn new(space: &SearchSpace, precision: Precision, context: Context) -> Result<Self, SubjectError> {
+    pub fn new(
+        space: &SearchSpace,
+        batch: usize,
+        precision: Precision,
+        context: Context,
+    ) -> Result<Self, SubjectError> {
         let between = match context {
             Context::Warm => None,
-            _ => Some(mean_working_set(space, precision)?),
+            _ => Some(mean_working_set(space, batch, precision)?),
         };
         let mut campaign = Self::empty(context);
         let eps = space.bn_eps();
         campaign.push("empty graph".to_owned(), &Network::empty(Shape::new(1, 1, 1, 1), precision, eps), between)?;
         let last = space.back().last().map(|unit| unit.key.operator);
-        for key in space.distinct_units(1, precision) {
+        for key in space.distinct_units(batch, precision) {
             let network = Network::of_unit(&key, eps)?;
             let ends = [
-                (key.input != space.input()).then_some(key.input),
+                (key.input != space.input().with_batch(batch)).then_some(key.input),
                 (Some(key.operator) != last).then(|| network.out_shape()),
             ];
             let inner: Vec<Shape> = ends.into_iter().flatten().collect();
@@ -111,7 +123,8 @@ impl UnitCampaign {
 
     fn push(&mut self, name: String, network: &Network, between: Option<f64>) -> Result<usize, SubjectError> {
         // At least a line, so that whatever fills the caches alone is timed in the same way as all others.
-        let evict_bytes = between.map_or(0, |between| (between - network.weight_bytes() as f64).max(64.0) as u64);
+        let evict_bytes =
+            between.map_or(0, |between| (between - network.weight_bytes() as f64).clamp(64.0, MOST_EVICTED) as u64);
         self.subjects.push(Subject { evict_bytes, ..Subject::of_network(name, network)? });
         self.sizes.push(network.macs());
         Ok(self.subjects.len() - 1)
@@ -127,11 +140,10 @@ impl UnitCampaign {
         if self.probes.contains_key(&shape) {
             return Ok(());
         }
-        let conv = Operator::Conv { kernel: 1, stride: 1, c_in: shape.c, c_out: shape.c, groups: 1 };
         let mut network = Network::empty(shape, precision, eps);
-        network.push("first", conv)?;
+        network.push_linear("first", shape.c)?;
         let position = self.push(format!("probe of 1 on {shape}"), &network, between)?;
-        network.push("second", conv)?;
+        network.push_linear("second", shape.c)?;
         self.push(format!("probe of 2 on {shape}"), &network, between)?;
         self.probes.insert(shape, position);
         Ok(())
@@ -189,17 +201,17 @@ impl UnitCampaign {
 
 /// Bytes that lie between two visits to a unit in a network of the space: the mean network's weights (every candidate
 /// equally probable), and the largest unit's activations, since runtimes use the buffers of activations again and again.
-fn mean_working_set(space: &SearchSpace, precision: Precision) -> Result<f64, NetworkError> {
+fn mean_working_set(space: &SearchSpace, batch: usize, precision: Precision) -> Result<f64, NetworkError> {
     let mut weights = 0.0;
     let mut activations = 0;
     let mut count = |key: OperatorKey, probability: f64| -> Result<(), NetworkError> {
-        let network = Network::of_unit(&key, space.bn_eps())?;
+        let network = Network::of_unit(&key.at(batch, precision), space.bn_eps())?;
         weights += probability * network.weight_bytes() as f64;
         activations = activations.max(network.activation_bytes());
         Ok(())
     };
     for unit in space.front().iter().chain(space.back()) {
-        count(OperatorKey { precision, ..unit.key }, 1.0)?;
+        count(unit.key, 1.0)?;
     }
     for decision in space.decisions() {
         for &candidate in decision.candidates.iter().filter(|&&candidate| candidate != Candidate::Zero) {

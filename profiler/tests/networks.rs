@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use fleetfoot_profiler::{
     Agent, AttributionError, Campaign, Context, DeviceConfig, Interval, Latency, LatencyTable, Measurement,
-    NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Plan, Provenance, Row, Statistic, Subject,
+    NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Plan, Provenance, Records, Row, Statistic, Subject,
 };
 use fleetfoot_space::{Architecture, Candidate, Network, OperatorKey, Precision, SearchSpace};
 use proptest::prelude::*;
@@ -90,7 +90,7 @@ fn rmspe(space: &SearchSpace, rows: &[Row], empty: Latency, truth: impl Fn(&Netw
 #[test]
 fn what_adds_up_is_solved_exactly() {
     let space = fashion();
-    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let (measured, profiles) = world(&space, &campaign, |_| 0.0, 0.0);
     let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
     let costs = planted(&space);
@@ -112,7 +112,7 @@ fn what_adds_up_is_solved_exactly() {
 #[test]
 fn whole_networks_set_right_what_the_profile_and_noise_say() {
     let space = fashion();
-    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let costs = planted(&space);
     // The profile sees every second unit 15 % too dear.
     let skew = |key: &OperatorKey| if ((1e6 * costs[key]) as u64).is_multiple_of(2) { 0.15 } else { 0.0 };
@@ -130,7 +130,7 @@ fn whole_networks_set_right_what_the_profile_and_noise_say() {
 #[test]
 fn a_profile_that_tells_no_units_apart_is_refused() {
     let space = fashion();
-    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let (measured, profiles) = world(&space, &campaign, |_| 0.0, 0.0);
     let mut fused = profiles.clone();
     fused.networks[5].nodes.truncate(1);
@@ -144,11 +144,11 @@ fn a_profile_that_tells_no_units_apart_is_refused() {
 #[test]
 fn a_simulated_device_is_tabulated_from_its_networks_alone() {
     let space = fashion();
-    let campaign = NetworkCampaign::new(&space, Precision::Fp32).unwrap();
+    let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let mut agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
     let profiles = campaign.profile(&mut agent, |_| true).unwrap().unwrap();
     let plan = Plan { min_rounds: 6, max_rounds: 6, ..Plan::default() };
-    let mut rounds = Campaign::new(plan, campaign.subjects(), Vec::new(), 1);
+    let mut rounds = Campaign::new(plan, campaign.subjects(), Records::default(), true);
     let measured = rounds.run(&mut agent, None, &AtomicBool::new(false), &mut |_| {}).unwrap();
     let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
     // The simulation's latency: 2 µs and 1 ns for every 4 bytes of the model.

@@ -29,13 +29,13 @@ fn operator() -> impl Strategy<Value = (Operator, usize)> {
 
 fn row() -> impl Strategy<Value = Row> {
     let times = (latency(), 0.0f64..1.0, 0.0f64..1.0);
-    let shape = (1usize..5, 1usize..300, 1usize..300);
+    let shape = (1usize..300, 1usize..300);
     let context = prop::sample::select(vec![Context::Cold, Context::Warm, Context::Network]);
     let known = (any::<u32>(), prop::option::of(latency()), prop::option::of(latency()), prop::option::of(context));
-    (operator(), shape, times, known).prop_map(|((operator, c_in), (n, h, w), (latency, below, above), known)| {
+    (operator(), shape, times, known).prop_map(|((operator, c_in), (h, w), (latency, below, above), known)| {
         let scaled = |factor: f64| Latency::from_ms(latency.ms() * factor).unwrap();
         Row {
-            key: OperatorKey { operator, input: Shape::new(n, c_in, h, w), precision: Precision::Fp32 },
+            key: OperatorKey { operator, input: Shape::new(1, c_in, h, w), precision: Precision::Fp32 },
             latency,
             low: scaled(1.0 - below),
             high: scaled(1.0 + above),
@@ -56,6 +56,8 @@ fn conditions() -> Conditions {
         optimisation: "all".into(),
         threads: 1,
         cores: "1".into(),
+        precision: Some(Precision::Fp32),
+        batch: Some(1),
         context: "cold".into(),
         statistic: Statistic::Median,
     }
@@ -80,11 +82,19 @@ fn plain_row(kernel: usize) -> Row {
 
 proptest! {
     #[test]
-    fn a_table_reads_back_what_it_writes(rows in prop::collection::vec(row(), 1..20), overhead in latency()) {
-        let mut rows = rows;
+    fn a_table_reads_back_what_it_writes(
+        rows in prop::collection::vec(row(), 1..20),
+        overhead in latency(),
+        batch in 1usize..9,
+        precision in prop_oneof![Just(Precision::Fp32), Just(Precision::Fp16), Just(Precision::Int8)],
+    ) {
+        let mut rows: Vec<Row> = rows.into_iter().map(|row| Row { key: row.key.at(batch, precision), ..row }).collect();
+        let conditions = Conditions { precision: Some(precision), ..conditions() }.at_batch(batch);
+        let mut stated = Provenance::default();
+        conditions.to_provenance(&mut stated);
         let mut seen = std::collections::HashSet::new();
         rows.retain(|row| seen.insert(row.key));
-        let table = LatencyTable::new(provenance(), overhead, rows.clone()).unwrap();
+        let table = LatencyTable::new(stated, overhead, rows.clone()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("table.csv");
         table.write(&path).unwrap();
@@ -92,7 +102,7 @@ proptest! {
         prop_assert!(warnings.is_empty());
         prop_assert_eq!(read.rows(), &rows[..]);
         prop_assert_eq!(read.overhead(), overhead);
-        prop_assert_eq!(read.conditions(), Some(conditions()));
+        prop_assert_eq!(read.conditions(), Some(conditions));
     }
 
     #[test]
@@ -145,6 +155,50 @@ fn what_is_wrong_is_said_with_line_and_column() {
     let micro = header.replace("latency_ms", "latency_us") + "conv,3,2,3,8,32,32,250,200\n";
     let error = LatencyTable::parse(&micro, Path::new("t.csv")).unwrap_err().to_string();
     assert!(error.contains("no column 'latency_ms'") && error.contains("latency_us"), "{error}");
+}
+
+#[test]
+fn a_table_is_of_one_precision_and_one_batch_size() {
+    let row = |kernel, batch, precision| {
+        let row = plain_row(kernel);
+        Row { key: row.key.at(batch, precision), ..row }
+    };
+    let table = |rows| LatencyTable::new(provenance(), ms(0.1), rows);
+    for (batch, precision, column) in [(1, Precision::Int8, "precision"), (8, Precision::Fp32, "batch")] {
+        let rows = vec![row(3, 1, Precision::Fp32), row(5, batch, precision)];
+        let error = table(rows).unwrap_err();
+        assert!(matches!(error, TableError::Mixed { .. }), "{error}");
+        let header = "operator,kernel,stride,c_in,c_out,height,width,batch,precision,latency_ms\n";
+        let csv = format!("{header}conv,3,1,8,8,7,7,1,fp32,1\nconv,5,1,8,8,7,7,{batch},{precision},1\n");
+        let error = LatencyTable::parse(&csv, Path::new("t.csv")).unwrap_err().to_string();
+        for part in ["t.csv, line 3", &format!("column {column}"), "fp32 at batch 1", &format!(":{precision} among")] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        // Tables that differ so aren't joined, whatever their heads leave unsaid.
+        let (mut one, other) =
+            (table(vec![row(3, 1, Precision::Fp32)]).unwrap(), table(vec![row(5, batch, precision)]));
+        let error = one.merge(other.unwrap()).unwrap_err().to_string();
+        assert!(error.contains(&format!("{column}: '")), "{error}");
+    }
+}
+
+#[test]
+fn a_head_that_contradicts_the_rows_is_an_error() {
+    let text =
+        String::from_utf8(LatencyTable::new(provenance(), ms(0.1), vec![plain_row(3)]).unwrap().to_csv().unwrap());
+    let text = text.unwrap();
+    for (ours, theirs) in [("# precision: fp32", "# precision: int8"), ("# batch: 1", "# batch: 8")] {
+        assert!(LatencyTable::parse(&text, Path::new("t.csv")).is_ok());
+        let error = LatencyTable::parse(&text.replace(ours, theirs), Path::new("t.csv")).unwrap_err().to_string();
+        assert!(
+            error.contains(&theirs[2..].replace(": ", " = '")) && error.contains(&ours[2..].replace(": ", " ")),
+            "{error}"
+        );
+    }
+    // A head from before either was stated.
+    let older = text.replace("# precision: fp32\n", "").replace("# batch: 1\n", "");
+    let (read, _) = LatencyTable::parse(&older, Path::new("t.csv")).unwrap();
+    assert_eq!(read.conditions(), Some(conditions()));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn world(campaign: &UnitCampaign, boundary: impl Fn(&str) -> f64) -> Vec<Measure
 #[test]
 fn calls_and_boundaries_are_taken_off() {
     let space = SearchSpace::load("fashion-28").unwrap();
-    let campaign = UnitCampaign::new(&space, Precision::Fp32, Context::Cold).unwrap();
+    let campaign = UnitCampaign::new(&space, 1, Precision::Fp32, Context::Cold).unwrap();
     assert_eq!(campaign.units(), 45);
     let boundary = |name: &str| match name {
         "empty graph" => 0.0,
@@ -38,9 +38,28 @@ fn calls_and_boundaries_are_taken_off() {
 }
 
 #[test]
+fn every_precision_and_batch_size_has_probes_of_its_own_and_the_networks_own_ends_have_none() {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let names = |batch, precision| {
+        let campaign = UnitCampaign::new(&space, batch, precision).unwrap();
+        campaign.subjects().iter().map(|subject| subject.name.clone()).collect::<Vec<_>>()
+    };
+    let plain = names(1, Precision::Fp32);
+    for (batch, precision) in [(1, Precision::Int8), (8, Precision::Fp32), (8, Precision::Fp16)] {
+        let other = names(batch, precision);
+        assert_eq!(other.len(), plain.len());
+        assert!(!other.contains(&format!("probe of 1 on {batch}x1x28x28")), "the network's input is no boundary");
+        let shape = |name: &str| name.replace("@1x", &format!("@{batch}x")).replace(" on 1x", &format!(" on {batch}x"));
+        let wanted: Vec<String> =
+            plain.iter().map(|name| shape(name).replace(":fp32", &format!(":{precision}"))).collect();
+        assert_eq!(other, wanted);
+    }
+}
+
+#[test]
 fn a_boundary_that_costs_nothing_is_never_a_bonus() {
     let space = SearchSpace::load("fashion-28").unwrap();
-    let campaign = UnitCampaign::new(&space, Precision::Fp32, Context::Cold).unwrap();
+    let campaign = UnitCampaign::new(&space, 1, Precision::Fp32, Context::Cold).unwrap();
     // Noise makes two convolutions look dearer than twice one.
     let noise = |name: &str| if name.starts_with("probe of 2") { 0.001 } else { 0.0 };
     let (_, rows) = campaign.rows(&world(&campaign, noise));
@@ -50,7 +69,8 @@ fn a_boundary_that_costs_nothing_is_never_a_bonus() {
 #[test]
 fn what_is_evicted_is_what_lies_between_two_visits() {
     let bytes = |space: &str| {
-        let campaign = UnitCampaign::new(&SearchSpace::load(space).unwrap(), Precision::Fp32, Context::Cold).unwrap();
+        let campaign =
+            UnitCampaign::new(&SearchSpace::load(space).unwrap(), 1, Precision::Fp32, Context::Cold).unwrap();
         campaign.subjects().iter().map(|subject| subject.evict_bytes).collect::<Vec<_>>()
     };
     let (small, large) = (bytes("fashion-28"), bytes("proxyless-224"));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleetfoot_space::{NetworkError, OnnxError, SpaceError, WeightsError};
+use fleetfoot_space::{NetworkError, SpaceError, WeightsError};
 
 use crate::dataset::DatasetError;
 use crate::learning::checkpoint_path;
@@ -22,9 +22,6 @@ pub enum SearchError {
     /// The weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The ONNX form.
-    #[error(transparent)]
-    Onnx(#[from] OnnxError),
     /// The images.
     #[error(transparent)]
     Dataset(#[from] DatasetError),

@@ -17,6 +17,13 @@ pub struct OperatorKey {
     pub precision: Precision,
 }
 
+impl OperatorKey {
+    /// The same unit at another batch size and in another precision.
+    pub const fn at(self, batch: usize, precision: Precision) -> Self {
+        Self { input: self.input.with_batch(batch), precision, ..self }
+    }
+}
+
 impl fmt::Display for OperatorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}:{}", self.operator, self.input, self.precision)

@@ -5,11 +5,13 @@
 //! one shape walk; [`SearchSpace`] says which operators may stand where; [`Architecture`] is one choice per decision.
 
 mod architecture;
+mod inference;
 mod key;
 mod layer;
 mod network;
 mod onnx;
 mod operator;
+mod reference;
 mod search_space;
 mod shape;
 mod space_file;
@@ -20,8 +22,9 @@ pub use architecture::{Architecture, ArchitectureParseError, MAX_CANDIDATES};
 pub use key::{KeyParseError, OperatorKey};
 pub use layer::{BATCH_NORM_MOMENTUM, Init, Layer, ParameterSpec, ShapeError};
 pub use network::{Network, NetworkError, Node, Source, Unit};
-pub use onnx::{OnnxError, OnnxNode, onnx_nodes, write_onnx};
+pub use onnx::{OnnxNode, onnx_nodes, write_onnx};
 pub use operator::{Operator, OperatorParseError, Part};
+pub use reference::evaluate;
 pub use search_space::{Candidate, CandidateParseError, Decision, SearchSpace, SpaceError, preset_names};
 pub use shape::{Precision, PrecisionParseError, Shape, ShapeParseError};
 pub use text::without_mark;

@@ -2,7 +2,7 @@
 
 use crate::key::OperatorKey;
 use crate::layer::{Layer, ShapeError};
-use crate::operator::Operator;
+use crate::operator::{Operator, Part};
 use crate::shape::{Precision, Shape};
 
 /// Where a node takes an input from.
@@ -83,11 +83,22 @@ impl Network {
 
     /// Appends a unit behind the present output. An operator without layers (Zero) is a unit without nodes.
     pub fn push(&mut self, name: &str, operator: Operator) -> Result<(), NetworkError> {
+        self.append(name, operator, operator.layers())
+    }
+
+    /// Appends the 1x1 convolution with BN that [`Operator::Conv`] is without its ReLU6: the linear end that blocks have.
+    pub fn push_linear(&mut self, name: &str, c_out: usize) -> Result<(), NetworkError> {
+        let conv = Operator::Conv { kernel: 1, stride: 1, c_in: self.out_shape().c, c_out, groups: 1 };
+        let linear = conv.layers().into_iter().filter(|part| part.layer != Layer::Relu6);
+        self.append(name, conv, linear.collect())
+    }
+
+    fn append(&mut self, name: &str, operator: Operator, parts: Vec<Part>) -> Result<(), NetworkError> {
         let input = self.out_shape();
         let unit_input = self.output;
         let unit = self.units.len();
         let first = self.nodes.len();
-        for part in operator.layers() {
+        for part in parts {
             let inputs: Vec<Source> = part
                 .inputs
                 .iter()
@@ -174,23 +185,27 @@ impl Network {
         self.nodes.iter().map(|node| node.layer.params()).sum()
     }
 
-    /// Bytes of the weights that stay after BN is folded: every convolution has one bias per output channel.
+    /// Bytes of the weights that stay after BN is folded: every convolution has one bias per output channel. In int8, a
+    /// bias is an int32, and each output channel's weights have an fp32 scale.
     pub fn weight_bytes(&self) -> u64 {
-        let elements: u64 = self
-            .nodes
-            .iter()
-            .map(|node| match node.layer {
-                Layer::BatchNorm { channels } => channels as u64,
-                layer => layer.params(),
-            })
-            .sum();
-        elements * self.precision.bytes() as u64
+        let element = self.precision.bytes() as u64;
+        let channel = if self.precision == Precision::Int8 { 4 + 4 } else { element };
+        let bytes = |node: &Node| match node.layer {
+            Layer::BatchNorm { channels } => channels as u64 * channel,
+            Layer::Linear { c_in, c_out } => c_out as u64 * (c_in as u64 * element + channel),
+            layer => layer.params() * element,
+        };
+        self.nodes.iter().map(bytes).sum()
     }
 
-    /// Bytes of all activations that are written, layers that fuse into their predecessor (BN, ReLU6, Add) left out.
+    /// Bytes of all activations that are written, layers that fuse into their predecessor (BN, ReLU6, Add) left out. An
+    /// addition in int8 is a kernel of its own: its inputs have other scales than its output.
     pub fn activation_bytes(&self) -> u64 {
-        let written =
-            self.walk().filter(|(node, _)| !matches!(node.layer, Layer::BatchNorm { .. } | Layer::Relu6 | Layer::Add));
+        let written = self.walk().filter(|(node, _)| match node.layer {
+            Layer::BatchNorm { .. } | Layer::Relu6 => false,
+            Layer::Add => self.precision == Precision::Int8,
+            _ => true,
+        });
         written.map(|(_, out)| (out.elements() * self.precision.bytes()) as u64).sum()
     }
 

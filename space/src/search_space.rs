@@ -431,7 +431,7 @@ impl SearchSpace {
         front
             .chain(candidates)
             .chain(back)
-            .map(|key| OperatorKey { input: key.input.with_batch(batch), precision, ..key })
+            .map(|key| key.at(batch, precision))
             .filter(|key| seen.insert(*key))
             .collect()
     }

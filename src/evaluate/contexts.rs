@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Options;
 use super::networks::{context_of, draw, measure, repeatability, values};
+use crate::measuring::check_precision;
 use crate::predict::EvidenceOptions;
 use crate::tabulating::Work;
 
@@ -66,15 +67,17 @@ pub fn run(options: &Options) -> Result<()> {
     for path in &options.tables {
         let evidence = EvidenceOptions::new(path.clone(), options.estimate, options.model.clone());
         let predictor = evidence.predictor(&options.space)?;
+        check_precision(predictor.table(), &device).with_context(|| path.display().to_string())?;
         let context = context_of(predictor.table()).with_context(|| path.display().to_string())?;
         let (predicted, then) = (Vec::new(), Vec::new());
         candidates.push(Candidate { path: path.clone(), context, predictor, predicted, then, first: 0 });
     }
+    let batch = candidates.first().map_or(1, |candidate| candidate.predictor.table().batch());
     let contexts: Vec<Context> = candidates.iter().map(|candidate| candidate.context).collect();
     let architectures = draw(&space, options.networks, options.plan.seed, &contexts)?;
     let mut subjects = Vec::new();
     for architecture in &architectures {
-        let network = space.network(architecture)?;
+        let network = space.network_at(architecture, batch, device.precision)?;
         for candidate in &mut candidates {
             let predicted = candidate.predictor.network(&network);
             let predicted = predicted.with_context(|| candidate.path.display().to_string())?;
@@ -83,7 +86,7 @@ pub fn run(options: &Options) -> Result<()> {
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
     for candidate in &mut candidates {
-        let work = Work::new(&space, device.precision, candidate.context)?;
+        let work = Work::new(&space, batch, device.precision, candidate.context)?;
         candidate.first = subjects.len();
         for reference in work.references(candidate.predictor.table(), options.references) {
             candidate.then.extend(reference.reference.map(|latency| latency.ms()));

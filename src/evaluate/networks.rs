@@ -68,7 +68,8 @@ pub fn measure(
     let outputs = (0..options.passes).map(output).collect::<Result<Vec<_>>>()?;
     let passes = outputs.iter().enumerate().map(|(pass, output)| {
         let mut agent = Agent::start(device)?;
-        let conditions = agent.conditions(Context::Warm, plan.statistic);
+        let batch = tables.first().map_or(1, |table| table.batch());
+        let conditions = agent.conditions(Context::Warm, plan.statistic).at_batch(batch);
         for table in tables {
             match table.conditions() {
                 Some(known) => known.predicts(&conditions).with_context(|| {

@@ -15,7 +15,11 @@ const EXPORT_TOLERANCE: f64 = 1e-4;
 
 /// Provenance that must agree between the latency table and the measurements; units and whole networks differ in their
 /// `context` by nature.
-const CONDITIONS: [&str; 8] = ["device", "cpu", "runtime", "provider", "optimisation", "threads", "cores", "statistic"];
+const CONDITIONS: [&str; 10] =
+    ["device", "cpu", "runtime", "provider", "optimisation", "threads", "cores", "precision", "batch", "statistic"];
+
+/// What is so where a file doesn't say it: `fleetfoot export` writes models of fp32 at batch 1.
+const UNSAID: [(&str, &str); 2] = [("precision", "fp32"), ("batch", "1")];
 
 /// The warnings of a run, one sentence each.
 pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<String> {
@@ -48,15 +52,17 @@ pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<
 
 /// Conditions that the table and the measurements state differently.
 fn conflicts(table: &[Provenance], measured: &[Provenance]) -> Vec<String> {
-    let conditions = table.iter().filter(|pair| CONDITIONS.contains(&pair.key.as_str()));
-    let pairs = conditions.flat_map(|a| measured.iter().filter(|b| b.key == a.key).map(move |b| (a, b)));
-    let sentence = |(a, b): (&Provenance, &Provenance)| {
-        format!(
-            "{} is {} in table.csv, but {} in measured.csv: predictions and measurements differ",
-            a.key, a.value, b.value
-        )
+    fn said<'a>(file: &'a [Provenance], key: &str) -> Option<&'a str> {
+        let unsaid = || UNSAID.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        file.iter().find(|pair| pair.key == key).map(|pair| pair.value.as_str()).or_else(unsaid)
+    }
+    let differing = |key: &&str| {
+        let (a, b) = (said(table, key)?, said(measured, key)?);
+        let sentence =
+            || format!("{key} is {a} in table.csv, but {b} in measured.csv: predictions and measurements differ");
+        (a != b).then(sentence)
     };
-    pairs.filter(|(a, b)| a.value != b.value).map(sentence).collect()
+    CONDITIONS.iter().filter_map(differing).collect()
 }
 
 /// What makes two accuracies incomparable.

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
+use fleetfoot_profiler::{Agent, DeviceConfig};
+use fleetfoot_space::{Operator, OperatorKey, Precision, Shape};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
 /// ONNX Runtime of this checkout, for agents that lie outside of it; `None` where the environment says which, or where
 /// agents find it by themselves.
@@ -29,6 +33,34 @@ pub fn fleetfoot_process(arguments: &[&str]) -> std::process::Command {
         command.env("ORT_DYLIB_PATH", library);
     }
     command
+}
+
+/// ONNX Runtime on this machine's CPU.
+pub fn agent() -> Agent {
+    let mut device = DeviceConfig::load("local-cpu").unwrap();
+    device.runtime_library = own_runtime().map(|path| text(&path).to_owned());
+    Agent::start(&device).unwrap()
+}
+
+/// A unit with odd sizes, strides and groups; its channels are multiples of the groups.
+pub fn random_unit(rng: &mut ChaCha8Rng) -> OperatorKey {
+    let kernel = [1, 3, 5, 7, 9][rng.random_range(0..5)];
+    let stride = rng.random_range(1..=3);
+    let groups = [1, 1, 2, 4][rng.random_range(0..4)];
+    let c_in = groups * rng.random_range(1..=8);
+    let c_out = groups * rng.random_range(1..=8);
+    let operator = match rng.random_range(0..5) {
+        0 | 1 => Operator::Conv { kernel, stride, c_in, c_out, groups },
+        2 | 3 => {
+            let shortcut = stride == 1 && rng.random();
+            let c_out = if shortcut { c_in } else { c_out };
+            Operator::MbConv { kernel, expansion: rng.random_range(1..=6), stride, c_in, c_out, groups, shortcut }
+        }
+        _ => Operator::Head { c_in, c_hidden: rng.random_range(1..=64), classes: rng.random_range(2..=30) },
+    };
+    let batch = if rng.random_range(0..4) == 0 { 3 } else { 1 };
+    let input = Shape::new(batch, c_in, rng.random_range(1..=33), rng.random_range(1..=33));
+    OperatorKey { operator, input, precision: Precision::Fp32 }
 }
 
 /// What a program that ended said on standard error.

@@ -13,7 +13,7 @@ use fleetfoot_search::{
     Constraint, Contest, Finalist, Found, LatencyLoss, Learning as _, News, Search, SearchError, SearchPoint,
     SearchSettings, checkpoint_path, difference,
 };
-use fleetfoot_space::{Architecture, Precision, SearchSpace};
+use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, write_json};
@@ -154,9 +154,14 @@ pub fn run(options: &Options) -> Result<()> {
     let (predictor, warnings) = TablePredictor::read(&options.table, options.model.as_deref(), options.estimate)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let predictor = predictor.for_space(&options.space);
-    let costs = cost_matrix(&space, &predictor, Precision::Fp32)?;
-    let estimated: Vec<String> =
-        predictor.unmeasured(&space, Precision::Fp32).iter().map(ToString::to_string).collect();
+    let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
+    let costs = cost_matrix(&space, &predictor, batch, precision)?;
+    if batch > 1 {
+        eprintln!(
+            "the table is of {precision} at batch {batch}: latencies, the target too, are those of {batch} images"
+        );
+    }
+    let estimated: Vec<String> = predictor.unmeasured(&space).iter().map(ToString::to_string).collect();
     if let Some(first) = estimated.first() {
         eprintln!("warning: {} units of the space are estimated by regression, such as {first}", estimated.len());
     }

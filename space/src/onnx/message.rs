@@ -2,8 +2,13 @@
 
 use prost::Message;
 
-const FLOAT: i32 = 1;
-const INT64: i32 = 7;
+/// The types of elements, as TensorProto.DataType numbers them.
+pub(super) const FLOAT: i32 = 1;
+pub(super) const UINT8: i32 = 2;
+pub(super) const INT8: i32 = 3;
+pub(super) const INT32: i32 = 6;
+pub(super) const INT64: i32 = 7;
+pub(super) const FLOAT16: i32 = 10;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Model {
@@ -69,8 +74,6 @@ pub(super) struct NodeProto {
 pub(super) struct Attribute {
     #[prost(string, tag = "1")]
     pub name: String,
-    #[prost(float, tag = "2")]
-    pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
     #[prost(int64, repeated, tag = "8")]
@@ -80,10 +83,6 @@ pub(super) struct Attribute {
 }
 
 impl Attribute {
-    pub fn float(name: &str, f: f32) -> Self {
-        Self { name: name.to_owned(), f, kind: 1, ..Self::default() }
-    }
-
     pub fn int(name: &str, i: i64) -> Self {
         Self { name: name.to_owned(), i, kind: 2, ..Self::default() }
     }
@@ -106,21 +105,13 @@ pub(super) struct TensorProto {
 }
 
 impl TensorProto {
-    pub fn floats(name: &str, dims: &[usize], data: &[f32]) -> Self {
+    /// A tensor of this type whose elements have these bytes.
+    pub fn new(name: &str, data_type: i32, dims: &[usize], elements: impl Iterator<Item: AsRef<[u8]>>) -> Self {
         Self {
             dims: dims.iter().map(|&extent| extent as i64).collect(),
-            data_type: FLOAT,
+            data_type,
             name: name.to_owned(),
-            raw_data: data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        }
-    }
-
-    pub fn int64s(name: &str, data: &[i64]) -> Self {
-        Self {
-            dims: vec![data.len() as i64],
-            data_type: INT64,
-            name: name.to_owned(),
-            raw_data: data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            raw_data: elements.flat_map(|bytes| bytes.as_ref().to_vec()).collect(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 
-use super::message::Model;
+use super::message::{Model, NodeProto};
 
 /// A node of an ONNX model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub fn onnx_nodes(model: &[u8]) -> Option<Vec<OnnxNode>> {
     let graph = Model::decode(model).ok()?.graph?;
     let mut parameters: BTreeMap<String, u64> =
         graph.initializer.iter().map(|tensor| (tensor.name.clone(), tensor.encoded_len() as u64)).collect();
-    let node = |node: super::NodeProto| {
+    let node = |node: NodeProto| {
         let own: u64 = node.input.iter().filter_map(|input| parameters.remove(input)).sum();
         OnnxNode { bytes: own + node.encoded_len() as u64, name: node.name, op: node.op_type }
     };

@@ -41,7 +41,7 @@ fn calls_and_boundaries_are_taken_off() {
 fn every_precision_and_batch_size_has_probes_of_its_own_and_the_networks_own_ends_have_none() {
     let space = SearchSpace::load("fashion-28").unwrap();
     let names = |batch, precision| {
-        let campaign = UnitCampaign::new(&space, batch, precision).unwrap();
+        let campaign = UnitCampaign::new(&space, batch, precision, Context::Cold).unwrap();
         campaign.subjects().iter().map(|subject| subject.name.clone()).collect::<Vec<_>>()
     };
     let plain = names(1, Precision::Fp32);

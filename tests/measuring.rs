@@ -38,19 +38,21 @@ fn journal_of(table: &Path) -> PathBuf {
     table.with_extension("csv.journal")
 }
 
-/// Round and subject of every visit that a journal holds, in order.
-fn visits(journal: &Path) -> Vec<(u64, u64)> {
+/// What a journal holds behind its header: the visits' lines, and the rounds at whose ends the machine was looked at.
+fn records(journal: &Path) -> (Vec<Value>, Vec<u64>) {
     let text = fs::read_to_string(journal).unwrap();
-    let visit = |line: &str| {
-        let visit: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        (visit["round"].as_u64().unwrap(), visit["subject"].as_u64().unwrap())
-    };
-    text.lines().skip(1).map(visit).collect()
+    let record = |line: &str| -> Value { serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")) };
+    let (looks, visits): (Vec<Value>, Vec<Value>) =
+        text.lines().skip(1).map(record).partition(|line| line["look"].is_object());
+    (visits, looks.iter().map(|look| look["look"]["round"].as_u64().unwrap()).collect())
 }
 
 #[track_caller]
 fn assert_every_visit_stands_once(journal: &Path, rounds: u64) {
-    let visits = visits(journal);
+    let (visits, looks) = records(journal);
+    assert_eq!(looks, (0..=rounds).collect::<Vec<_>>(), "the machine is looked at once a round");
+    let visits: Vec<(u64, u64)> =
+        visits.iter().map(|visit| (visit["round"].as_u64().unwrap(), visit["subject"].as_u64().unwrap())).collect();
     let distinct: HashSet<_> = visits.iter().copied().collect();
     assert_eq!(distinct.len(), visits.len(), "a visit stands twice in {}", journal.display());
     let want = (0..=rounds).flat_map(|round| (0..SUBJECTS as u64).map(move |subject| (round, subject)));
@@ -382,10 +384,8 @@ fn a_measurement_killed_five_times_goes_on_with_every_visit_once() {
 /// Over all agents that took part, the campaign's time goes on and no two samples overlap.
 #[track_caller]
 fn assert_samples_in_order(journal: &Path) {
-    let text = fs::read_to_string(journal).unwrap();
     let (mut end, mut last_ms) = (0, 0);
-    for line in text.lines().skip(1) {
-        let visit: Value = serde_json::from_str(line).unwrap();
+    for visit in records(journal).0 {
         let unix_ms = visit["unix_ms"].as_u64().unwrap();
         assert!(unix_ms >= last_ms, "{unix_ms} behind {last_ms}");
         last_ms = unix_ms;
@@ -539,7 +539,7 @@ fn an_interrupted_measurement_ends_its_agent_and_says_how_to_go_on() {
     assert!(message.contains("--resume") && message.contains("interrupted"), "{message}");
     assert_gone(&agents);
     assert!(!path.exists(), "no table of an interrupted measurement");
-    let before = visits(&journal_of(&path)).len();
+    let before = records(&journal_of(&path)).0.len();
     assert!(before > 0);
     let done =
         fleetfoot(&profile("local-cpu", &path, &with(&SHORT, &["--sitting", "0", "--resume"]))).assert().success();

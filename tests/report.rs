@@ -138,6 +138,26 @@ fn a_run_without_an_evaluation_or_provenance_is_reported_too() {
     assert!(run.read("report.html").contains("no evaluate.json"));
 }
 
+#[test]
+fn how_the_machine_behaved_is_shown_where_the_tables_journal_is_there() {
+    let run = RunFolder::new();
+    assert!(summary(&run).get("timeline").is_none() && !run.read("report.html").contains("The machine"));
+    let profile = ["profile", "--space", "fashion-28", "--device", "mock", "--min-rounds", "6", "-o"];
+    let table = run.at("measured/table.csv");
+    std::fs::create_dir(run.at("measured")).unwrap();
+    Command::cargo_bin("fleetfoot").unwrap().args(profile).arg(&table).assert().success();
+    let journal = std::fs::read_to_string(run.at("measured/table.csv.journal")).unwrap();
+    run.write("table.csv.journal", &journal);
+    let timeline = summary(&run)["timeline"].clone();
+    let steps = timeline["steps"].as_array().unwrap();
+    assert!(steps.len() > 100 && steps.iter().all(|step| step["disturbed"] == false), "{timeline}");
+    assert_eq!((&timeline["disturbed_windows"], &timeline["seconds_waiting"]), (&0.into(), &0.0.into()));
+    assert!(run.read("report.html").contains("Speed of the machine while the table was measured"));
+
+    run.write("table.csv.journal", &journal.replacen("\"samples\"", "\"sample\"", 1));
+    report(&run).failure().stderr(contains("table.csv.journal, line 2: missing field"));
+}
+
 /// The warnings of a run, one below the other.
 fn warnings(run: &RunFolder) -> String {
     let summary = summary(run);

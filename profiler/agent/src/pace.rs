@@ -38,7 +38,7 @@ fn wide() {
     let mut values: [u64; LANES] = black_box(std::array::from_fn(|lane| lane as u64));
     let addend = black_box(0x9e37_79b9_7f4a_7c15);
     for _ in 0..STEPS {
-        values.iter_mut().for_each(|x| *x = x.rotate_left(7).wrapping_add(addend) ^ *x);
+        values.iter_mut().for_each(|x| *x ^= x.rotate_left(7).wrapping_add(addend));
     }
     black_box(values);
 }

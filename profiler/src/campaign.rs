@@ -205,11 +205,16 @@ impl<'a> Campaign<'a> {
             health: Health::default(),
         };
         campaign.under_way = earlier.visits.iter().map(|visit| visit.round).max().unwrap_or(0);
-        earlier.visits.into_iter().for_each(|visit| campaign.record(visit));
-        // What is due in a round is decided by the rounds before: a run that is taken up in its middle decides alike.
-        if let Some(last) = (0..campaign.under_way).rev().find(|&round| is_judged_behind(round)) {
+        // What is due in a round is decided by the rounds before, and by nothing behind them: a run that is taken up in its
+        // middle, or at its end, decides alike.
+        let last = (0..campaign.under_way).rev().find(|&round| is_judged_behind(round));
+        let (before, behind): (Vec<Visit>, Vec<Visit>) =
+            earlier.visits.into_iter().partition(|visit| last.is_some_and(|last| visit.round <= last));
+        before.into_iter().for_each(|visit| campaign.record(visit));
+        if let Some(last) = last {
             campaign.judge(last + 1, false);
         }
+        behind.into_iter().for_each(|visit| campaign.record(visit));
         campaign
     }
 

@@ -37,8 +37,8 @@ pub fn run(options: &Options) -> Result<()> {
     let device = DeviceConfig::load(&options.device)?;
     let mut agent = Agent::start(&device)?;
     let reference = reference(device.precision)?;
-    ProviderShare::of(&mut agent, std::slice::from_ref(&reference))?;
     let placement = agent.place(&reference.onnx)?;
+    ProviderShare::permitted(&device, &[(reference.name.as_str(), placement.clone())])?;
     let model = agent.load(&reference.onnx)?;
     let before = agent.look()?;
     let visits = watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;

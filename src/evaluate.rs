@@ -3,7 +3,7 @@
 mod contexts;
 mod networks;
 
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -165,17 +165,26 @@ fn alone(options: &Options) -> Result<()> {
             eprintln!("{told}");
         }
     }
+    tell(options, &report, print)
+}
+
+/// On standard output: as one line of JSON, or as people read it.
+fn tell<R: Serialize>(
+    options: &Options,
+    report: &R,
+    print: fn(&mut StdoutLock<'_>, &R) -> io::Result<()>,
+) -> Result<()> {
     let mut out = io::stdout().lock();
     if options.json {
-        serde_json::to_writer(&mut out, &report)?;
+        serde_json::to_writer(&mut out, report)?;
         writeln!(out)?;
     } else {
-        print(&mut out, &report)?;
+        print(&mut out, report)?;
     }
     Ok(())
 }
 
-fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
     let evaluation = &report.evaluation;
     let correlation = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     writeln!(out, "networks          {}", evaluation.networks)?;

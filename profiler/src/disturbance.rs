@@ -157,8 +157,8 @@ fn levels(visits: &[Visited]) -> Levels {
     let mut levels = vec![0.0; visits.len()];
     let mut edges = vec![0.0; visits.len()];
     let mut usual = vec![f64::NAN; subjects];
-    let paces = Paces::new(visits.iter().map(|visit| visit.paces));
     let smooth = |values: &[f64]| around(values, |window| quantile(window, 0.5));
+    let paces = Paces::new(visits.iter().map(|visit| visit.paces), smooth);
     for turn in 0..TURNS {
         // Of a machine that is slow half of the time, subjects' medians lie now on this side, now on that; the faster
         // quarter is a beginning that they have in common.
@@ -169,7 +169,7 @@ fn levels(visits: &[Visited]) -> Levels {
         }
         usual = of_subjects.iter().map(|times| quantile(times, start)).collect();
         let residuals: Vec<f64> = visits.iter().zip(&times).map(|(visit, time)| time - usual[visit.subject]).collect();
-        let (followed, worst) = paces.follow(&residuals, smooth);
+        let (followed, worst) = paces.follow(&smooth(&residuals));
         let rest: Vec<f64> = residuals.iter().zip(&followed).map(|(residual, followed)| residual - followed).collect();
         levels = smooth(&rest).iter().zip(&followed).map(|(rest, followed)| rest + followed).collect();
         edges = worst.iter().zip(&followed).map(|(worst, followed)| worst - followed).collect();

@@ -17,12 +17,15 @@ const STEEPEST: f64 = 4.0;
 pub(crate) struct Paces {
     /// Mean of before and behind.
     means: Vec<[f64; 2]>,
+    /// The same, each load by itself, smoothed over neighbouring visits.
+    smooth: [Vec<f64>; 2],
     /// The slower of before and behind.
     worst: Vec<[f64; 2]>,
 }
 
 impl Paces {
-    pub(crate) fn new(paces: impl Iterator<Item = [Pace; 2]>) -> Self {
+    /// `smooth` takes a running median.
+    pub(crate) fn new(paces: impl Iterator<Item = [Pace; 2]>, smooth: impl Fn(&[f64]) -> Vec<f64>) -> Self {
         let logarithms: Vec<[[f64; 2]; 2]> =
             paces.map(|ends| ends.map(|pace| [pace.chain_ns, pace.wide_ns].map(|ns| (ns as f64).ln()))).collect();
         let usual = [0, 1].map(|load| {
@@ -36,14 +39,15 @@ impl Paces {
                 |ends: &[[f64; 2]; 2]| [0, 1].map(|load| how(over(ends[0][load], load), over(ends[1][load], load)));
             logarithms.iter().map(of).collect()
         };
-        Self { means: combine(|before, behind| (before + behind) / 2.0), worst: combine(f64::max) }
+        let means: Vec<[f64; 2]> = combine(|before, behind| (before + behind) / 2.0);
+        let smooth = [0, 1].map(|load| smooth(&means.iter().map(|pace| pace[load]).collect::<Vec<f64>>()));
+        Self { means, smooth, worst: combine(f64::max) }
     }
 
     /// What levels these paces go with: at every visit, and at its slower end. `residuals` are what visits took over what
-    /// is usual, as logarithms; `smooth` takes a running median.
-    pub(crate) fn follow(&self, residuals: &[f64], smooth: impl Fn(&[f64]) -> Vec<f64>) -> (Vec<f64>, Vec<f64>) {
-        let loads = [0, 1].map(|load| smooth(&self.means.iter().map(|pace| pace[load]).collect::<Vec<f64>>()));
-        let weights = fit(&loads, &smooth(residuals));
+    /// is usual, as logarithms, smoothed likewise.
+    pub(crate) fn follow(&self, residuals: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let weights = fit(&self.smooth, residuals);
         let at = |paces: &[[f64; 2]]| paces.iter().map(|pace| weights[0] * pace[0] + weights[1] * pace[1]).collect();
         (at(&self.means), at(&self.worst))
     }
@@ -103,9 +107,9 @@ mod tests {
     fn a_level_that_follows_the_clock_is_known_at_every_visit() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let slow = |index: usize| if (40..47).contains(&index) { 0.03 } else { 0.0 };
-        let paces = Paces::new((0..200).map(|index| [pace(1.0 + slow(index)); 2]));
+        let paces = Paces::new((0..200).map(|index| [pace(1.0 + slow(index)); 2]), <[f64]>::to_vec);
         let residuals: Vec<f64> = (0..200).map(|index| 2.0 * slow(index) + rng.random_range(-0.01..0.01)).collect();
-        let (at, _) = paces.follow(&residuals, <[f64]>::to_vec);
+        let (at, _) = paces.follow(&residuals);
         let errors = at.iter().enumerate().map(|(index, level)| (level - 2.0 * slow(index)).abs());
         assert!(errors.fold(0.0, f64::max) < 0.015, "{at:?}");
     }
@@ -113,13 +117,15 @@ mod tests {
     #[test]
     fn a_pace_that_levels_do_not_follow_is_left_aside() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let paces =
-            Paces::new((0..500).map(|_| [pace(1.0 + rng.random_range(0.0..0.001)); 2]).collect::<Vec<_>>().into_iter());
+        let paces = Paces::new(
+            (0..500).map(|_| [pace(1.0 + rng.random_range(0.0..0.001)); 2]).collect::<Vec<_>>().into_iter(),
+            <[f64]>::to_vec,
+        );
         let residuals: Vec<f64> = (0..500).map(|index| if index < 250 { 0.0 } else { 0.02 }).collect();
-        let (at, _) = paces.follow(&residuals, <[f64]>::to_vec);
+        let (at, _) = paces.follow(&residuals);
         assert!(at.iter().all(|level| level.abs() < 0.001), "{at:?}");
-        let unknown = Paces::new((0..500).map(|_| [Pace::default(); 2]));
-        assert_eq!(unknown.follow(&residuals, <[f64]>::to_vec).0, vec![0.0; 500]);
+        let unknown = Paces::new((0..500).map(|_| [Pace::default(); 2]), <[f64]>::to_vec);
+        assert_eq!(unknown.follow(&residuals).0, vec![0.0; 500]);
     }
 
     #[test]
@@ -127,9 +133,9 @@ mod tests {
         let ends = |index: usize| {
             if index == 50 { [pace(1.0), pace(1.1)] } else { [pace(if index > 50 { 1.1 } else { 1.0 }); 2] }
         };
-        let paces = Paces::new((0..100).map(ends));
+        let paces = Paces::new((0..100).map(ends), <[f64]>::to_vec);
         let residuals: Vec<f64> = (0..100).map(|index| if index > 50 { 0.1 } else { 0.0 }).collect();
-        let (at, worst) = paces.follow(&residuals, <[f64]>::to_vec);
+        let (at, worst) = paces.follow(&residuals);
         assert!(worst[50] > at[50] + 0.03 && (worst[40] - at[40]).abs() < 1e-12, "{} {}", at[50], worst[50]);
     }
 }

@@ -75,8 +75,8 @@ impl ProviderShare {
         Self::permitted(agent.device(), &placements)
     }
 
-    /// What the models' placements are together, unless the device forbids them.
-    fn permitted(device: &DeviceConfig, placed: &[(&str, Placement)]) -> Result<Option<Self>, PlacementError> {
+    /// What placements of models, by name, are together; an error where the device's configuration doesn't allow them.
+    pub fn permitted(device: &DeviceConfig, placed: &[(&str, Placement)]) -> Result<Option<Self>, PlacementError> {
         let name = || device.name.clone();
         let elsewhere = placed.iter().find(|(_, placement)| placement.elsewhere().next().is_some());
         if let (Fallback::Forbid, Some((subject, placement))) = (device.fallback, elsewhere) {

@@ -1,6 +1,6 @@
 //! Several tables of one device, held against the same networks: which context tells the truth?
 
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -9,8 +9,8 @@ use fleetfoot_profiler::{Context, DeviceConfig, Subject, median, write_json};
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
-use super::Options;
 use super::networks::{context_of, draw, measure, repeatability, values};
+use super::{Options, tell};
 use crate::measuring::check_precision;
 use crate::predict::EvidenceOptions;
 use crate::tabulating::Work;
@@ -115,14 +115,7 @@ pub fn run(options: &Options) -> Result<()> {
         write_json(path, &report).with_context(|| format!("can't write {}", path.display()))?;
     }
     report.points.clear();
-    let mut out = io::stdout().lock();
-    if options.json {
-        serde_json::to_writer(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        print(&mut out, &report)?;
-    }
-    Ok(())
+    tell(options, &report, print)
 }
 
 fn judge(candidate: &Candidate, measured: &[f64]) -> Result<Judged> {
@@ -155,7 +148,7 @@ fn winner(judged: &[Judged]) -> String {
     best.map(|table| table.table.clone()).unwrap_or_default()
 }
 
-fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
     let or_dash = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
     writeln!(
         out,

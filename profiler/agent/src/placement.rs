@@ -6,7 +6,7 @@ use fleetfoot_protocol::{EngineError, Placed};
 use serde::Deserialize;
 
 /// Runs under the profiler; the first one, in which providers make themselves ready, isn't counted.
-pub const RUNS: usize = 6;
+pub const RUNS: u32 = 6;
 
 /// An event of the profiler's file, which is a list of them. Versions differ in what else they write.
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,6 @@
 //! The protocol's engine on ONNX Runtime.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use fleetfoot_protocol::{
     Engine, EngineError, Fallback, Health, Machine, NodeTime, Optimisation, Placement, Setup, Timed, Timing,
@@ -75,11 +74,19 @@ impl Runtime {
         builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))
     }
 
-    /// A session whose profile is written to a file that starts with this path; nodes may run elsewhere in it.
-    fn profiled(&self, onnx: &[u8], prefix: &Path) -> Result<Session, EngineError> {
-        let builder = self.builder()?.with_profiling(prefix);
+    /// What the runtime's profiler writes of so many runs of a model, in a session of its own in which nodes may run
+    /// elsewhere.
+    fn profile(&self, onnx: &[u8], runs: u32) -> Result<Vec<u8>, EngineError> {
+        let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
+        let builder = self.builder()?.with_profiling(folder.path().join("profile"));
         let mut builder = builder.map_err(|error| failed("profile")(error.into()))?;
-        builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))
+        let mut session = builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))?;
+        let (_, input) = input_of(&session)?;
+        for _ in 0..runs {
+            session.run(ort::inputs![&input]).map_err(failed("run"))?;
+        }
+        let path = session.end_profiling().map_err(failed("profile"))?;
+        std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))
     }
 
     fn model(&mut self, model: u32) -> Result<(&mut Model, &mut Timer), EngineError> {
@@ -153,14 +160,7 @@ impl Engine for Runtime {
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
-        let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
-        let mut session = self.profiled(onnx, &folder.path().join("profile"))?;
-        let (_, input) = input_of(&session)?;
-        for _ in 0..placement::RUNS {
-            session.run(ort::inputs![&input]).map_err(failed("run"))?;
-        }
-        let path = session.end_profiling().map_err(failed("profile"))?;
-        let profile = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
+        let profile = self.profile(onnx, placement::RUNS)?;
         let wanted = self.opened.as_ref().map(|opened| opened.attached.provider.ort_name).unwrap_or_default();
         Ok(Placement { wanted: wanted.to_owned(), placed: placement::parse(&profile)? })
     }
@@ -169,15 +169,8 @@ impl Engine for Runtime {
         if !(1..=MAX_PROFILED_RUNS).contains(&runs) {
             return Err(EngineError(format!("can't profile {runs} runs: wanted 1 to {MAX_PROFILED_RUNS}")));
         }
-        let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
-        let mut session = self.profiled(onnx, &folder.path().join("nodes"))?;
-        let (_, input) = input_of(&session)?;
-        for _ in 0..node_profile::UNCOUNTED + runs {
-            session.run(ort::inputs![&input]).map_err(failed("run"))?;
-        }
-        let path = session.end_profiling().map_err(failed("profile"))?;
-        let text = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
-        node_profile::sum(&node_profile::parse(&text)?)
+        let profile = self.profile(onnx, node_profile::UNCOUNTED + runs)?;
+        node_profile::sum(&node_profile::parse(&profile)?)
     }
 
     fn look(&mut self) -> Health {

@@ -1,6 +1,6 @@
 //! Least squares with non-negative unknowns that are anchored to what is known of them beforehand.
 
-/// The unknowns, and the standard deviation that the equations and anchors leave to each.
+/// The unknowns, and how far each would be elsewhere if all were measured again, as a standard deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Solution {
     pub values: Vec<f64>,
@@ -15,25 +15,40 @@ pub(crate) struct Equation {
     pub deviation: f64,
 }
 
+/// What is known of an unknown beforehand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Anchor {
+    pub value: f64,
+    /// How far the truth may be from it, as a standard deviation: its weight against the equations'.
+    pub deviation: f64,
+    /// How far it would be elsewhere if it were measured again, as a standard deviation.
+    pub spread: f64,
+}
+
 /// Sweeps over the unknowns at most; few are needed, and only where one of them is held at 0.
 const SWEEPS: usize = 10_000;
 
-/// Minimises `sum_i ((a_i x - y_i) / s_i)^2 + sum_u ((x_u - p_u) / t_u)^2` over `x >= 0`, where `(p_u, t_u)` are the
-/// anchors, `t_u > 0`. Deviations are the square roots of the diagonal of `(A' S^-2 A + T^-2)^-1`, wider by how much more
-/// the equations miss than their deviations say.
-pub(crate) fn solve(equations: &[Equation], anchors: &[(f64, f64)]) -> Solution {
+/// Minimises `sum_i ((a_i x - y_i) / s_i)^2 + sum_u ((x_u - p_u) / t_u)^2` over `x >= 0`, with anchors `p_u` of deviation
+/// `t_u > 0`.
+///
+/// The weights needn't be what the data scatter by, so the deviations aren't those of the weights: with `H = A' S^-2 A + T^-2`, they
+/// are the square roots of the diagonal of `H^-1 (f A' S^-2 A + T^-2 R^2 T^-2) H^-1` (a sandwich), where `R` are the anchors' spreads
+/// and `f` is by how much more, or less, the equations miss than their deviations say: their sum of squares over their
+/// number less the unknowns that they determine.
+pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor]) -> Solution {
     let n = anchors.len();
-    let mut hessian = vec![vec![0.0; n]; n];
-    let mut right: Vec<f64> = anchors.iter().map(|(anchor, deviation)| anchor / (deviation * deviation)).collect();
-    for (u, (_, deviation)) in anchors.iter().enumerate() {
-        hessian[u][u] = 1.0 / (deviation * deviation);
-    }
+    let mut told = vec![vec![0.0; n]; n];
+    let mut right: Vec<f64> = anchors.iter().map(|anchor| anchor.value / anchor.deviation.powi(2)).collect();
     for Equation { coefficients: a, value, deviation } in equations {
         let weight = 1.0 / (deviation * deviation);
         for u in (0..n).filter(|&u| a[u] != 0.0) {
             right[u] += weight * a[u] * value;
-            (0..n).for_each(|v| hessian[u][v] += weight * a[u] * a[v]);
+            (0..n).for_each(|v| told[u][v] += weight * a[u] * a[v]);
         }
+    }
+    let mut hessian = told.clone();
+    for (u, anchor) in anchors.iter().enumerate() {
+        hessian[u][u] += 1.0 / anchor.deviation.powi(2);
     }
     let factor = cholesky(&hessian);
     let mut values: Vec<f64> = substitute(&factor, &right).into_iter().map(|value| value.max(0.0)).collect();
@@ -43,23 +58,37 @@ pub(crate) fn solve(equations: &[Equation], anchors: &[(f64, f64)]) -> Solution 
         for u in 0..n {
             let slope = right[u] - (0..n).map(|v| hessian[u][v] * values[v]).sum::<f64>();
             let next = (values[u] + slope / hessian[u][u]).max(0.0);
-            moved = moved.max((next - values[u]).abs() / (values[u] + anchors[u].1));
+            moved = moved.max((next - values[u]).abs() / (values[u] + anchors[u].deviation));
             values[u] = next;
         }
         if moved < 1e-9 {
             break;
         }
     }
+    let unit = |u: usize| (0..n).map(|v| f64::from(u8::from(u == v))).collect::<Vec<f64>>();
+    // The inverse is symmetric: its columns are its rows.
+    let inverse: Vec<Vec<f64>> = (0..n).map(|u| substitute(&factor, &unit(u))).collect();
+    let missed = missed(equations, &values, &told, &inverse);
+    let deviation = |row: &Vec<f64>| {
+        let noise: f64 =
+            told.iter().zip(row).map(|(told, x)| x * told.iter().zip(row).map(|(t, y)| t * y).sum::<f64>()).sum();
+        let moved = row.iter().zip(anchors).map(|(x, anchor)| (x * anchor.spread / anchor.deviation.powi(2)).powi(2));
+        (missed * noise.max(0.0) + moved.sum::<f64>()).sqrt()
+    };
+    Solution { deviations: inverse.iter().map(deviation).collect(), values }
+}
+
+/// By how much more the equations miss than their deviations say, as a ratio of variances; 1 where they determine as many
+/// unknowns as there are equations.
+fn missed(equations: &[Equation], values: &[f64], told: &[Vec<f64>], inverse: &[Vec<f64>]) -> f64 {
     let miss = |equation: &Equation| {
-        let sum: f64 = equation.coefficients.iter().zip(&values).map(|(a, x)| a * x).sum();
+        let sum: f64 = equation.coefficients.iter().zip(values).map(|(a, x)| a * x).sum();
         ((sum - equation.value) / equation.deviation).powi(2)
     };
-    let missed = equations.iter().map(miss).sum::<f64>() / equations.len().max(1) as f64;
-    let unit = |u: usize| {
-        let right: Vec<f64> = (0..n).map(|v| f64::from(u8::from(u == v))).collect();
-        (substitute(&factor, &right)[u] * missed.max(1.0)).sqrt()
-    };
-    Solution { deviations: (0..n).map(unit).collect(), values }
+    let determined: f64 =
+        told.iter().zip(inverse).map(|(told, row)| told.iter().zip(row).map(|(t, x)| t * x).sum::<f64>()).sum();
+    let free = equations.len() as f64 - determined;
+    if free < 1.0 { 1.0 } else { equations.iter().map(miss).sum::<f64>() / free }
 }
 
 /// The lower triangle `L` with `L L' = matrix`, which is symmetric and positive definite.
@@ -104,6 +133,11 @@ mod tests {
         Equation { coefficients: coefficients.to_vec(), value, deviation }
     }
 
+    /// Anchors that are as often off as they may be.
+    fn anchors(known: &[(f64, f64)]) -> Vec<Anchor> {
+        known.iter().map(|&(value, deviation)| Anchor { value, deviation, spread: deviation }).collect()
+    }
+
     #[test]
     fn sums_of_true_costs_give_those_costs_whatever_the_anchors_say() {
         let truth = [3.0, 0.5, 7.0, 1.0];
@@ -116,7 +150,7 @@ mod tests {
         ];
         let sum = |row: &[f64; 4]| row.iter().zip(&truth).map(|(a, x)| a * x).sum::<f64>();
         let equations: Vec<Equation> = rows.iter().map(|row| equation(row, sum(row), 1e-6)).collect();
-        let solution = solve(&equations, &[(2.0, 1.0), (1.0, 1.0), (5.0, 1.0), (2.0, 1.0)]);
+        let solution = solve(&equations, &anchors(&[(2.0, 1.0), (1.0, 1.0), (5.0, 1.0), (2.0, 1.0)]));
         for (value, truth) in solution.values.iter().zip(truth) {
             assert!((value - truth).abs() < 1e-6, "{value} against {truth}");
         }
@@ -126,7 +160,7 @@ mod tests {
     #[test]
     fn what_the_equations_leave_open_is_as_the_anchors_say() {
         // Only the sum is known: what is missing is shared in proportion to the anchors' variances.
-        let solution = solve(&[equation(&[1.0, 1.0], 13.0, 1e-6)], &[(4.0, 1.0), (6.0, 2f64.sqrt())]);
+        let solution = solve(&[equation(&[1.0, 1.0], 13.0, 1e-6)], &anchors(&[(4.0, 1.0), (6.0, 2f64.sqrt())]));
         assert!((solution.values[0] - 5.0).abs() < 1e-6 && (solution.values[1] - 8.0).abs() < 1e-6, "{solution:?}");
         assert!((solution.deviations[0] - (2.0f64 / 3.0).sqrt()).abs() < 1e-6, "{solution:?}");
     }
@@ -134,9 +168,21 @@ mod tests {
     #[test]
     fn no_cost_is_below_nothing() {
         let equations = [equation(&[1.0, 0.0], 5.0, 0.1), equation(&[1.0, 1.0], 3.0, 0.1)];
-        let solution = solve(&equations, &[(5.0, 100.0), (0.0, 100.0)]);
+        let solution = solve(&equations, &anchors(&[(5.0, 100.0), (0.0, 100.0)]));
         assert_eq!(solution.values[1], 0.0);
         assert!((solution.values[0] - 4.0).abs() < 1e-3, "the best without the other: {solution:?}");
+    }
+
+    #[test]
+    fn an_anchor_that_is_found_again_leaves_no_doubt_whatever_its_weight() {
+        let equations = [equation(&[1.0, 1.0], 10.0, 0.1), equation(&[1.0, 1.0], 10.0, 0.1)];
+        let found_again = Anchor { value: 5.0, deviation: 1.0, spread: 0.0 };
+        let solution = solve(&equations, &[found_again, found_again]);
+        assert!(solution.deviations.iter().all(|deviation| *deviation < 1e-6), "{solution:?}");
+        let moving = Anchor { spread: 0.5, ..found_again };
+        let solution = solve(&equations, &[moving, moving]);
+        // The equations hold the sum, so that both move against each other.
+        assert!((solution.deviations[0] - 0.5 / 2f64.sqrt()).abs() < 0.01, "{solution:?}");
     }
 
     #[test]
@@ -153,8 +199,8 @@ mod tests {
                     equation(&row, sum + 0.2 * noise, 0.2)
                 })
                 .collect();
-            let anchors: Vec<(f64, f64)> = truth.iter().map(|truth| (truth * 1.05, 10.0)).collect();
-            let solution = solve(&equations, &anchors);
+            let known: Vec<(f64, f64)> = truth.iter().map(|truth| (truth * 1.05, 10.0)).collect();
+            let solution = solve(&equations, &anchors(&known));
             for ((value, deviation), truth) in solution.values.iter().zip(&solution.deviations).zip(&truth) {
                 off += ((value - truth) / deviation).powi(2);
                 total += 1.0;

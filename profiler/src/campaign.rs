@@ -332,7 +332,7 @@ impl<'a> Campaign<'a> {
         measured
             .map(|(state, subject)| {
                 let measured = state.measurement(&self.plan, self.detect);
-                let measured = measured.map(|measured| measured.with_doubt(self.doubt).of_another());
+                let measured = measured.map(|measured| measured.with_common_doubt(self.doubt).of_another());
                 measured.ok_or_else(|| CampaignError::NoSamples(subject.name.clone()))
             })
             .collect()

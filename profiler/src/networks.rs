@@ -10,12 +10,13 @@
 //! over the networks, and `c` is taken off every node.
 
 use std::collections::HashMap;
+use std::f64::consts::SQRT_2;
 
 use fleetfoot_protocol::NodeTime;
 use fleetfoot_space::{Architecture, Network, Operator, OperatorKey, Precision, SearchSpace, Shape};
 
 use crate::agent::{Agent, AgentError};
-use crate::anchored::{Equation, solve};
+use crate::anchored::{Anchor, Equation, solve};
 use crate::conditions::Context;
 use crate::designs::balanced;
 use crate::latency::Latency;
@@ -168,18 +169,26 @@ impl NetworkCampaign {
             let deviation = network.latency.ms() * NOT_ADDITIVE.hypot(network.half_width() / Z);
             equations.push(Equation { coefficients, value: time, deviation });
         }
-        let mean = |values: &Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        let attributed: Vec<f64> = attributed.iter().map(mean).collect();
-        let least = SHARE_OFF.1 * mean(&attributed) + f64::MIN_POSITIVE.sqrt();
-        let anchors: Vec<(f64, f64)> = attributed.iter().map(|&cost| (cost, (SHARE_OFF.0 * cost).max(least))).collect();
-        let solution = solve(&equations, &anchors);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let costs: Vec<f64> = attributed.iter().map(|costs| mean(costs)).collect();
+        let least = SHARE_OFF.1 * mean(&costs) + f64::MIN_POSITIVE.sqrt();
+        let anchors = costs.iter().zip(&attributed).map(|(&value, costs)| {
+            let n = costs.len() as f64;
+            let spread = costs.iter().map(|cost| (cost - value).powi(2)).sum::<f64>() / (n * (n - 1.0)).max(1.0);
+            Anchor { value, deviation: (SHARE_OFF.0 * value).max(least), spread: spread.sqrt() }
+        });
+        let solution = solve(&equations, &anchors.collect::<Vec<_>>());
+        let common = networks.iter().map(|network| network.common).fold(0.0, f64::max);
         let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap_or_default();
         let rows = self.units.iter().zip(solution.values.iter().zip(&solution.deviations)).zip(samples);
-        let rows = rows.map(|((&key, (&cost, deviation)), samples)| Row {
+        let rows = rows.map(|((&key, (&cost, deviation)), samples)| {
+            (key, cost, (SQRT_2 * Z * deviation).hypot(common * cost), samples)
+        });
+        let rows = rows.map(|(key, cost, doubt, samples)| Row {
             key,
             latency: latency(cost),
-            low: latency(cost - Z * deviation),
-            high: latency(cost + Z * deviation),
+            low: latency(cost - doubt),
+            high: latency(cost + doubt),
             samples,
             raw: None,
             boundary: None,

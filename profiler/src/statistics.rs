@@ -87,6 +87,9 @@ pub struct Measurement {
     pub rounds: usize,
     /// Samples left aside because the process was interrupted in them.
     pub disturbed: usize,
+    /// What of the interval all subjects of a campaign have in common, half of a 99 % interval as a share of the latency: by so
+    /// much all may be off together.
+    pub common: f64,
 }
 
 /// Whether the process was interrupted within a sample: its wall time exceeds the thread's CPU time by more than 1 %
@@ -188,7 +191,7 @@ impl Measurement {
         let (low, high) = median_ranks(sorted.len());
         let interval = Interval { low: latency(sorted[low])?, high: latency(sorted[high])? };
         let disturbed = if all { 0 } else { left_aside };
-        Some(Self { latency: latency(middle)?, interval, samples, rounds: sorted.len(), disturbed })
+        Some(Self { latency: latency(middle)?, interval, samples, rounds: sorted.len(), disturbed, common: 0.0 })
     }
 
     /// With a further doubt that is independent of it, half of a 99 % interval as a share of the latency: the halves add up by their
@@ -202,13 +205,18 @@ impl Measurement {
         Self { interval, ..self }
     }
 
+    /// With a further doubt that all subjects of its campaign share.
+    pub fn with_common_doubt(self, doubt: f64) -> Self {
+        Self { common: self.common.hypot(doubt), ..self.with_doubt(doubt) }
+    }
+
     /// With an interval that holds, with 99 %, what another campaign finds: it has doubts of its own, as large as this one's.
     pub fn of_another(self) -> Self {
         let ms = self.latency.ms();
         let end =
             |end: Latency| Latency::from_ms((ms + std::f64::consts::SQRT_2 * (end.ms() - ms)).max(0.0)).unwrap_or(end);
         let interval = Interval { low: end(self.interval.low), high: end(self.interval.high) };
-        Self { interval, ..self }
+        Self { interval, common: std::f64::consts::SQRT_2 * self.common, ..self }
     }
 
     /// Half the interval's width as a share of the latency.

@@ -6,7 +6,7 @@ use fleetfoot_space::{Operator, Precision, SearchSpace};
 fn measured(ms: f64) -> Measurement {
     let latency = |ms: f64| Latency::from_ms(ms).unwrap();
     let interval = Interval { low: latency(ms * 0.99), high: latency(ms * 1.01) };
-    Measurement { latency: latency(ms), interval, samples: 100, rounds: 10, disturbed: 0 }
+    Measurement { latency: latency(ms), interval, samples: 100, rounds: 10, disturbed: 0, common: 0.0 }
 }
 
 /// A world in which a call costs 5 µs, a boundary 3 µs, and everything else its MACs.

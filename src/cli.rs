@@ -82,7 +82,7 @@ pub struct PlanOptions {
     /// Seed of the order of measurements (and of random networks)
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// What a latency is of its samples: min, p20, median or p90
+    /// What a latency is of its samples: min, p20, median, p90 or p99
     #[arg(long, default_value_t = Statistic::default())]
     statistic: Statistic,
     /// Rounds that everything gets at least
@@ -101,6 +101,10 @@ pub struct PlanOptions {
     /// Milliseconds of timed runs in one visit
     #[arg(long, value_name = "MS", default_value_t = 1000.0 * Plan::default().visit.as_secs_f64(), value_parser = milliseconds)]
     visit: f64,
+    /// Keep the device busy for so many seconds before anything counts, so that its sustained speed is measured: what
+    /// heat leaves of it
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    soak: u64,
 }
 
 impl PlanOptions {
@@ -120,6 +124,7 @@ impl PlanOptions {
             visit: Duration::from_secs_f64(self.visit / 1000.0),
             statistic: self.statistic,
             seed: self.seed,
+            soak: Duration::from_secs(self.soak),
         })
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::claim;
-use fleetfoot_profiler::{Comparison, LatencyTable, Ratio, write_atomically};
+use fleetfoot_profiler::{Comparison, Cost, LatencyTable, Ratio, write_atomically};
 use serde_json::json;
 
+use crate::measuring::{pace_of, tell_paces};
 use crate::report::markup::{Markup, element};
 use crate::report::plot::{Axis, Plot};
 use crate::report::{facts::fixed, page::document};
@@ -39,6 +40,15 @@ pub fn run(options: &Options) -> Result<()> {
         claim(picture, options.force, "or replace it with --force")?;
     }
     let [first, second] = [read(&options.first)?, read(&options.second)?];
+    if first.cost() != second.cost() {
+        bail!(
+            "{} is of {}, {} of {}: wanted tables of one cost",
+            options.first.display(),
+            first.cost(),
+            options.second.display(),
+            second.cost()
+        );
+    }
     let comparison = Comparison::new(&first, &second);
     let (Some(median), Some(p95)) = (comparison.abs_percent(0.5), comparison.abs_percent(0.95)) else {
         bail!("{} and {} have no unit in common", options.first.display(), options.second.display());
@@ -59,7 +69,7 @@ pub fn run(options: &Options) -> Result<()> {
     );
     if let Some(path) = &options.picture {
         let title = format!("{} against {}", options.second.display(), options.first.display());
-        write_atomically(path, document(&title, drawing(&title, &comparison)).as_bytes())
+        write_atomically(path, document(&title, drawing(&title, first.cost(), &comparison)).as_bytes())
             .with_context(|| format!("can't write {}", path.display()))?;
         eprintln!("{}", path.display());
     }
@@ -70,7 +80,7 @@ pub fn run(options: &Options) -> Result<()> {
         });
         writeln!(out, "{figures}")?;
     } else {
-        out.write_all(&csv(&comparison)?)?;
+        out.write_all(&csv(first.cost(), &comparison)?)?;
     }
     Ok(())
 }
@@ -88,11 +98,13 @@ fn tell_conditions(first: &LatencyTable, second: &LatencyTable) {
     {
         eprintln!("conditions differ: {differences}");
     }
+    tell_paces(pace_of(&first.provenance), pace_of(&second.provenance), "for B against that for A");
 }
 
-fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
+fn csv(cost: Cost, comparison: &Comparison) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["operator", "a_ms", "b_ms", "ratio", "low", "high", "beyond_noise"])?;
+    let [a, b] = [cost.column("a"), cost.column("b")];
+    writer.write_record(["operator", &a, &b, "ratio", "low", "high", "beyond_noise"])?;
     for ratio in &comparison.ratios {
         let numbers = [ratio.first.ms(), ratio.second.ms(), ratio.ratio, ratio.low, ratio.high];
         let mut record = vec![ratio.name.clone()];
@@ -104,7 +116,7 @@ fn csv(comparison: &Comparison) -> Result<Vec<u8>> {
 }
 
 /// Ratios in ascending order with their intervals; those beyond noise are marked.
-fn drawing(title: &str, comparison: &Comparison) -> Markup {
+fn drawing(title: &str, cost: Cost, comparison: &Comparison) -> Markup {
     let mut ratios: Vec<&Ratio> = comparison.ratios.iter().collect();
     ratios.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
     // Intervals that reach to 0 or far away would squeeze the rest.
@@ -112,7 +124,7 @@ fn drawing(title: &str, comparison: &Comparison) -> Markup {
     let shown = |end: f64| end.clamp(0.5 * least, 2.0 * most);
     let ends = ratios.iter().flat_map(|ratio| [shown(ratio.low), shown(ratio.high)]).chain([1.0]);
     let x = Axis::around("units, by their ratio", [0.0, ratios.len() as f64]);
-    let mut plot = Plot::new(title, x, Axis::around("ratio of latencies, B / A", ends));
+    let mut plot = Plot::new(title, x, Axis::around(&format!("ratio of {cost}, B / A"), ends));
     plot.line("level", &[(0.0, 1.0), (ratios.len() as f64, 1.0)]);
     for (index, ratio) in ratios.iter().enumerate() {
         let at = (index as f64 + 0.5, ratio.ratio);

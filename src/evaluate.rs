@@ -11,9 +11,10 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::{count, usage};
 use fleetfoot_predictor::{Evaluation, Predictor};
-use fleetfoot_profiler::{DeviceConfig, Subject, median, write_json};
+use fleetfoot_profiler::{Cost, DeviceConfig, Subject, median, write_json};
 use fleetfoot_space::SearchSpace;
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 
 use crate::cli::PlanOptions;
 use crate::measuring::check_precision;
@@ -69,13 +70,28 @@ pub struct Options {
     force: bool,
 }
 
-#[derive(Debug, Serialize)]
+/// A network, in the unit of what was predicted.
+#[derive(Debug)]
 struct Point {
     architecture: String,
-    predicted_ms: f64,
-    low_ms: f64,
-    high_ms: f64,
-    measured_ms: f64,
+    cost: Cost,
+    predicted: f64,
+    low: f64,
+    high: f64,
+    measured: f64,
+}
+
+impl Serialize for Point {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let amounts =
+            [("predicted", self.predicted), ("low", self.low), ("high", self.high), ("measured", self.measured)];
+        let mut map = serializer.serialize_map(Some(amounts.len() + 1))?;
+        map.serialize_entry("architecture", &self.architecture)?;
+        for (name, amount) in amounts {
+            map.serialize_entry(&self.cost.column(name), &amount)?;
+        }
+        map.end()
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -127,8 +143,11 @@ fn alone(options: &Options) -> Result<()> {
         predictions.push(predictor.network(&network)?);
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
-    let work = Work::new(&space, batch, precision, context)?;
-    subjects.extend(work.references(predictor.table(), options.references));
+    let cost = predictor.table().cost();
+    if cost == Cost::Latency {
+        let work = Work::new(&space, batch, precision, context, cost)?;
+        subjects.extend(work.references(predictor.table(), options.references));
+    }
     let estimated_units = warn_of_estimates(&predictor, predictions.iter())?;
     let passes = measure(options, &space, &device, &subjects, &[predictor.table()])?;
     let measured = values(&passes, architectures.len());
@@ -139,13 +158,14 @@ fn alone(options: &Options) -> Result<()> {
         .zip(&measured)
         .map(|((architecture, prediction), values)| Point {
             architecture: architecture.to_string(),
-            predicted_ms: prediction.latency.ms(),
-            low_ms: prediction.low.ms(),
-            high_ms: prediction.high.ms(),
-            measured_ms: median(values.iter().copied()).unwrap_or(f64::NAN),
+            cost,
+            predicted: prediction.latency.ms(),
+            low: prediction.low.ms(),
+            high: prediction.high.ms(),
+            measured: median(values.iter().copied()).unwrap_or(f64::NAN),
         })
         .collect();
-    let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.predicted_ms, point.measured_ms)).collect();
+    let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.predicted, point.measured)).collect();
     let repeatability_percent = repeatability(&measured);
     let evaluation = Evaluation::new(&pairs)?;
     let mut report = Report { evaluation, repeatability_percent, slower_percent, estimated_units, points };

@@ -1,5 +1,7 @@
 //! `fleetfoot measure`: whole networks on a device.
 
+mod more;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,7 @@ use fleetfoot_space::{Precision, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use self::more::{Asked, Column, MoreOptions};
 use crate::cli::{ArchitectureOptions, PlanOptions, batch_size};
 use crate::measuring::{self, Output, What};
 
@@ -38,6 +41,8 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
+    more: MoreOptions,
+    #[command(flatten)]
     plan: PlanOptions,
     /// Go on with what an earlier run left, or start if there is nothing
     #[arg(long, requires = "output", conflicts_with = "force")]
@@ -62,19 +67,25 @@ pub fn run(options: &Options) -> Result<()> {
     let plan = options.plan.plan()?;
     let output = options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
     let mut agent = Agent::start(&device)?;
-    let mut conditions = agent.conditions(Context::Warm, plan.statistic).at_batch(options.batch);
+    let mut conditions = agent.conditions(Context::Warm, &plan).at_batch(options.batch);
     if !options.onnx.is_empty() {
         conditions = Conditions { precision: None, batch: None, ..conditions };
     }
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
-    let what = options.space.as_deref().unwrap_or("models");
-    let measured =
-        measuring::measure(&mut agent, &subjects, &plan, What::networks(what), &conditions, output.as_ref())?;
+    let what = What::networks(options.space.as_deref().unwrap_or("models"));
+    let measured = measuring::measure(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
     let mut head = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     if let Some(space) = &space {
         head.set("space", space.name());
     }
-    let csv = csv(&head.to_head(), &networks, &measured.subjects)?;
+    if let Some(soak) = measured.soaked {
+        let slower = 100.0 * (soak.last_ns / soak.first_ns - 1.0);
+        eprintln!("kept busy for {:.0} s, the device became {slower:+.1} % slower", soak.seconds);
+    }
+    let output = options.output.as_deref().map(|path| (path, options.resume, options.force));
+    let asked = Asked { subjects: &subjects, plan: &plan, what, conditions: &conditions, output };
+    let columns = options.more.columns(&mut agent, &asked, &measured.subjects, &mut head)?;
+    let csv = csv(&head.to_head(), &networks, &measured.subjects, &columns)?;
     match &options.output {
         Some(path) => write_atomically(path, &csv).with_context(|| format!("can't write {}", path.display()))?,
         None => io::stdout().lock().write_all(&csv)?,
@@ -120,16 +131,18 @@ fn architecture_of(model: &Path) -> String {
     value.and_then(|value| value["architecture"].as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn csv(head: &str, networks: &[Measured], measured: &[Measurement]) -> Result<Vec<u8>> {
+fn csv(head: &str, networks: &[Measured], measured: &[Measurement], more: &[Column]) -> Result<Vec<u8>> {
     let models = networks.iter().any(|network| !network.model.is_empty());
     let mut writer = csv::Writer::from_writer(head.as_bytes().to_vec());
     let columns = ["model", "architecture", "latency_ms", "low_ms", "high_ms", "n"];
-    writer.write_record(&columns[usize::from(!models)..])?;
-    for (network, measurement) in networks.iter().zip(measured) {
+    let more_names = more.iter().map(|(name, _)| name.as_str());
+    writer.write_record(columns.into_iter().chain(more_names).skip(usize::from(!models)))?;
+    for (index, (network, measurement)) in networks.iter().zip(measured).enumerate() {
         let times = [measurement.latency, measurement.interval.low, measurement.interval.high];
         let mut record = vec![network.model.clone(), network.architecture.clone()];
         record.extend(times.map(|latency| latency.ms().to_string()));
         record.push(measurement.samples.to_string());
+        record.extend(more.iter().map(|(_, cells)| cells[index].clone()));
         writer.write_record(&record[usize::from(!models)..])?;
     }
     Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)

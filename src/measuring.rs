@@ -2,18 +2,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
-    Agent, Campaign, CampaignError, Conditions, Course, DeviceConfig, Header, Journal, LatencyTable, Measurement, Pace,
-    Plan, Progress, Provenance, ProviderShare, Records, Subject,
+    Agent, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable, Measurement,
+    Pace, Plan, Progress, Provenance, ProviderShare, Records, Soak, Subject, Sustained, Usage, sustain, take_usage,
+    tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-const JOURNAL_FORMAT: u32 = 4;
+const JOURNAL_FORMAT: u32 = 5;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
@@ -139,17 +140,46 @@ pub struct Measured {
     pub leads: (u32, u32),
     /// What ran on the device's execution provider; `None` on the CPU's.
     pub provider_share: Option<ProviderShare>,
+    /// How the device was kept busy beforehand, if it was.
+    pub soaked: Option<Soak>,
 }
 
 impl Measured {
     /// Writes down how it was measured.
     pub fn to_provenance(&self, provenance: &mut Provenance) {
         let (least, most) = self.leads;
+        if let Some(soak) = self.soaked {
+            provenance.set("soak_slower_percent", format!("{:.2}", 100.0 * (soak.last_ns / soak.first_ns - 1.0)));
+        }
         provenance.set("warmup_runs", if least == most { least.to_string() } else { format!("{least} to {most}") });
         if let Some(Pace { chain_ns, wide_ns }) = self.pace {
-            provenance.set("pace_chain_ns", chain_ns);
-            provenance.set("pace_wide_ns", wide_ns);
+            provenance.set(CHAIN, chain_ns);
+            provenance.set(WIDE, wide_ns);
         }
+    }
+}
+
+/// Names of the core's usual pace in a file's head.
+const CHAIN: &str = "pace_chain_ns";
+const WIDE: &str = "pace_wide_ns";
+
+/// The core's usual pace as a file's head says it.
+pub fn pace_of(provenance: &Provenance) -> Option<Pace> {
+    let ns = |name: &str| provenance.get(name)?.parse().ok().filter(|ns| *ns > 0);
+    Some(Pace { chain_ns: ns(CHAIN)?, wide_ns: ns(WIDE)? })
+}
+
+/// By how much the same work took longer at the second pace than at the first, in percent: what the clock does (dependent
+/// operations), and what others leave of the core (independent ones).
+pub fn paces_apart(first: Option<Pace>, second: Option<Pace>) -> Option<[f64; 2]> {
+    let percent = |of: fn(Pace) -> u64| Some(100.0 * (of(second?) as f64 / of(first?) as f64 - 1.0));
+    Some([percent(|pace| pace.chain_ns)?, percent(|pace| pace.wide_ns)?])
+}
+
+/// In words, for standard error.
+pub fn tell_paces(first: Option<Pace>, second: Option<Pace>, whose: &str) {
+    if let Some([chain, wide]) = paces_apart(first, second) {
+        eprintln!("the core's pace {whose}: dependent operations take {chain:+.1} %, independent ones {wide:+.1} %");
     }
 }
 
@@ -162,18 +192,9 @@ pub fn measure(
     conditions: &Conditions,
     output: Option<&Output>,
 ) -> Result<Measured> {
-    let What { name: what, space_toml } = what;
     let provider_share = ProviderShare::of(agent, subjects)?;
-    let header = Header {
-        fleetfoot_journal: JOURNAL_FORMAT,
-        space: what.to_owned(),
-        space_toml: space_toml.map(str::to_owned),
-        conditions: conditions.clone(),
-        seed: plan.seed,
-        sitting: plan.sitting,
-        subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
-        models: Subject::digest(subjects),
-    };
+    let header = header(subjects, plan, what, conditions);
+    let what = what.name;
     let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
         Some((journal, earlier)) => (Some(journal), earlier),
         None => (None, Records::default()),
@@ -208,16 +229,122 @@ pub fn measure(
         );
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
-    let whole = |subjects| Measured { subjects, slower, course, pace, leads, provider_share };
-    measured.map(whole).map_err(|error| match (output, error) {
-        (Some(_), error) if visits > 0 => {
-            anyhow!("{error}; everything measured so far is kept, go on with --resume")
-        }
-        (None, error @ CampaignError::Interrupted) => {
+    let soaked = campaign.soaked();
+    let whole = |subjects| Measured { subjects, slower, course, pace, leads, provider_share, soaked };
+    measured.map(whole).map_err(|error| ended_early(error, output.is_some(), visits > 0))
+}
+
+fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Conditions) -> Header {
+    Header {
+        fleetfoot_journal: JOURNAL_FORMAT,
+        space: what.name.to_owned(),
+        space_toml: what.space_toml.map(str::to_owned),
+        conditions: conditions.clone(),
+        seed: plan.seed,
+        sitting: plan.sitting,
+        subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
+        models: Subject::digest(subjects),
+    }
+}
+
+/// What to do next, where something was kept or could have been.
+fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool) -> anyhow::Error {
+    match error {
+        error if is_kept && is_begun => anyhow!("{error}; everything measured so far is kept, go on with --resume"),
+        error @ CampaignError::Interrupted if !is_kept => {
             anyhow!("{error}; nothing is kept: name a file with --output")
         }
-        (_, error) => error.into(),
-    })
+        error => error.into(),
+    }
+}
+
+/// Reads what subjects take besides time, and keeps the readings in the output's journal, if there is one. A cost that the
+/// device doesn't tell leaves readings without an amount.
+pub fn usage(
+    agent: &mut Agent,
+    subjects: &[Subject],
+    (costs, repeats): (&[Cost], u32),
+    what: What<'_>,
+    conditions: &Conditions,
+    output: Option<&Output>,
+) -> Result<Vec<Usage>> {
+    let header = header(subjects, &Plan::default(), what, conditions);
+    let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
+        Some((journal, earlier)) => (Some(journal), earlier.usages),
+        None => (None, Vec::new()),
+    };
+    let total = subjects.len() * costs.len() * repeats as usize;
+    let bar = Bar::new(total, earlier.len(), "readings")?;
+    let names: Vec<String> = costs.iter().map(Cost::to_string).collect();
+    bar.set_message(format!("{}: {}", what.name, names.join(" and ")));
+    let mut taken = earlier.len();
+    let mut watch = |readings: usize| {
+        taken = readings;
+        bar.set(readings);
+    };
+    let stop = stop_flag()?;
+    let kept = (journal.as_mut(), earlier);
+    let usages = take_usage(agent, subjects, costs, repeats, kept, &stop, &mut watch);
+    bar.finish();
+    usages.map_err(|error| ended_early(error, output.is_some(), taken > 0))
+}
+
+/// What subjects cost besides time, each read so often. A device that doesn't tell is an error before the first of them.
+pub fn cost(
+    agent: &mut Agent,
+    subjects: &[Subject],
+    (cost, repeats): (Cost, u32),
+    what: What<'_>,
+    conditions: &Conditions,
+    output: Option<&Output>,
+) -> Result<Vec<Measurement>> {
+    if !tells(cost, &agent.look()?) {
+        bail!("{cost} is not available: device '{}' {}", conditions.device, UNTOLD[usize::from(cost == Cost::Energy)]);
+    }
+    let usages = usage(agent, subjects, (&[cost], repeats), what, conditions, output)?;
+    let measured = subjects.iter().enumerate().map(|(index, subject)| {
+        let lost = || anyhow!("{}: its {cost} wasn't available every time; measure again", subject.name);
+        usage_of(&usages, index, cost).ok_or_else(lost)
+    });
+    measured.collect()
+}
+
+/// Why a device doesn't tell its memory, or its energy.
+const UNTOLD: [&str; 2] = [
+    "doesn't say what a process has resident (/proc/self/status)",
+    "lets nobody read an energy meter (RAPL in /sys/class/powercap: root may) and runs on no battery that says its power",
+];
+
+/// Keeps the device busy with one subject after the other, for so long each.
+pub fn sustained(
+    agent: &mut Agent,
+    subjects: &[Subject],
+    duration: Duration,
+    plan: &Plan,
+    what: What<'_>,
+    conditions: &Conditions,
+    output: Option<&Output>,
+) -> Result<Vec<Option<Sustained>>> {
+    let conditions = Conditions { soak_seconds: duration.as_secs(), ..conditions.clone() };
+    let header = header(subjects, plan, what, &conditions);
+    let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
+        Some((journal, earlier)) => (Some(journal), earlier.visits),
+        None => (None, Vec::new()),
+    };
+    let bar = Bar::new(subjects.len() * duration.as_secs() as usize, 0, "seconds")?;
+    bar.set_message(format!("{}: kept busy", what.name));
+    let mut begun = !earlier.is_empty();
+    let mut watch = |seconds: f64| {
+        begun = true;
+        bar.set(seconds as usize);
+    };
+    let stop = stop_flag()?;
+    let kept = (journal.as_mut(), earlier);
+    let visits = sustain(agent, subjects, duration, kept, &stop, &mut watch);
+    bar.finish();
+    let visits = visits.map_err(|error| ended_early(error, output.is_some(), begun))?;
+    let detect = conditions.computes_in_caller();
+    Ok(visits.iter().map(|visits| Sustained::of_visits(visits, plan.statistic, detect)).collect())
 }
 
 /// The head of a file of measurements.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use fleetfoot_console::usage;
 use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor, cost_matrix};
-use fleetfoot_profiler::Latency;
+use fleetfoot_profiler::{Budget, Cost};
 use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -30,9 +30,10 @@ pub struct Options {
     /// Predict this many random architectures of the space, too
     #[arg(long, value_name = "N", default_value_t = 0)]
     random: usize,
-    /// Draw the random architectures from those predicted within 2 % of this latency (0.25ms, 250us)
-    #[arg(long, value_name = "LATENCY", requires = "random")]
-    near: Option<Latency>,
+    /// Draw the random architectures from those predicted within 2 % of this: a latency (0.25ms, 250us), a throughput (4000/s),
+    /// or what else the table is of (3.5MiB, 12mJ)
+    #[arg(long, value_name = "COST", requires = "random")]
+    near: Option<Budget>,
     /// Seed of the random architectures
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -83,15 +84,17 @@ pub fn run(options: &Options) -> Result<()> {
         predictions.push((label, predictor.network(&network)?));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    let cost = predictor.table().cost();
     let costs = options.near.map(|_| cost_matrix(&space, &predictor, batch, precision)).transpose()?;
-    let near = options.near.zip(costs.as_ref());
-    let near = near.map(|(latency, costs)| (latency, costs.range_ms(), costs.sampler_near(latency.ms(), NEAR)));
+    let near = options.near.map(|budget| budget.amount(cost, batch)).transpose()?.zip(costs.as_ref());
+    let near = near.map(|(amount, costs)| (amount, costs.range_ms(), costs.sampler_near(amount.ms(), NEAR)));
     for _ in 0..options.random {
         let architecture = match &near {
             None => space.random(&mut rng),
-            Some((latency, (fastest, slowest), sampler)) => sampler.draw(&mut rng).with_context(|| {
+            Some((amount, (least, most), sampler)) => sampler.draw(&mut rng).with_context(|| {
+                let (amount, unit) = (cost.show(*amount), cost.unit());
                 format!(
-                    "no network is predicted within 2 % of {latency}: the space holds {fastest:.4} to {slowest:.4} ms"
+                    "no network is predicted within 2 % of {amount}: the space holds {least:.4} to {most:.4} {unit}"
                 )
             })?,
         };
@@ -99,7 +102,7 @@ pub fn run(options: &Options) -> Result<()> {
         predictions.push((architecture.to_string(), predictor.network(&network)?));
     }
     warn_of_estimates(&predictor, predictions.iter().map(|(_, prediction)| prediction))?;
-    let out = if options.explain { explain(&predictions)? } else { csv(&predictions)? };
+    let out = if options.explain { explain(cost, &predictions)? } else { csv(cost, &predictions)? };
     io::stdout().lock().write_all(&out)?;
     Ok(())
 }
@@ -122,9 +125,10 @@ pub fn warn_of_estimates<'a>(
     Ok(estimated.len())
 }
 
-fn csv(predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
+fn csv(cost: Cost, predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["architecture", "latency_ms", "low_ms", "high_ms"])?;
+    let [own, low, high, ..] = cost.columns();
+    writer.write_record(["architecture", own, low, high])?;
     for (architecture, prediction) in predictions {
         let times = [prediction.latency, prediction.low, prediction.high].map(|latency| latency.ms().to_string());
         writer.write_record([&[architecture.clone()][..], &times[..]].concat())?;
@@ -132,9 +136,10 @@ fn csv(predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
     Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
 }
 
-fn explain(predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
+fn explain(cost: Cost, predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(["architecture", "unit", "latency_ms", "low_ms", "high_ms", "source", "key"])?;
+    let [own, low, high, ..] = cost.columns();
+    writer.write_record(["architecture", "unit", own, low, high, "source", "key"])?;
     for (architecture, prediction) in predictions {
         let overhead = prediction.overhead.ms().to_string();
         let call = [architecture, "call", &overhead, &overhead, &overhead, "measured", "empty graph"];

@@ -2,10 +2,14 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use fleetfoot_profiler::{Agent, Campaign, Context, DeviceConfig, LatencyTable, Measurement, Plan, Spent};
+use fleetfoot_profiler::{
+    Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NodeProfiles, Plan, Spent,
+    USAGE_REPEATS,
+};
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
@@ -29,6 +33,10 @@ pub struct Options {
     /// which where this doesn't
     #[arg(long, value_name = "cold|warm|network")]
     context: Option<Context>,
+    /// What the table is of: latency, memory (the most that a process with the network alone has resident) or energy (of a
+    /// run, by RAPL or the battery). The last two are measured in context network
+    #[arg(long, value_name = "COST", default_value_t = Cost::default())]
+    cost: Cost,
     /// Batch size of the networks that the table is for
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch_size())]
     batch: usize,
@@ -61,9 +69,10 @@ pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
     let mut plan = options.plan.plan()?;
-    let context = options.context.unwrap_or(device.context);
-    let work = Work::new(&space, options.batch, device.precision, context)?;
-    if let Work::Networks(_) = work {
+    let usual = if options.cost == Cost::Latency { device.context } else { Context::Network };
+    let context = options.context.unwrap_or(usual);
+    let work = Work::new(&space, options.batch, device.precision, context, options.cost)?;
+    if let Work::Networks(..) = work {
         // A unit's cost rests on a dozen networks: each of them may be known half as well.
         plan.half_width *= 2.0;
     }
@@ -72,8 +81,11 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(context, plan.statistic).at_batch(options.batch);
+    let conditions = agent.conditions(context, &plan).at_batch(options.batch).of_cost(options.cost);
     let profiles = work.profiles(&mut agent, path, options.resume, options.force)?;
+    if options.cost != Cost::Latency {
+        return of_usage(options, &space, &work, &plan, (&mut agent, &conditions), &output, profiles.as_ref());
+    }
     let measured =
         measuring::measure(&mut agent, work.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
@@ -101,6 +113,36 @@ pub fn run(options: &Options) -> Result<()> {
     if options.json {
         let line = serde_json::to_string(&Ended { rows: table.rows().len(), spent })?;
         writeln!(io::stdout(), "{line}")?;
+    }
+    Ok(())
+}
+
+/// A table of what networks take besides time.
+fn of_usage(
+    options: &Options,
+    space: &SearchSpace,
+    work: &Work,
+    plan: &Plan,
+    (agent, conditions): (&mut Agent, &Conditions),
+    output: &Output,
+    profiles: Option<&NodeProfiles>,
+) -> Result<()> {
+    let cost = options.cost;
+    let began = Instant::now();
+    let repeated = (cost, USAGE_REPEATS);
+    let measured = measuring::cost(agent, work.subjects(), repeated, What::units(space), conditions, Some(output))?;
+    let mut provenance = measuring::provenance(agent, conditions, plan, None);
+    provenance.set("space", space.name());
+    let (overhead, rows) = work.rows(&measured, profiles)?;
+    let table = LatencyTable::new(provenance, overhead, rows)?;
+    table.write(output.path())?;
+    let seconds_measuring = began.elapsed().as_secs_f64();
+    let (path, count, device) = (output.path().display(), table.rows().len(), &conditions.device);
+    let empty = cost.show(overhead);
+    eprintln!("{path}: {cost} of {count} units on {device}, empty graph {empty}; {seconds_measuring:.0} s measuring");
+    if options.json {
+        let spent = Spent { seconds_measuring, ..Spent::default() };
+        writeln!(io::stdout(), "{}", serde_json::to_string(&Ended { rows: count, spent })?)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::claim;
-use fleetfoot_profiler::{Campaign, Context, Journal, LatencyTable, Plan, Provenance, Statistic, Subject};
+use fleetfoot_profiler::{Campaign, Context, Cost, Journal, LatencyTable, Plan, Provenance, Statistic, Subject};
 use fleetfoot_space::SearchSpace;
 
 use crate::measuring::journal_of;
@@ -18,7 +18,7 @@ pub struct Options {
     /// The latency table; its raw samples lie beside it in TABLE.journal
     #[arg(value_name = "TABLE")]
     table: PathBuf,
-    /// What a latency is of its samples: min, p20, median or p90
+    /// What a latency is of its samples: min, p20, median, p90 or p99
     #[arg(long)]
     statistic: Statistic,
     /// The latency table to write; without it, standard output
@@ -44,7 +44,14 @@ pub fn run(options: &Options) -> Result<()> {
     let (Some(precision), Some(batch)) = (header.conditions.precision, header.conditions.batch) else {
         bail!("journal {} doesn't say its precision and batch size: use the version that measured", journal.display());
     };
-    let work = Work::new(&space, batch, precision, context)?;
+    if header.conditions.cost != Cost::Latency {
+        bail!(
+            "{} is of {}, single readings that no statistic is taken of: only latencies have one",
+            options.table.display(),
+            header.conditions.cost
+        );
+    }
+    let work = Work::new(&space, batch, precision, context, Cost::Latency)?;
     if Subject::digest(work.subjects()) != header.models {
         bail!(
             "journal {} holds other models than this fleetfoot makes: use the version that measured",

@@ -2,19 +2,20 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{count, share};
 use fleetfoot_profiler::{
-    Agent, Comparison, DeviceConfig, Journal, LatencyTable, NetworkCampaign, Provenance, Subject,
+    Agent, Comparison, Cost, DeviceConfig, Journal, LatencyTable, NetworkCampaign, Provenance, Subject, USAGE_REPEATS,
 };
 use fleetfoot_space::{OperatorKey, SearchSpace};
 use serde_json::json;
 
 use crate::cli::PlanOptions;
 use crate::evaluate::context_of;
-use crate::measuring::{self, What, journal_of};
+use crate::measuring::{self, What, journal_of, pace_of, paces_apart, tell_paces};
 use crate::tabulating::Work;
 
 /// Options of `verify`.
@@ -59,40 +60,51 @@ pub fn run(options: &Options) -> Result<()> {
     let mut plan = options.plan.plan()?;
     if let Some(conditions) = table.conditions() {
         plan.statistic = conditions.statistic;
+        plan.soak = Duration::from_secs(conditions.soak_seconds);
     }
     let context = context_of(&table)?;
-    let work = Work::new(&space, table.batch(), table.precision(), context)?;
+    let cost = table.cost();
+    let work = Work::new(&space, table.batch(), table.precision(), context, cost)?;
     let mut agent = Agent::start(&device)?;
-    let conditions = agent.conditions(context, plan.statistic).at_batch(table.batch());
+    let conditions = agent.conditions(context, &plan).at_batch(table.batch()).of_cost(cost);
     if let Some(known) = table.conditions() {
         known.compatible(&conditions).with_context(|| {
             format!("{} was measured under other conditions than device '{}' has", options.table.display(), device.name)
         })?;
     }
-    let mut measure =
-        |subjects: &[Subject]| measuring::measure(&mut agent, subjects, &plan, What::units(&space), &conditions, None);
+    let what = What::units(&space);
+    let mut measure = |subjects: &[Subject]| {
+        if cost == Cost::Latency {
+            let measured = measuring::measure(&mut agent, subjects, &plan, what, &conditions, None)?;
+            return Ok::<_, anyhow::Error>((measured.subjects, measured.pace));
+        }
+        Ok((measuring::cost(&mut agent, subjects, (cost, USAGE_REPEATS), what, &conditions, None)?, None))
+    };
+    let then = pace_of(&table.provenance);
     let foreign =
         || format!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
-    let comparison = match work {
+    let (comparison, now) = match work {
         Work::Alone(units) => {
             let chosen: Vec<OperatorKey> = table.informative(options.rows).iter().map(|row| row.key).collect();
             let units = units.only(&chosen);
             if units.units() == 0 {
                 bail!(foreign());
             }
-            let (overhead, rows) = units.rows(&measure(units.subjects())?.subjects);
-            Comparison::new(&table, &LatencyTable::new(Provenance::default(), overhead, rows)?)
+            let (measured, pace) = measure(units.subjects())?;
+            let (overhead, rows) = units.rows(&measured);
+            let again = LatencyTable::new(Provenance::default(), overhead, rows)?;
+            (Comparison::new(&table, &again), pace)
         }
         // A unit can't be had out of its network: networks whose rows add up to what they took are measured again.
-        Work::Networks(networks) => {
+        Work::Networks(networks, _) => {
             let references = networks.references(&table, options.rows);
             if references.is_empty() {
                 bail!(foreign());
             }
             let subjects: Vec<Subject> =
                 references.iter().map(|subject| Subject { reference: None, ..subject.clone() }).collect();
-            let now = measure(&subjects)?.subjects;
-            Comparison::with_references(&references, &now, NetworkCampaign::SUM_OFF)
+            let (measured, pace) = measure(&subjects)?;
+            (Comparison::with_references(&references, &measured, NetworkCampaign::SUM_OFF), pace)
         }
     };
     let median = comparison.median_ratio().context("the rows that were measured again cost nothing")?;
@@ -103,11 +115,12 @@ pub fn run(options: &Options) -> Result<()> {
     if options.json {
         let figures = json!({
             "operators": operators, "median_percent": off, "beyond_noise": beyond, "true": is_true,
+            "pace_percent": paces_apart(then, now),
         });
         writeln!(out, "{figures}")?;
     } else {
         for ratio in &comparison.ratios {
-            let (now, then) = (ratio.second, ratio.first);
+            let (now, then) = (cost.show(ratio.second), cost.show(ratio.first));
             let sure = if ratio.is_beyond_noise() { "differs" } else { "within noise" };
             writeln!(
                 out,
@@ -116,6 +129,7 @@ pub fn run(options: &Options) -> Result<()> {
             )?;
         }
     }
+    tell_paces(then, now, "against that of the table");
     if !is_true {
         bail!(
             "{} isn't true any more: {beyond} of {operators} rows differ beyond noise, by {off:+.1} % in the median; measure \

@@ -60,6 +60,45 @@ fn json(path: &Path) -> Value {
 }
 
 #[test]
+fn a_search_by_memory_holds_its_budget_and_names_its_unit() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (table, output) = (folder.path().join("memory.csv"), folder.path().join("search"));
+    let profile = ["profile", "--space", "fashion-28", "--device", "mock", "--cost", "memory", "-o", text(&table)];
+    fleetfoot(&profile).assert().success();
+    let search = |target| {
+        let mut arguments = search_arguments(&output, target);
+        let given = arguments.iter().position(|argument| *argument == "--table").unwrap();
+        arguments[given + 1] = text(&table);
+        fleetfoot(&arguments)
+    };
+    assert!(fails_in_one_line(search("0.3ms")).contains("give a budget in MiB"));
+    let message = fails_in_one_line(search("3MiB"));
+    assert!(message.contains("target 3.0000 MiB lies outside") && message.contains("10."), "{message}");
+    let found = search("11.2MiB").assert().success();
+    let architecture = stdout(&found).trim().to_owned();
+    assert!(stderr(&found).contains("target 11.2000 MiB"), "{}", stderr(&found));
+    let record = json(&output.join("search.json"));
+    assert_eq!((record["cost"].as_str(), record["target_mib"].as_f64()), (Some("memory"), Some(11.2)));
+    let predicted = record["predicted_mib"].as_f64().unwrap();
+    assert!(record.get("predicted_ms").is_none() && predicted <= 11.2, "{record}");
+    let predict = ["predict", "--table", text(&table), "--space", "fashion-28", &architecture];
+    let again = Csv::parse(&stdout(&fleetfoot(&predict).assert().success())).numbers("memory_mib")[0];
+    assert!((again / predicted - 1.0).abs() < 1e-6, "{again} {predicted}");
+    assert!(
+        std::fs::read_to_string(output.join("curve.csv")).unwrap().lines().next().unwrap().contains("expected_mib")
+    );
+    // The same again is done already.
+    let mut arguments = search_arguments(&output, "11.2MiB");
+    let given = arguments.iter().position(|argument| *argument == "--table").unwrap();
+    arguments[given + 1] = text(&table);
+    arguments.push("--resume");
+    assert_eq!(stdout(&fleetfoot(&arguments).assert().success()).trim(), architecture);
+}
+
+#[test]
 fn the_whole_way_ends_in_a_report() {
     if !ready() {
         return;

@@ -10,9 +10,10 @@ use fleetfoot_protocol::{
     write_message,
 };
 
+use crate::campaign::Plan;
 use crate::conditions::{Conditions, Context};
+use crate::cost::Cost;
 use crate::device::{DeviceConfig, TransportKind};
-use crate::statistics::Statistic;
 use crate::transport::{self, Peer};
 
 /// How long an answer may take before the agent counts as hanging.
@@ -161,8 +162,8 @@ impl Agent {
         self.device.transport == TransportKind::Mock
     }
 
-    /// The conditions under which it measures, networks in the device's precision at batch 1.
-    pub fn conditions(&self, context: Context, statistic: Statistic) -> Conditions {
+    /// The conditions under which it measures latencies by this plan, networks in the device's precision at batch 1.
+    pub fn conditions(&self, context: Context, plan: &Plan) -> Conditions {
         let optimisation = serde_json::to_value(self.device.optimisation).ok();
         let cores: Vec<String> = self.pinned.iter().map(usize::to_string).collect();
         Conditions {
@@ -176,17 +177,24 @@ impl Agent {
             precision: Some(self.device.precision),
             batch: Some(1),
             context: context.to_string(),
-            statistic,
+            statistic: plan.statistic,
+            cost: Cost::Latency,
+            soak_seconds: plan.soak.as_secs(),
         }
     }
 
     /// Makes a session of an ONNX model.
     pub fn load(&mut self, onnx: &[u8]) -> Result<ModelId, AgentError> {
+        Ok(self.load_shaped(onnx)?.0)
+    }
+
+    /// The same, with the extents of the model's input.
+    pub fn load_shaped(&mut self, onnx: &[u8]) -> Result<(ModelId, Vec<usize>), AgentError> {
         let model = self.next_model;
         match self.ask(&Request::Load { model, payload: onnx.len() as u64 }, onnx)?.0 {
-            Reply::Loaded { .. } => {
+            Reply::Loaded { input, .. } => {
                 self.next_model += 1;
-                Ok(ModelId(model))
+                Ok((ModelId(model), input))
             }
             other => Err(self.unexpected("load", &other)),
         }

@@ -13,11 +13,12 @@ use crate::agent::{Agent, AgentError, ModelId};
 use crate::clock::Clock;
 use crate::course::{Course, Moment};
 use crate::disturbance::{Judgement, Visited, judge};
-use crate::journal::{Journal, JournalError, Records, Visit};
+use crate::journal::{Journal, JournalError, Records, Soak, Visit};
 use crate::look::Look;
 use crate::sittings;
 use crate::statistics::{self, Measurement, Statistic, median};
 use crate::subject::Subject;
+use crate::sustained::{WINDOW, keep_busy};
 use crate::warmup::steady_after;
 
 /// How long a campaign goes on.
@@ -39,6 +40,8 @@ pub struct Plan {
     pub statistic: Statistic,
     /// Seed of the order within each round.
     pub seed: u64,
+    /// How long the device is kept busy before the first round: what is measured then is its sustained speed.
+    pub soak: Duration,
 }
 
 impl Default for Plan {
@@ -51,6 +54,7 @@ impl Default for Plan {
             visit: Duration::from_millis(4),
             statistic: Statistic::default(),
             seed: 0,
+            soak: Duration::ZERO,
         }
     }
 }
@@ -80,6 +84,8 @@ const COMPANY: usize = 10;
 const FEWEST_ROUNDS: usize = 6;
 /// Samples of a visit, at least and at most.
 const VISIT_SAMPLES: (u64, u64) = (3, 40);
+/// Samples that a subject's rounds together should have at least, in multiples of what the statistic needs.
+const TAIL_SAMPLES: u64 = 5;
 
 /// Whether all rounds so far are judged behind this one: behind each at first, then less often, since it takes the longer
 /// the more there are.
@@ -117,9 +123,20 @@ pub enum CampaignError {
     /// The user asked for it.
     #[error("interrupted")]
     Interrupted,
-    /// A subject without any sample.
-    #[error("{0} has no samples")]
-    NoSamples(String),
+    /// A subject with too few samples for the statistic.
+    #[error(
+        "{subject} has {samples} samples that count, {statistic} needs {needed}: measure more rounds (--min-rounds), or choose another statistic"
+    )]
+    FewSamples {
+        /// The subject.
+        subject: String,
+        /// How many it has.
+        samples: usize,
+        /// What a latency is of them.
+        statistic: Statistic,
+        /// How many that takes.
+        needed: usize,
+    },
 }
 
 /// A run over subjects on one agent.
@@ -140,6 +157,7 @@ pub struct Campaign<'a> {
     looks: Vec<Look>,
     /// What the machine's state was at the last look of this run.
     health: Health,
+    soaked: Option<Soak>,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -202,6 +220,7 @@ impl<'a> Campaign<'a> {
             slower: None,
             clock: Clock::default(),
             looks: earlier.looks,
+            soaked: earlier.soaks.last().copied(),
             health: Health::default(),
         };
         campaign.under_way = earlier.visits.iter().map(|visit| visit.round).max().unwrap_or(0);
@@ -268,6 +287,9 @@ impl<'a> Campaign<'a> {
     ) -> Result<Vec<Measurement>, CampaignError> {
         let failed = |source| CampaignError::Agent { subject: "the machine's state".to_owned(), source };
         self.meet(agent).map_err(failed)?;
+        if !(self.under_way > 0 && self.is_done()) {
+            self.soak(agent, journal.as_deref_mut(), stop)?;
+        }
         // Earlier rounds are over: who wasn't visited in them wasn't due.
         for round in self.under_way..=self.plan.max_rounds {
             if round > self.under_way && round > 0 && self.is_done() {
@@ -311,6 +333,46 @@ impl<'a> Campaign<'a> {
         self.measurements()
     }
 
+    /// Keeps the device busy with the largest model, and writes down how much slower that made it.
+    fn soak(
+        &mut self,
+        agent: &mut Agent,
+        journal: Option<&mut Journal>,
+        stop: &AtomicBool,
+    ) -> Result<(), CampaignError> {
+        let largest = self.subjects.iter().max_by_key(|subject| subject.onnx.len());
+        let Some(subject) = largest.filter(|_| !self.plan.soak.is_zero()) else { return Ok(()) };
+        let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
+        let model = agent.load(&subject.onnx).map_err(failed)?;
+        let mut runs: Vec<(u64, f64)> = Vec::new();
+        let each = |timing: Timing, timed: Timed| {
+            let run = |sample: &Sample| (sample.at_ns, sample.wall_ns as f64 / f64::from(timing.batch));
+            runs.extend(timed.samples.iter().map(run));
+            Ok(())
+        };
+        keep_busy(agent, model, self.plan.soak, stop, each, failed)?;
+        agent.unload(model).map_err(failed)?;
+        let (began, ended) = (runs.first().map_or(0, |run| run.0), runs.last().map_or(0, |run| run.0));
+        let window = (WINDOW.as_nanos() as u64).min((ended - began) / 2);
+        let within = |from: u64, to: u64| {
+            let runs = runs.iter().filter(|run| (from..=to).contains(&run.0)).map(|run| run.1);
+            median(runs).unwrap_or(f64::NAN)
+        };
+        let (first_ns, last_ns) = (within(began, began + window), within(ended - window, ended));
+        let unix_ms = self.clock.unix_ms(self.clock.at_ns(ended));
+        let soak = Soak { unix_ms, seconds: (ended - began) as f64 / 1e9, first_ns, last_ns };
+        if let Some(journal) = journal {
+            journal.append_soak(&soak)?;
+        }
+        self.soaked = Some(soak);
+        Ok(())
+    }
+
+    /// How the device was kept busy before the first round; the last time, where the campaign was gone on with.
+    pub fn soaked(&self) -> Option<Soak> {
+        self.soaked
+    }
+
     /// Sets out with an agent that has just started.
     fn meet(&mut self, agent: &mut Agent) -> Result<(), AgentError> {
         self.health = agent.look()?;
@@ -333,7 +395,12 @@ impl<'a> Campaign<'a> {
             .map(|(state, subject)| {
                 let measured = state.measurement(&self.plan, self.detect);
                 let measured = measured.map(|measured| measured.with_common_doubt(self.doubt).of_another());
-                measured.ok_or_else(|| CampaignError::NoSamples(subject.name.clone()))
+                measured.ok_or_else(|| CampaignError::FewSamples {
+                    subject: subject.name.clone(),
+                    samples: state.rounds.iter().map(|round| round.samples.len()).sum(),
+                    statistic: self.plan.statistic,
+                    needed: self.plan.statistic.fewest_samples(),
+                })
             })
             .collect()
     }
@@ -472,7 +539,9 @@ impl State {
             let batch = SAMPLE_NS.div_ceil(run).clamp(1, MAX_BATCH);
             let visit_ns = plan.visit.as_nanos() as u64;
             self.batch = batch as u32;
-            self.samples = (visit_ns / (run * batch)).clamp(VISIT_SAMPLES.0, VISIT_SAMPLES.1) as u32;
+            let needed = TAIL_SAMPLES * plan.statistic.fewest_samples() as u64;
+            let least = needed.div_ceil(u64::from(plan.min_rounds).max(1)).clamp(VISIT_SAMPLES.0, VISIT_SAMPLES.1);
+            self.samples = (visit_ns / (run * batch)).clamp(least, VISIT_SAMPLES.1) as u32;
             self.lead = steady_after(&runs).map(|runs| (runs as u32).clamp(LEAD.0, LEAD.1));
             self.warmup = Some(visit.samples);
         } else if visit.round > self.visited {
@@ -499,7 +568,8 @@ impl State {
     fn logarithms(&self, plan: &Plan, detect: bool) -> Vec<(u32, f64)> {
         let quiet = self.rounds.iter().filter(|round| !round.disturbed);
         let logarithm = |round: &Round| {
-            let (time, _) = statistics::of_visit(&round.samples, round.whole, self.batch, plan.statistic, detect);
+            let (time, _) =
+                statistics::of_visit(&round.samples, round.whole, self.batch, plan.statistic.of_visit(), detect);
             (plan.sitting_of(round.number), (time / round.slower).ln())
         };
         quiet.map(logarithm).collect()

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use fleetfoot_space::{Precision, without_mark};
 use serde::{Deserialize, Serialize};
 
+use crate::cost::Cost;
 use crate::statistics::Statistic;
 
 /// What surrounds a measured unit in time.
@@ -92,6 +93,12 @@ pub struct Conditions {
     pub context: String,
     /// What a latency is of its samples.
     pub statistic: Statistic,
+    /// What was measured of it.
+    #[serde(default)]
+    pub cost: Cost,
+    /// How long the device was kept busy before anything counted, in seconds: what is measured then is its sustained speed.
+    #[serde(default)]
+    pub soak_seconds: u64,
 }
 
 /// What stands for the precision and the batch size of models that have their own.
@@ -112,7 +119,7 @@ impl fmt::Display for Differences {
 }
 
 impl Conditions {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 13] = [
         "device",
         "cpu",
         "runtime",
@@ -124,6 +131,8 @@ impl Conditions {
         "batch",
         "context",
         "statistic",
+        "cost",
+        "soak_seconds",
     ];
 
     /// The same for networks of another batch size.
@@ -131,7 +140,12 @@ impl Conditions {
         Self { batch: Some(batch), ..self }
     }
 
-    fn values(&self) -> [String; 11] {
+    /// The same for another cost.
+    pub fn of_cost(self, cost: Cost) -> Self {
+        Self { cost, ..self }
+    }
+
+    fn values(&self) -> [String; 13] {
         let own = || OWN.to_owned();
         [
             self.device.clone(),
@@ -145,6 +159,8 @@ impl Conditions {
             self.batch.map_or_else(own, |batch| batch.to_string()),
             self.context.clone(),
             self.statistic.to_string(),
+            self.cost.to_string(),
+            self.soak_seconds.to_string(),
         ]
     }
 
@@ -180,8 +196,8 @@ impl Conditions {
         stated.for_each(|(name, value)| provenance.set(name, value));
     }
 
-    /// Read back from a file's head; `None` where one is missing, but for precision and batch size: files that don't say
-    /// them are of fp32 at batch 1.
+    /// Read back from a file's head; `None` where one is missing, but for precision, batch size, cost and soak: files that
+    /// don't say them are of the latency in fp32 at batch 1 of a device that had rested.
     pub fn from_provenance(provenance: &Provenance) -> Option<Self> {
         let text = |name: &str| provenance.get(name).map(str::to_owned);
         let format = |name: &str, unsaid: &str| text(name).unwrap_or_else(|| unsaid.to_owned());
@@ -197,6 +213,8 @@ impl Conditions {
             batch: format("batch", "1").parse().ok(),
             context: text("context")?,
             statistic: Statistic::from_str(&text("statistic")?).ok()?,
+            cost: format("cost", "latency").parse().ok()?,
+            soak_seconds: format("soak_seconds", "0").parse().ok()?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The journal: every visit's raw samples, appended as they are taken. What was measured is never lost.
 //!
-//! A journal is a file of JSON lines: a [`Header`], then one [`Visit`] a line, and a [`Look`] at the end of every round.
+//! A journal is a file of JSON lines: a [`Header`], then one [`Visit`] a line, and a [`Look`] at the end of every round; a
+//! [`Soak`] in front of the rounds that it goes before, and one [`Usage`] a line where other things than time are measured.
 //! A line is written before the next measurement starts; the file is forced to disk at the end of every round. A line that a kill cut short is dropped
 //! when the journal is opened again.
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
 use crate::look::Look;
+use crate::usage::Usage;
 
 /// What a journal belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,16 +77,36 @@ pub struct Records {
     pub visits: Vec<Visit>,
     /// The looks at the machine: one for each round that is whole.
     pub looks: Vec<Look>,
+    /// How the device was kept busy beforehand, each time that the campaign was begun or gone on with.
+    pub soaks: Vec<Soak>,
+    /// What subjects take besides time.
+    pub usages: Vec<Usage>,
 }
 
-/// A look's line; visits' lines, which are many, have no name in front.
+/// How a device that is kept busy has slowed down.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Soak {
+    /// Unix time in milliseconds at its end.
+    pub unix_ms: u64,
+    /// How long it was kept busy.
+    pub seconds: f64,
+    /// What a run of the model took in the first half minute (or the first half), in ns.
+    pub first_ns: f64,
+    /// What it took in the last.
+    pub last_ns: f64,
+}
+
+/// The lines of other records than visits; visits' lines, which are many, have no name in front.
 #[derive(Serialize, Deserialize)]
-struct LookLine<L> {
-    look: L,
+#[serde(rename_all = "lowercase")]
+enum Named {
+    Look(Look),
+    Soak(Soak),
+    Usage(Usage),
 }
 
-/// How a look's line begins.
-const LOOK: &[u8] = br#"{"look":"#;
+/// How the lines of other records begin: theirs have a name that no visit has.
+const NAMED: [&[u8]; 3] = [br#"{"look":"#, br#"{"soak":"#, br#"{"usage":"#];
 
 mod pair {
     use super::{Deserialize, Serialize, Whole};
@@ -224,7 +246,17 @@ impl Journal {
 
     /// Appends the look at the end of a round.
     pub fn append_look(&mut self, look: &Look) -> Result<(), JournalError> {
-        self.line(&LookLine { look })
+        self.line(&Named::Look(look.clone()))
+    }
+
+    /// Appends how the device was kept busy.
+    pub fn append_soak(&mut self, soak: &Soak) -> Result<(), JournalError> {
+        self.line(&Named::Soak(*soak))
+    }
+
+    /// Appends what a subject takes.
+    pub fn append_usage(&mut self, usage: &Usage) -> Result<(), JournalError> {
+        self.line(&Named::Usage(*usage))
     }
 
     /// Forces what was appended to the disk.
@@ -253,10 +285,16 @@ fn parse(path: &Path, text: &[u8]) -> Result<Option<(Header, Records)>, JournalE
     let header: Header = serde_json::from_slice(first).map_err(|error| broken(0, error.to_string()))?;
     let mut records = Records::default();
     for (line, text) in lines {
-        if text.starts_with(LOOK) {
-            let found: LookLine<Look> =
-                serde_json::from_slice(text).map_err(|error| broken(line, error.to_string()))?;
-            records.looks.push(found.look);
+        if NAMED.iter().any(|name| text.starts_with(name)) {
+            let nowhere = |usage: &Usage| usage.subject as usize >= header.subjects.len();
+            match serde_json::from_slice(text).map_err(|error| broken(line, error.to_string()))? {
+                Named::Look(look) => records.looks.push(look),
+                Named::Soak(soak) => records.soaks.push(soak),
+                Named::Usage(usage) if nowhere(&usage) => {
+                    return Err(broken(line, format!("there is no subject {}", usage.subject)));
+                }
+                Named::Usage(usage) => records.usages.push(usage),
+            }
             continue;
         }
         let visit: Visit = serde_json::from_slice(text).map_err(|error| broken(line, error.to_string()))?;

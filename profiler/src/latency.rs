@@ -1,7 +1,6 @@
 //! The unit of everything measured.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,38 +51,5 @@ impl From<Latency> for f64 {
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.4} ms", self.0)
-    }
-}
-
-/// A text that is no latency.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("'{0}' is not a latency: wanted a number above 0 with its unit, such as 0.25ms, 250us or 0.02s")]
-pub struct LatencyParseError(String);
-
-impl FromStr for Latency {
-    type Err = LatencyParseError;
-
-    /// A number above 0 with its unit: `ms`, `us` (or `µs`), `s`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let units = [("ms", 1.0), ("us", 1e-3), ("µs", 1e-3), ("s", 1e3)];
-        let split = units.iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)));
-        let ms = split.and_then(|(number, scale)| Some(number.trim().parse::<f64>().ok()? * scale));
-        let latency = ms.and_then(|ms| Self::from_ms(ms).ok()).filter(|latency| *latency > Self::ZERO);
-        latency.ok_or_else(|| LatencyParseError(text.to_owned()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn latencies_need_a_unit() {
-        for (text, ms) in [("0.25ms", 0.25), ("250us", 0.25), ("250 µs", 0.25), ("0.02s", 20.0)] {
-            assert!((text.parse::<Latency>().unwrap().ms() - ms).abs() < 1e-12);
-        }
-        for text in ["0.25", "fast", "-1ms", "0ms", "NaNms", "infms", ""] {
-            assert!(text.parse::<Latency>().is_err(), "{text}");
-        }
     }
 }

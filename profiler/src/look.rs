@@ -93,7 +93,7 @@ mod tests {
             load: Some(1.5),
             temperatures: vec![("a".into(), 40.0), ("b".into(), 60.0)],
             quota_stops: Some(7),
-            battery: Some(Battery { percent: None, discharging: true }),
+            battery: Some(Battery { percent: None, discharging: true, milliwatts: None }),
             ..Health::default()
         };
         let look = Look::between(&before, &after, &[1], 3, 5);

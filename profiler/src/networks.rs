@@ -8,6 +8,12 @@
 //! A profile writes while it measures, and so every node seems to take longer by the same time `c`, 3 to 7 µs on a CPU. Where
 //! all nodes of network i together took `S_i` and there are `m_i` of them, `S_i = s y_i + c m_i`; `s` and `c` are fitted
 //! over the networks, and `c` is taken off every node.
+//!
+//! Other costs than latency are solved alike: energy is divided among a network's units as its time is, memory as their
+//! weights are.
+//!
+//! The rows' intervals hold what another campaign finds: what its networks' times and its profiles would scatter by, and
+//! what all networks of a campaign have in common.
 
 use std::collections::HashMap;
 use std::f64::consts::SQRT_2;
@@ -17,6 +23,7 @@ use fleetfoot_space::{Architecture, Network, Operator, OperatorKey, Precision, S
 
 use crate::agent::{Agent, AgentError};
 use crate::anchored::{Anchor, Equation, solve};
+use crate::campaign::Plan;
 use crate::conditions::Context;
 use crate::designs::balanced;
 use crate::latency::Latency;
@@ -40,8 +47,19 @@ pub struct NetworkCampaign {
     sizes: Vec<(u64, u64)>,
     architectures: Vec<Architecture>,
     units: Vec<OperatorKey>,
+    /// Bytes of each unit's weights.
+    weights: Vec<f64>,
     /// Names of the units of each network that cost something, with their positions among `units`.
     places: Vec<Vec<(String, usize)>>,
+}
+
+/// How a network's cost is divided among its units beforehand.
+#[derive(Clone, Copy, Debug)]
+pub enum Attribution<'a> {
+    /// As its time is, by the runtime's profile.
+    Time(&'a NodeProfiles),
+    /// As its weights are.
+    Weights,
 }
 
 /// Profiles from which no costs can be solved.
@@ -74,9 +92,14 @@ impl NetworkCampaign {
             subjects: vec![Subject::of_network("empty graph".to_owned(), &empty)?],
             sizes: vec![(0, 0)],
             architectures: Vec::new(),
+            weights: Vec::new(),
             units,
             places: Vec::new(),
         };
+        for key in &campaign.units {
+            let unit = Network::of_unit(key, space.bn_eps())?;
+            campaign.weights.push(unit.weight_bytes() as f64);
+        }
         for architecture in architectures {
             let network = space.network_at(&architecture, batch, precision).map_err(Box::new)?;
             campaign.subjects.push(Subject::of_network(architecture.to_string(), &network)?);
@@ -142,7 +165,7 @@ impl NetworkCampaign {
             let nodes = agent.nodes(&subject.onnx, PROFILED_RUNS)?;
             networks.push(NodeProfile { subject: subject.name.clone(), nodes });
         }
-        let conditions = agent.conditions(Context::Network, crate::statistics::Statistic::default());
+        let conditions = agent.conditions(Context::Network, &Plan::default());
         Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, PROFILED_RUNS, networks)))
     }
 
@@ -151,11 +174,14 @@ impl NetworkCampaign {
     pub fn rows(
         &self,
         measured: &[Measurement],
-        profiles: &NodeProfiles,
+        attribution: Attribution<'_>,
     ) -> Result<(Latency, Vec<Row>), AttributionError> {
         let (empty, networks) = (measured[0].latency, &measured[1..]);
         let times: Vec<f64> = networks.iter().map(|network| (network.latency.ms() - empty.ms()).max(0.0)).collect();
-        let shares = self.shares(profiles, &times)?;
+        let shares = match attribution {
+            Attribution::Time(profiles) => self.shares(profiles, &times)?,
+            Attribution::Weights => self.shares_of_weights(),
+        };
         let mut attributed: Vec<Vec<f64>> = vec![Vec::new(); self.units.len()];
         let mut samples = vec![0; self.units.len()];
         let mut equations = Vec::new();
@@ -195,6 +221,16 @@ impl NetworkCampaign {
             measured: Some(Context::Network),
         });
         Ok((empty, rows.collect()))
+    }
+
+    /// Each network's units' shares of its weights, in the order of `places`.
+    fn shares_of_weights(&self) -> Vec<Vec<f64>> {
+        let of_network = |places: &Vec<(String, usize)>| {
+            let bytes: Vec<f64> = places.iter().map(|&(_, unit)| self.weights[unit]).collect();
+            let sum = bytes.iter().sum::<f64>().max(1.0);
+            bytes.iter().map(|bytes| bytes / sum).collect()
+        };
+        self.places.iter().map(of_network).collect()
     }
 
     /// Each network's units' shares of its time, by its profile, in the order of `places`.

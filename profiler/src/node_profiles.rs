@@ -67,8 +67,8 @@ impl NodeProfiles {
         write_json(path, self).map_err(|source| NodeProfilesError::Io { path: path.to_path_buf(), source })
     }
 
-    /// Reads the profiles of the models with this digest, taken under these conditions (whatever the statistic, which is
-    /// none of profiles).
+    /// Reads the profiles of the models with this digest, taken under these conditions (whatever the statistic, the cost and
+    /// the soak, which are none of profiles).
     pub fn read(path: &Path, models: &str, conditions: &Conditions) -> Result<Self, NodeProfilesError> {
         let text = std::fs::read(path).map_err(|source| NodeProfilesError::Io { path: path.to_path_buf(), source })?;
         let unusable = |what: String| NodeProfilesError::Unusable { path: path.to_path_buf(), what };
@@ -76,7 +76,8 @@ impl NodeProfiles {
         if profiles.fleetfoot_nodes != FORMAT || profiles.models != models {
             return Err(unusable("they are of other models or another version".to_owned()));
         }
-        let alike = Conditions { statistic: profiles.conditions.statistic, ..conditions.clone() };
+        let Conditions { statistic, cost, soak_seconds, .. } = profiles.conditions;
+        let alike = Conditions { statistic, cost, soak_seconds, ..conditions.clone() };
         profiles.conditions.compatible(&alike).map_err(|differences| unusable(differences.to_string()))?;
         Ok(profiles)
     }

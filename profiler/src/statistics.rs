@@ -21,10 +21,12 @@ pub enum Statistic {
     Median,
     /// The 90th percentile.
     P90,
+    /// The 99th percentile.
+    P99,
 }
 
 impl Statistic {
-    const ALL: [Self; 4] = [Self::Min, Self::P20, Self::Median, Self::P90];
+    const ALL: [Self; 5] = [Self::Min, Self::P20, Self::Median, Self::P90, Self::P99];
 
     const fn quantile(self) -> f64 {
         match self {
@@ -32,6 +34,7 @@ impl Statistic {
             Self::P20 => 0.2,
             Self::Median => 0.5,
             Self::P90 => 0.9,
+            Self::P99 => 0.99,
         }
     }
 
@@ -41,7 +44,24 @@ impl Statistic {
             Self::P20 => "p20",
             Self::Median => "median",
             Self::P90 => "p90",
+            Self::P99 => "p99",
         }
+    }
+
+    /// Whether it lies so far out that a single visit's samples don't tell it: then it is that of all visits' samples
+    /// together.
+    pub const fn is_tail(self) -> bool {
+        matches!(self, Self::P90 | Self::P99)
+    }
+
+    /// What tells a single visit's level: itself, or the median where it is a tail.
+    pub const fn of_visit(self) -> Self {
+        if self.is_tail() { Self::Median } else { self }
+    }
+
+    /// Samples without which it is the largest of them, or nearly so.
+    pub fn fewest_samples(self) -> usize {
+        if self.is_tail() { (1.0 / (1.0 - self.quantile())).round() as usize } else { 1 }
     }
 }
 
@@ -53,7 +73,7 @@ impl fmt::Display for Statistic {
 
 /// A text that is no statistic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a statistic: wanted min, p20, median or p90")]
+#[error("'{0}' is not a statistic: wanted min, p20, median, p90 or p99")]
 pub struct StatisticParseError(String);
 
 impl FromStr for Statistic {
@@ -162,36 +182,41 @@ fn median_ranks(n: usize) -> (usize, usize) {
     (lower, n - 1 - lower)
 }
 
+/// A visit's samples as milliseconds of a run at the machine's usual speed, in ascending order. `all`: the disturbed ones, too.
+fn runs_of(samples: &[Sample], slower: f64, batch: u32, detect: bool, all: bool) -> Vec<f64> {
+    let counted = samples.iter().filter(|sample| all || !(detect && is_disturbed(sample)));
+    let mut runs: Vec<f64> = counted.map(|sample| sample.wall_ns as f64 / f64::from(batch) / 1e6 / slower).collect();
+    runs.sort_by(f64::total_cmp);
+    runs
+}
+
 impl Measurement {
     /// From the rounds' samples, each of `batch` runs, and by what factor the machine was slower than usual in the round.
     /// Rounds whose samples were all disturbed don't count, unless there is no other: then the disturbed ones do. `None`
-    /// without any sample.
+    /// with fewer samples than the statistic needs.
+    ///
+    /// Of a tail, the interval is Woodruff's (1952, "Confidence Intervals for Medians and Other Position Measures"), for
+    /// samples that come in clusters, the rounds.
     pub fn from_rounds(rounds: &[(&[Sample], f64)], batch: u32, statistic: Statistic, detect: bool) -> Option<Self> {
-        let disturbed = |sample: &Sample| detect && is_disturbed(sample);
-        let value = |samples: &[Sample], all: bool| {
-            let counted = samples.iter().filter(|sample| all || !disturbed(sample));
-            let mut runs: Vec<f64> = counted.map(|sample| sample.wall_ns as f64 / f64::from(batch) / 1e6).collect();
-            runs.sort_by(f64::total_cmp);
-            quantile(&runs, statistic.quantile()).map(|value| (value, runs.len()))
+        let runs = |all: bool| {
+            let runs = rounds.iter().map(|&(samples, slower)| runs_of(samples, slower, batch, detect, all));
+            runs.filter(|runs| !runs.is_empty()).collect::<Vec<Vec<f64>>>()
         };
-        let value = |&(samples, slower): &(&[Sample], f64), all| {
-            value(samples, all).map(|(value, count)| (value / slower, count))
-        };
-        let left_aside = rounds.iter().flat_map(|(samples, _)| *samples).filter(|sample| disturbed(sample)).count();
-        let mut values: Vec<(f64, usize)> = rounds.iter().filter_map(|round| value(round, false)).collect();
-        let all = values.is_empty();
-        if all {
-            values = rounds.iter().filter_map(|round| value(round, true)).collect();
+        let samples = rounds.iter().flat_map(|(samples, _)| *samples);
+        let left_aside = samples.filter(|sample| detect && is_disturbed(sample)).count();
+        let (mut counted, mut disturbed) = (runs(false), left_aside);
+        if counted.is_empty() {
+            (counted, disturbed) = (runs(true), 0);
         }
-        let samples = values.iter().map(|(_, count)| count).sum();
-        let mut sorted: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
-        sorted.sort_by(f64::total_cmp);
+        let samples = counted.iter().map(Vec::len).sum();
+        if samples < statistic.fewest_samples() {
+            return None;
+        }
+        let (middle, low, high) =
+            if statistic.is_tail() { tail(&counted, statistic)? } else { middle(&counted, statistic)? };
         let latency = |ms: f64| Latency::from_ms(ms).ok();
-        let middle = quantile(&sorted, 0.5)?;
-        let (low, high) = median_ranks(sorted.len());
-        let interval = Interval { low: latency(sorted[low])?, high: latency(sorted[high])? };
-        let disturbed = if all { 0 } else { left_aside };
-        Some(Self { latency: latency(middle)?, interval, samples, rounds: sorted.len(), disturbed, common: 0.0 })
+        let interval = Interval { low: latency(low)?, high: latency(high)? };
+        Some(Self { latency: latency(middle)?, interval, samples, rounds: counted.len(), disturbed, common: 0.0 })
     }
 
     /// With a further doubt that is independent of it, half of a 99 % interval as a share of the latency: the halves add up by their
@@ -226,8 +251,37 @@ impl Measurement {
     }
 }
 
+/// Median of the rounds' own statistics, with the ends of its interval.
+fn middle(rounds: &[Vec<f64>], statistic: Statistic) -> Option<(f64, f64, f64)> {
+    let mut values: Vec<f64> = rounds.iter().filter_map(|runs| quantile(runs, statistic.quantile())).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = quantile(&values, 0.5)?;
+    let (low, high) = median_ranks(values.len());
+    Some((middle, values[low], values[high]))
+}
+
+/// A quantile of all rounds' samples together, with the ends of its interval: the quantiles at as much less and more as
+/// the share of samples below it is in doubt, by how that share differs between the rounds.
+fn tail(rounds: &[Vec<f64>], statistic: Statistic) -> Option<(f64, f64, f64)> {
+    let mut all: Vec<f64> = rounds.iter().flatten().copied().collect();
+    all.sort_by(f64::total_cmp);
+    let (q, n, count) = (statistic.quantile(), all.len() as f64, rounds.len() as f64);
+    let value = quantile(&all, q)?;
+    let off = |runs: &Vec<f64>| {
+        let below = runs.partition_point(|&run| run <= value) as f64;
+        (below - q * runs.len() as f64).powi(2)
+    };
+    let between = rounds.iter().map(off).sum::<f64>() / (n * n) * count / (count - 1.0).max(1.0);
+    // Rounds that happen to agree are no surer than independent samples.
+    let doubt = Z * between.max(q * (1.0 - q) / n).sqrt();
+    Some((value, quantile(&all, (q - doubt).max(0.0))?, quantile(&all, (q + doubt).min(1.0))?))
+}
+
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     fn sample(wall_ns: u64, cpu_ns: u64) -> Sample {
@@ -283,6 +337,34 @@ mod tests {
         let rounds = vec![vec![sample(8_000, 0)]; 8];
         let measurement = Measurement::from_rounds(&plain(&rounds), 4, Statistic::Min, true).unwrap();
         assert!((measurement.latency.ms() - 0.002).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_tail_is_that_of_all_rounds_and_its_interval_holds_the_truth() {
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let mut held = 0;
+        for _ in 0..200 {
+            // Uniform between 1 and 2 ms, in rounds that are slower or faster together by up to 5 %.
+            let rounds: Vec<Vec<Sample>> = (0..60)
+                .map(|_| {
+                    let level = rng.random_range(0.95..1.05);
+                    (0..12).map(|_| sample((1e6 * level * rng.random_range(1.0..2.0)) as u64, 0)).collect()
+                })
+                .collect();
+            let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::P90, true).unwrap();
+            // The 90th percentile of the product of both, by 10 million draws.
+            held += usize::from((measurement.interval.low.ms()..=measurement.interval.high.ms()).contains(&1.8983));
+            assert!((measurement.latency.ms() - 1.9).abs() < 0.06, "{measurement:?}");
+        }
+        assert!(held >= 194, "{held} of 200 intervals of 99 %");
+    }
+
+    #[test]
+    fn a_tail_of_few_samples_is_not_known() {
+        let rounds = vec![vec![sample(1_000_000, 0); 9]; 11];
+        assert_eq!(Measurement::from_rounds(&plain(&rounds), 1, Statistic::P99, true), None);
+        assert!(Measurement::from_rounds(&plain(&rounds), 1, Statistic::P90, true).is_some());
+        assert_eq!((Statistic::P99.fewest_samples(), Statistic::P90.fewest_samples()), (100, 10));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, without_mark};
 
 use crate::atomic_file::write_atomically;
 use crate::conditions::{Conditions, Context, Differences, Provenance};
+use crate::cost::Cost;
 use crate::latency::Latency;
 
 /// One unit's cost.
@@ -36,6 +37,7 @@ pub struct Row {
 pub struct LatencyTable {
     /// Where the numbers come from.
     pub provenance: Provenance,
+    cost: Cost,
     overhead: Latency,
     rows: Vec<Row>,
     index: HashMap<OperatorKey, usize>,
@@ -111,7 +113,8 @@ pub enum TableError {
     Conditions(Differences),
 }
 
-const COLUMNS: [&str; 21] = [
+/// Columns in front of the cost's own.
+const OPERATOR_COLUMNS: [&str; 14] = [
     "operator",
     "kernel",
     "expansion",
@@ -126,19 +129,22 @@ const COLUMNS: [&str; 21] = [
     "height",
     "width",
     "precision",
-    "latency_ms",
-    "low_ms",
-    "high_ms",
-    "samples",
-    "raw_ms",
-    "boundary_ms",
-    "measured",
 ];
 
+/// All columns of a table of this cost, in order.
+fn columns(cost: Cost) -> [&'static str; 21] {
+    let [own, low, high, raw, boundary] = cost.columns();
+    let behind = [own, low, high, "samples", raw, boundary, "measured"];
+    std::array::from_fn(|index| {
+        OPERATOR_COLUMNS.get(index).copied().unwrap_or_else(|| behind[index - OPERATOR_COLUMNS.len()])
+    })
+}
+
 impl LatencyTable {
-    /// A table of rows; `overhead` is the empty graph's time.
+    /// A table of rows; `overhead` is the empty graph's time, or what else the provenance says the rows' cost to be.
     pub fn new(provenance: Provenance, overhead: Latency, rows: Vec<Row>) -> Result<Self, TableError> {
-        let mut table = Self { provenance, overhead, ..Self::default() };
+        let cost = provenance.get("cost").and_then(|cost| cost.parse().ok()).unwrap_or_default();
+        let mut table = Self { provenance, cost, overhead, ..Self::default() };
         rows.into_iter().try_for_each(|row| table.push(row))?;
         Ok(table)
     }
@@ -170,6 +176,11 @@ impl LatencyTable {
         self.rows.first().map_or(1, |row| row.key.input.n)
     }
 
+    /// What its numbers are: they are in the unit of this cost, whatever their type is called.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
     /// All rows in order.
     pub fn rows(&self) -> &[Row] {
         &self.rows
@@ -191,8 +202,8 @@ impl LatencyTable {
 
     /// The conditions of its measurements; `None` where unknown.
     pub fn conditions(&self) -> Option<Conditions> {
-        let (precision, batch) = (Some(self.precision()), Some(self.batch()));
-        Conditions::from_provenance(&self.provenance).map(|stated| Conditions { precision, batch, ..stated })
+        let (precision, batch, cost) = (Some(self.precision()), Some(self.batch()), self.cost);
+        Conditions::from_provenance(&self.provenance).map(|stated| Conditions { precision, batch, cost, ..stated })
     }
 
     /// Adds another table's rows. Both must have been measured under equal, known conditions.
@@ -217,10 +228,10 @@ impl LatencyTable {
     /// The table's text.
     pub fn to_csv(&self) -> std::io::Result<Vec<u8>> {
         let mut provenance = self.provenance.clone();
-        provenance.set("empty_graph_ms", self.overhead.ms());
+        provenance.set(&self.cost.column("empty_graph"), self.overhead.ms());
         provenance.set("rows", self.rows.len());
         let mut writer = csv::Writer::from_writer(provenance.to_head().into_bytes());
-        writer.write_record(COLUMNS)?;
+        writer.write_record(columns(self.cost))?;
         for row in &self.rows {
             writer.write_record(record(row))?;
         }
@@ -249,17 +260,19 @@ impl LatencyTable {
             let what = "its last line doesn't end".to_owned();
             return Err(TableError::Truncated { path: path.to_path_buf(), what });
         }
-        let mut table = Self { provenance, ..Self::default() };
-        if let Some(overhead) = table.provenance.get("empty_graph_ms") {
-            let ms = overhead.parse().ok().and_then(|ms| Latency::from_ms(ms).ok());
-            table.overhead = ms.ok_or_else(|| TableError::Csv {
-                path: path.to_path_buf(),
-                what: format!("provenance empty_graph_ms = '{overhead}': wanted milliseconds"),
-            })?;
-        }
         let mut reader =
             csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
         let columns = Columns::find(reader.headers().map_err(|error| malformed(path, &error))?, path)?;
+        let cost = columns.cost;
+        let mut table = Self { provenance, cost, ..Self::default() };
+        let empty_graph = cost.column("empty_graph");
+        if let Some(overhead) = table.provenance.get(&empty_graph) {
+            let amount = overhead.parse().ok().and_then(|amount| Latency::from_ms(amount).ok());
+            table.overhead = amount.ok_or_else(|| TableError::Csv {
+                path: path.to_path_buf(),
+                what: format!("provenance {empty_graph} = '{overhead}': wanted a number of {}", cost.unit()),
+            })?;
+        }
         for record in reader.records() {
             let record = record.map_err(|error| malformed(path, &error))?;
             let row = columns.row(&record, path)?;
@@ -274,7 +287,12 @@ impl LatencyTable {
                 what: misfit.to_string(),
             })?;
         }
-        for (name, rows) in [("precision", table.precision().to_string()), ("batch", table.batch().to_string())] {
+        let own = [
+            ("precision", table.precision().to_string()),
+            ("batch", table.batch().to_string()),
+            ("cost", table.cost.to_string()),
+        ];
+        for (name, rows) in own {
             if let Some(stated) = table.provenance.get(name).filter(|stated| *stated != rows) {
                 let what = format!("provenance {name} = '{stated}', but its rows are of {name} {rows}");
                 return Err(TableError::Csv { path: path.to_path_buf(), what });
@@ -347,21 +365,42 @@ fn record(row: &Row) -> Vec<String> {
 }
 
 /// Where each known column stands.
-struct Columns([Option<usize>; COLUMNS.len()]);
+struct Columns {
+    cost: Cost,
+    names: [&'static str; 21],
+    positions: [Option<usize>; 21],
+}
 
 impl Columns {
     fn find(header: &csv::StringRecord, path: &Path) -> Result<Self, TableError> {
         let position = |name: &str| header.iter().position(|column| column == name);
-        let columns = Self(COLUMNS.map(position));
-        for required in ["operator", "c_in", "height", "width", "latency_ms"] {
+        let cost = Cost::of_header(header).unwrap_or_default();
+        let (names, own) = (columns(cost), cost.columns()[0]);
+        let columns = Self { cost, names, positions: names.map(position) };
+        for required in ["operator", "c_in", "height", "width", own] {
             if position(required).is_none() {
-                let similar = header.iter().find(|column| required == "latency_ms" && column.starts_with("latency"));
+                let similar = header.iter().find_map(|column| {
+                    let cost = Cost::ALL.into_iter().find(|cost| column.starts_with(cost.name()))?;
+                    (required == own).then_some((column, cost))
+                });
                 let hint = match similar {
-                    Some(other) => format!(", but '{other}': latencies are in milliseconds, rename or convert it"),
-                    None => format!(": wanted the columns {}", COLUMNS.join(",")),
+                    Some((other, Cost::Latency)) => {
+                        format!(", but '{other}': latencies are in milliseconds, rename or convert it")
+                    }
+                    Some((other, cost)) => format!(
+                        " or {}, but '{other}': {cost} is in {}, rename or convert it",
+                        cost.columns()[0],
+                        cost.unit()
+                    ),
+                    None => format!(": wanted the columns {}", names.join(",")),
                 };
                 return Err(TableError::Column { path: path.to_path_buf(), column: required, hint });
             }
+        }
+        let foreign = Cost::ALL.into_iter().filter(|other| *other != cost).flat_map(Cost::columns);
+        if let Some(foreign) = foreign.into_iter().find(|name| position(name).is_some()) {
+            let what = format!("column '{foreign}' beside '{own}': a table is of one cost, in one unit");
+            return Err(TableError::Csv { path: path.to_path_buf(), what });
         }
         Ok(columns)
     }
@@ -371,7 +410,7 @@ impl Columns {
         let value =
             |column: &'static str, what: String| TableError::Value { path: path.to_path_buf(), line, column, what };
         let text = |column: &'static str| {
-            let index = COLUMNS.iter().position(|known| *known == column).and_then(|known| self.0[known]);
+            let index = self.names.iter().position(|known| *known == column).and_then(|known| self.positions[known]);
             index.and_then(|index| record.get(index)).unwrap_or_default()
         };
         let number = |column: &'static str, absent: Option<usize>| match (text(column), absent) {
@@ -388,7 +427,7 @@ impl Columns {
             ("", Some(absent)) => Ok(absent),
             (text, _) => {
                 let ms = text.parse::<f64>().map_err(|_| value(column, format!("'{text}' is no number")))?;
-                Latency::from_ms(ms).map_err(|error| value(column, error.to_string()))
+                Latency::from_ms(ms).map_err(|error| value(column, self.cost.complaint(&error)))
             }
         };
         let operator = self.operator(text("operator"), &number, &value)?;
@@ -404,14 +443,16 @@ impl Columns {
                 .parse()
                 .map_err(|error: fleetfoot_space::PrecisionParseError| value("precision", error.to_string()))?,
         };
-        let middle = latency("latency_ms", None)?;
-        let (low, high) = (latency("low_ms", Some(middle))?, latency("high_ms", Some(middle))?);
+        let [own, low_end, high_end, raw, boundary] = self.cost.columns();
+        let middle = latency(own, None)?;
+        let (low, high) = (latency(low_end, Some(middle))?, latency(high_end, Some(middle))?);
         if low > middle || high < middle {
-            let what = format!("the latency {middle} lies outside of its interval {low} to {high}");
-            return Err(value("low_ms", what));
+            let [middle, low, high] = [middle, low, high].map(|amount| self.cost.show(amount));
+            let what = format!("the {} {middle} lies outside of its interval {low} to {high}", self.cost);
+            return Err(value(low_end, what));
         }
         let known = |column| if text(column).is_empty() { Ok(None) } else { latency(column, None).map(Some) };
-        let (raw, boundary) = (known("raw_ms")?, known("boundary_ms")?);
+        let (raw, boundary) = (known(raw)?, known(boundary)?);
         let samples = match text("samples") {
             "" => 0,
             text => text.parse().map_err(|_| value("samples", format!("wanted a whole number, got '{text}'")))?,

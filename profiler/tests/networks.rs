@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 use fleetfoot_profiler::{
-    Agent, AttributionError, Campaign, Context, DeviceConfig, Interval, Latency, LatencyTable, Measurement,
-    NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Plan, Provenance, Records, Row, Statistic, Subject,
+    Agent, Attribution, AttributionError, Campaign, Context, DeviceConfig, Interval, Latency, LatencyTable,
+    Measurement, NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Plan, Provenance, Records, Row, Subject,
 };
 use fleetfoot_space::{Architecture, Candidate, Network, OperatorKey, Precision, SearchSpace};
 use proptest::prelude::*;
@@ -71,7 +71,7 @@ fn world(
         networks.push(NodeProfile { subject: subject.name.clone(), nodes });
     }
     let agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
-    let conditions = agent.conditions(Context::Network, Statistic::Median);
+    let conditions = agent.conditions(Context::Network, &Plan::default());
     (measured, NodeProfiles::new(Subject::digest(campaign.subjects()), conditions, 50, networks))
 }
 
@@ -94,7 +94,7 @@ fn what_adds_up_is_solved_exactly() {
     let space = fashion();
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let (measured, profiles) = world(&space, &campaign, |_| 0.0, (0.0, 4));
-    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    let (empty, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     let costs = planted(&space);
     assert_eq!(rows.len(), 45);
     for row in &rows {
@@ -119,10 +119,10 @@ fn whole_networks_set_right_what_the_profile_and_noise_say() {
     // The profile sees every second unit 15 % too dear.
     let skew = |key: &OperatorKey| if ((1e6 * costs[key]) as u64).is_multiple_of(2) { 0.15 } else { 0.0 };
     let (measured, profiles) = world(&space, &campaign, skew, (0.0, 4));
-    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    let (empty, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     let skewed = rmspe(&space, &rows, empty, |network| sum(&costs, network));
     let (measured, profiles) = world(&space, &campaign, skew, (0.005, 4));
-    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    let (empty, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     let noisy = rmspe(&space, &rows, empty, |network| sum(&costs, network));
     assert!(skewed < 0.3 && noisy < 0.7, "{skewed} % and {noisy} %");
 }
@@ -134,7 +134,7 @@ fn intervals_hold_what_another_campaign_solves() {
     let skew = |key: &OperatorKey| if key.input.h.is_multiple_of(2) { 0.05 } else { 0.0 };
     let solved = |seed| {
         let (measured, profiles) = world(&space, &campaign, skew, (0.01, seed));
-        campaign.rows(&measured, &profiles).unwrap().1
+        campaign.rows(&measured, Attribution::Time(&profiles)).unwrap().1
     };
     let campaigns: Vec<Vec<Row>> = (1..=12).map(solved).collect();
     let (mut held, mut pairs, mut squares) = (0, 0, 0.0);
@@ -160,10 +160,12 @@ fn a_profile_that_tells_no_units_apart_is_refused() {
     let mut fused = profiles.clone();
     fused.networks[5].nodes.truncate(1);
     fused.networks[5].nodes[0].name = "subgraph_0".into();
-    assert!(matches!(campaign.rows(&measured, &fused), Err(AttributionError::Nameless { unit, .. }) if unit == "stem"));
+    assert!(
+        matches!(campaign.rows(&measured, Attribution::Time(&fused)), Err(AttributionError::Nameless { unit, .. }) if unit == "stem")
+    );
     let mut fewer = profiles;
     fewer.networks.pop();
-    assert!(matches!(campaign.rows(&measured, &fewer), Err(AttributionError::Missing(_))));
+    assert!(matches!(campaign.rows(&measured, Attribution::Time(&fewer)), Err(AttributionError::Missing(_))));
 }
 
 #[test]
@@ -175,7 +177,7 @@ fn a_simulated_device_is_tabulated_from_its_networks_alone() {
     let plan = Plan { min_rounds: 6, max_rounds: 6, ..Plan::default() };
     let mut rounds = Campaign::new(plan, campaign.subjects(), Records::default(), true);
     let measured = rounds.run(&mut agent, None, &AtomicBool::new(false), &mut |_| {}).unwrap();
-    let (empty, rows) = campaign.rows(&measured, &profiles).unwrap();
+    let (empty, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     // The simulation's latency: 2 µs and 1 ns for every 4 bytes of the model.
     let truth = |network: &Network| {
         let bytes = Subject::of_network(String::new(), network).unwrap().onnx.len();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fleetfoot_profiler::{Conditions, Context, Latency, LatencyTable, Provenance, Row, Statistic, TableError};
+use fleetfoot_profiler::{Conditions, Context, Cost, Latency, LatencyTable, Provenance, Row, Statistic, TableError};
 use fleetfoot_space::{Operator, OperatorKey, Precision, Shape};
 use proptest::prelude::*;
 
@@ -60,6 +60,8 @@ fn conditions() -> Conditions {
         batch: Some(1),
         context: "cold".into(),
         statistic: Statistic::Median,
+        cost: Cost::Latency,
+        soak_seconds: 0,
     }
 }
 

@@ -4,8 +4,9 @@ use std::io::{self, StdoutLock, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use fleetfoot_console::usage;
 use fleetfoot_predictor::{Evaluation, Predictor, TablePredictor};
-use fleetfoot_profiler::{Context, DeviceConfig, Subject, median, write_json};
+use fleetfoot_profiler::{Context, Cost, DeviceConfig, Subject, median, write_json};
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
@@ -69,6 +70,12 @@ pub fn run(options: &Options) -> Result<()> {
         let predictor = evidence.predictor(&options.space)?;
         check_precision(predictor.table(), &device).with_context(|| path.display().to_string())?;
         let context = context_of(predictor.table()).with_context(|| path.display().to_string())?;
+        if predictor.table().cost() != Cost::Latency {
+            let (path, cost) = (path.display(), predictor.table().cost());
+            return Err(usage(format!(
+                "{path} is of {cost}: contexts are compared of latencies, name it with --table"
+            )));
+        }
         let (predicted, then) = (Vec::new(), Vec::new());
         candidates.push(Candidate { path: path.clone(), context, predictor, predicted, then, first: 0 });
     }
@@ -86,7 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
         subjects.push(Subject::of_network(architecture.to_string(), &network)?);
     }
     for candidate in &mut candidates {
-        let work = Work::new(&space, batch, device.precision, candidate.context)?;
+        let work = Work::new(&space, batch, device.precision, candidate.context, Cost::Latency)?;
         candidate.first = subjects.len();
         for reference in work.references(candidate.predictor.table(), options.references) {
             candidate.then.extend(reference.reference.map(|latency| latency.ms()));

@@ -1,17 +1,19 @@
 //! Networks that no table knows, measured in several agents.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use fleetfoot_profiler::{
-    Agent, Context, DeviceConfig, LatencyTable, NetworkCampaign, Plan, Subject, relative_variance,
+    Agent, Conditions, Context, Cost, DeviceConfig, LatencyTable, NetworkCampaign, Plan, Subject, Usage,
+    relative_variance,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::Options;
-use crate::measuring::{self, Measured, Output, What};
+use crate::measuring::{self, Measured, Output, What, pace_of, tell_paces};
 
 /// Random architectures, none of them among those that a table in one of these contexts was measured with.
 pub fn draw(space: &SearchSpace, count: usize, seed: u64, contexts: &[Context]) -> Result<Vec<Architecture>> {
@@ -65,26 +67,66 @@ pub fn measure(
         let journal = format!(".pass{}.journal", pass + 1);
         path.map(|path| Output::with_journal(path, &journal, options.resume, options.force)).transpose()
     };
+    let soak = |table: &&LatencyTable| Some(Duration::from_secs(table.conditions()?.soak_seconds));
+    let plan = Plan { soak: tables.first().and_then(soak).unwrap_or(plan.soak).max(plan.soak), ..plan };
+    if let Some(table) = tables.first().filter(|table| table.cost() != Cost::Latency) {
+        return usage(options, space, device, subjects, (table, &plan));
+    }
     let outputs = (0..options.passes).map(output).collect::<Result<Vec<_>>>()?;
     let passes = outputs.iter().enumerate().map(|(pass, output)| {
         let mut agent = Agent::start(device)?;
         let batch = tables.first().map_or(1, |table| table.batch());
-        let conditions = agent.conditions(Context::Warm, plan.statistic).at_batch(batch);
-        for table in tables {
-            match table.conditions() {
-                Some(known) => known.predicts(&conditions).with_context(|| {
-                    format!("the table was measured under other conditions than device '{}' has", device.name)
-                })?,
-                None => eprintln!("warning: the table's conditions are unknown; they may not be this device's"),
-            }
-        }
+        let conditions = agent.conditions(Context::Warm, &plan).at_batch(batch);
+        tables.iter().try_for_each(|table| check(table, &conditions))?;
         let plan = Plan { seed: plan.seed.wrapping_add(pass as u64), ..plan.clone() };
         let what = What::networks(space.name());
-        let Measured { subjects, slower, .. } =
+        let Measured { subjects, slower, pace, .. } =
             measuring::measure(&mut agent, subjects, &plan, what, &conditions, output.as_ref())?;
+        if let Some(table) = tables.first() {
+            tell_paces(pace_of(&table.provenance), pace, &format!("in pass {} against that of the table", pass + 1));
+        }
         Ok(Pass { measured: subjects.iter().map(|measurement| measurement.latency.ms()).collect(), slower })
     });
     passes.collect()
+}
+
+/// Reads what subjects take besides time as often as the options say.
+fn usage(
+    options: &Options,
+    space: &SearchSpace,
+    device: &DeviceConfig,
+    subjects: &[Subject],
+    (table, plan): (&LatencyTable, &Plan),
+) -> Result<Vec<Pass>> {
+    let mut agent = Agent::start(device)?;
+    let cost = table.cost();
+    let conditions = agent.conditions(Context::Warm, plan).at_batch(table.batch()).of_cost(cost);
+    check(table, &conditions)?;
+    let output = |path| Output::with_journal(path, ".usage.journal", options.resume, options.force);
+    let output = options.output.as_deref().map(output).transpose()?;
+    let (what, passes) = (What::networks(space.name()), options.passes as u32);
+    let usages = measuring::usage(&mut agent, subjects, (&[cost], passes), what, &conditions, output.as_ref())?;
+    let pass = |pass: u32| {
+        let of = |usage: &&Usage| usage.repeat == pass;
+        let mut own: Vec<&Usage> = usages.iter().filter(of).collect();
+        own.sort_by_key(|usage| usage.subject);
+        let measured = own.iter().map(|usage| usage.amount).collect::<Option<Vec<f64>>>();
+        let measured = measured.with_context(|| format!("{cost} is not available on device '{}'", device.name))?;
+        Ok(Pass { measured, slower: None })
+    };
+    (0..passes).map(pass).collect()
+}
+
+fn check(table: &LatencyTable, conditions: &Conditions) -> Result<()> {
+    match table.conditions() {
+        Some(known) => known.predicts(conditions).with_context(|| {
+            format!("the table was measured under other conditions than device '{}' has", conditions.device)
+        }),
+        None => {
+            eprintln!("warning: the table's conditions are unknown; they may not be this device's");
+            Ok(())
+        }
+    }
 }
 
 /// Every subject's values, of the first so many, over the passes.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use fleetfoot_profiler::Cost;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -50,6 +51,13 @@ pub struct SearchRecord {
     /// Everything else: seed, dataset, loss, epochs, …
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
+}
+
+/// What a search was by.
+#[derive(Debug, Deserialize)]
+struct By {
+    #[serde(default)]
+    cost: Cost,
 }
 
 /// What tells a data set from others of its name.
@@ -248,6 +256,10 @@ pub struct EvaluationPoint {
 impl SearchRecord {
     /// Reads and checks the file.
     pub fn read(path: &Path, origin: &Origin) -> Result<Self> {
+        let By { cost } = read_json(path, origin)?;
+        if cost != Cost::Latency {
+            bail!("{} is of a search by {cost}: the report tells of searches by latency only", path.display());
+        }
         let record: Self = read_json(path, origin)?;
         check_format(path, record.format)?;
         Ok(record)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use fleetfoot_protocol::{Battery, Core, Health, Ticks};
+use fleetfoot_protocol::{Battery, Core, EnergyMeter, Health, Ticks};
 
 /// The state now; `at_ns` is the agent's clock.
 pub fn look(at_ns: u64) -> Health {
@@ -30,7 +30,30 @@ fn look_below(root: &Path, at_ns: u64) -> Health {
         quota_stops,
         clock: text(&root.join("sys/devices/system/clocksource/clocksource0/current_clocksource")),
         battery: battery(&root.join("sys/class/power_supply")),
+        peak_resident_bytes: peak_resident(root),
+        energy: energy(&root.join("sys/class/powercap")),
     }
+}
+
+/// The most memory that this process has had resident.
+fn peak_resident(root: &Path) -> Option<u64> {
+    let status = text(&root.join("proc/self/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(1024 * line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?)
+}
+
+/// The meters of processors (RAPL): whole packages, and memory, which stands beside them. Cores and the like are parts of a
+/// package.
+fn energy(powercap: &Path) -> Vec<EnergyMeter> {
+    let meter = |zone: std::path::PathBuf| {
+        let part = text(&zone.join("name")).filter(|name| name.starts_with("package-") || name == "dram")?;
+        let (microjoules, wraps_at) = (number(&zone.join("energy_uj"))?, number(&zone.join("max_energy_range_uj"))?);
+        // Packages have a memory of the same name each.
+        let zone = zone.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Some(EnergyMeter { part: format!("{part} ({zone})"), microjoules, wraps_at })
+    };
+    let zones = entries(powercap).into_iter();
+    zones.filter(|zone| zone.to_string_lossy().contains("intel-rapl:")).filter_map(meter).collect()
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -134,7 +157,10 @@ fn battery(supplies: &Path) -> Option<Battery> {
     })?;
     let percent = text(&battery.join("capacity")).and_then(|text| text.parse().ok());
     let discharging = text(&battery.join("status")).is_some_and(|status| status == "Discharging");
-    Some(Battery { percent, discharging })
+    let micro = |name: &str| Some(text(&battery.join(name))?.parse::<f64>().ok()?.abs());
+    // Currents of some drivers are negative where they flow out.
+    let microwatts = micro("power_now").or_else(|| Some(micro("current_now")? * micro("voltage_now")? / 1e6));
+    Some(Battery { percent, discharging, milliwatts: microwatts.map(|microwatts| microwatts / 1e3) })
 }
 
 #[cfg(test)]
@@ -179,6 +205,18 @@ mod tests {
             ("sys/class/power_supply/pack/type", "Battery\n"),
             ("sys/class/power_supply/pack/capacity", "80\n"),
             ("sys/class/power_supply/pack/status", "Discharging\n"),
+            ("sys/class/power_supply/pack/current_now", "-500000\n"),
+            ("sys/class/power_supply/pack/voltage_now", "4000000\n"),
+            ("proc/self/status", "Name:\tagent\nVmHWM:\t   12 kB\nVmRSS:\t 8 kB\n"),
+            ("sys/class/powercap/intel-rapl:0/name", "package-0\n"),
+            ("sys/class/powercap/intel-rapl:0/energy_uj", "123\n"),
+            ("sys/class/powercap/intel-rapl:0/max_energy_range_uj", "1000\n"),
+            ("sys/class/powercap/intel-rapl:0:0/name", "core\n"),
+            ("sys/class/powercap/intel-rapl:0:0/energy_uj", "100\n"),
+            ("sys/class/powercap/intel-rapl:0:0/max_energy_range_uj", "1000\n"),
+            ("sys/class/powercap/intel-rapl:0:1/name", "dram\n"),
+            ("sys/class/powercap/intel-rapl:0:1/energy_uj", "45\n"),
+            ("sys/class/powercap/intel-rapl:0:1/max_energy_range_uj", "900\n"),
         ]);
         let health = look_below(root.path(), 7);
         let ticks = [Ticks { busy: 19, idle: 9, stolen: 8 }, Ticks { busy: 10, idle: 90, stolen: 0 }];
@@ -191,7 +229,10 @@ mod tests {
         assert_eq!((health.at_ns, health.load, health.turbo), (7, Some(0.75), Some(false)));
         assert_eq!((health.quota_cores, health.quota_stops), (Some(1.5), Some(3)));
         assert_eq!(health.temperatures, [("x86_pkg_temp".to_owned(), 61.5)]);
-        assert_eq!(health.battery, Some(Battery { percent: Some(80.0), discharging: true }));
+        assert_eq!(health.battery, Some(Battery { percent: Some(80.0), discharging: true, milliwatts: Some(2000.0) }));
+        assert_eq!(health.peak_resident_bytes, Some(12 * 1024));
+        let meters: Vec<_> = health.energy.iter().map(|meter| (meter.part.as_str(), meter.microjoules)).collect();
+        assert_eq!(meters, [("package-0 (intel-rapl:0)", 123), ("dram (intel-rapl:0:1)", 45)]);
         assert_eq!(health.virtual_machine, Some(true));
     }
 
@@ -216,6 +257,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             let health = look(0);
             assert!(health.cores.iter().any(|core| core.ticks.busy > 0), "{health:?}");
+            assert!(health.peak_resident_bytes.is_some_and(|bytes| bytes > 100_000), "{health:?}");
         }
     }
 }

@@ -26,6 +26,32 @@ pub struct Health {
     pub clock: Option<String>,
     /// The battery, where there is one.
     pub battery: Option<Battery>,
+    /// Bytes of memory that the agent's process has had resident at most.
+    pub peak_resident_bytes: Option<u64>,
+    /// Meters of energy that may be read.
+    pub energy: Vec<EnergyMeter>,
+}
+
+/// What a part of the machine has taken since some moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EnergyMeter {
+    /// The part, such as `package-0`.
+    pub part: String,
+    /// Energy, in microjoules.
+    pub microjoules: u64,
+    /// Where the meter begins at 0 again, in microjoules.
+    pub wraps_at: u64,
+}
+
+impl EnergyMeter {
+    /// What was taken since an earlier reading, which lies less than a turn of the meter back, in microjoules.
+    pub fn since(&self, earlier: &Self) -> u64 {
+        match self.microjoules.checked_sub(earlier.microjoules) {
+            Some(taken) => taken,
+            None => (self.wraps_at.saturating_sub(earlier.microjoules)).saturating_add(self.microjoules),
+        }
+    }
 }
 
 /// A core's state.
@@ -70,6 +96,8 @@ pub struct Battery {
     pub percent: Option<f64>,
     /// Whether the machine runs on it.
     pub discharging: bool,
+    /// Power that goes out of it, or into it, in milliwatts.
+    pub milliwatts: Option<f64>,
 }
 
 impl Ticks {
@@ -95,5 +123,16 @@ impl Ticks {
     fn share(self, part: u64) -> f64 {
         let total = self.busy + self.idle + self.stolen;
         if total == 0 { 0.0 } else { part as f64 / total as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EnergyMeter;
+
+    #[test]
+    fn a_meter_that_began_anew_has_gone_on() {
+        let meter = |microjoules| EnergyMeter { part: "package-0".into(), microjoules, wraps_at: 1000 };
+        assert_eq!((meter(900).since(&meter(300)), meter(100).since(&meter(950))), (600, 150));
     }
 }

@@ -10,7 +10,7 @@ mod placement;
 mod serve;
 
 pub use frame::{FrameError, MAX_LINE, MAX_PAYLOAD, read_message, write_message};
-pub use health::{Battery, Core, Health, Ticks};
+pub use health::{Battery, Core, EnergyMeter, Health, Ticks};
 pub use placement::{Placed, Placement};
 pub use serve::{Engine, EngineError, serve};
 
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::io::{self, BufReader};
 use std::thread;
 
 use fleetfoot_protocol::{
-    Engine, EngineError, Health, Machine, NodeTime, Pace, Placed, Placement, Sample, Setup, Timed, Timing, Whole, serve,
+    EnergyMeter, Engine, EngineError, Health, Machine, NodeTime, Pace, Placed, Placement, Sample, Setup, Timed, Timing,
+    Whole, serve,
 };
 use fleetfoot_space::{OnnxNode, onnx_nodes};
 
@@ -31,12 +32,19 @@ const NS_BYTES: u64 = 4;
 /// What profiling adds to each node.
 const WRITING_NS: u64 = 3_000;
 
-/// Latency grows with the model's size; noise of about 1 % depends on the size and the sample's number only.
+/// Latency and memory grow with the model's size, energy with time; noise of about 1 % depends on the size and the sample's number only.
 #[derive(Default)]
 struct Simulation {
     models: HashMap<u32, u64>,
     clock_ns: u64,
+    /// Of the largest model so far.
+    largest: u64,
 }
+
+/// Memory of a simulated process without a model, in bytes.
+const EMPTY_PROCESS: u64 = 10 << 20;
+/// What a simulated machine takes, in watts.
+const WATTS: u64 = 2;
 
 impl Engine for Simulation {
     fn open(&mut self, setup: &Setup) -> Result<(String, String, Vec<usize>, Machine), EngineError> {
@@ -46,6 +54,7 @@ impl Engine for Simulation {
 
     fn load(&mut self, model: u32, onnx: &[u8]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
         self.models.insert(model, 2_000 + onnx.len() as u64 / NS_BYTES);
+        self.largest = self.largest.max(onnx.len() as u64);
         Ok((Vec::new(), Vec::new()))
     }
 
@@ -87,7 +96,13 @@ impl Engine for Simulation {
     }
 
     fn look(&mut self) -> Health {
-        Health { at_ns: self.clock_ns, ..Health::default() }
+        let microjoules = WATTS * self.clock_ns / 1000;
+        Health {
+            at_ns: self.clock_ns,
+            peak_resident_bytes: Some(EMPTY_PROCESS + 2 * self.largest),
+            energy: vec![EnergyMeter { part: "simulation".into(), microjoules, wraps_at: u64::MAX }],
+            ..Health::default()
+        }
     }
 
     fn run(&mut self, _: u32, _: &[usize], _: &[f32]) -> Result<(Vec<usize>, Vec<f32>), EngineError> {

@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
-use fleetfoot_profiler::{Latency, write_atomically};
+use fleetfoot_profiler::{Budget, Cost, write_atomically};
 use fleetfoot_search::{
     Constraint, Contest, Finalist, Found, LatencyLoss, Learning as _, News, Search, SearchError, SearchPoint,
     SearchSettings, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, write_json};
 
@@ -36,9 +37,10 @@ pub struct Options {
     /// The regression (from `fleetfoot fit`); without it, one is fitted to the table on the spot
     #[arg(long, value_name = "FILE", requires = "estimate")]
     model: Option<PathBuf>,
-    /// Latency that the network is to have on the device, with its unit: 0.25ms, 250us
-    #[arg(long, value_name = "LATENCY")]
-    target: Latency,
+    /// What the network may cost on the device, with its unit: a latency (0.25ms, 250us), a throughput (4000/s), or what else
+    /// the table is of (3.5MiB, 12mJ)
+    #[arg(long, value_name = "COST")]
+    target: Budget,
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -104,6 +106,9 @@ pub struct Options {
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     format: u32,
+    /// What the table is of. Where it isn't latency, the names of its amounts end with its unit instead of `ms`.
+    #[serde(default)]
+    cost: Cost,
     /// The space's name.
     space: String,
     /// The space itself, as its file stood then.
@@ -155,7 +160,14 @@ pub fn run(options: &Options) -> Result<()> {
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let predictor = predictor.for_space(&options.space);
     let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
+    let cost = predictor.table().cost();
     let costs = cost_matrix(&space, &predictor, batch, precision)?;
+    let target = options.target.amount(cost, batch)?;
+    let (least, most) = costs.range_ms();
+    if cost != Cost::Latency && !(least..=most).contains(&target.ms()) {
+        let (target, unit) = (cost.show(target), cost.unit());
+        bail!("target {target} lies outside of what the space holds on this device: {least:.4} to {most:.4} {unit}");
+    }
     if batch > 1 {
         eprintln!(
             "the table is of {precision} at batch {batch}: latencies, the target too, are those of {batch} images"
@@ -166,14 +178,14 @@ pub fn run(options: &Options) -> Result<()> {
         eprintln!("warning: {} units of the space are estimated by regression, such as {first}", estimated.len());
     }
     let dataset = options.data.load(&space)?;
-    let settings = settings(options, dataset.train.len());
+    let settings = settings(options, dataset.train.len(), target.ms());
     let mut search = Search::new(&space, costs.clone(), &dataset, settings.clone())?;
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
     match options.folder.open("search.json", &checkpoint_path(folder))? {
         Start::Done => {
             let text = std::fs::read(&result).with_context(|| format!("can't read {}", result.display()))?;
-            let record: Record = serde_json::from_slice(&text).with_context(|| result.display().to_string())?;
+            let record = read_record(&text).with_context(|| result.display().to_string())?;
             let searched = SearchSpace::from_toml(&record.space_toml, &result.display().to_string())?;
             let differing = [
                 ("other settings", record.settings != settings || !record.is_derived_by(options)),
@@ -195,8 +207,13 @@ pub fn run(options: &Options) -> Result<()> {
     let mut watch = |search: &Search| {
         if let Some(point) = search.curve().last() {
             bar.set_message(format!(
-                "{}: loss {:.3}, accuracy {:.1} %, expected {:.4} ms, entropy {:.2}",
-                point.phase, point.loss, point.accuracy_percent, point.expected_ms, point.entropy
+                "{}: loss {:.3}, accuracy {:.1} %, expected {:.4} {}, entropy {:.2}",
+                point.phase,
+                point.loss,
+                point.accuracy_percent,
+                point.expected_ms,
+                cost.unit(),
+                point.entropy
             ));
         }
         bar.set(search.step());
@@ -206,19 +223,41 @@ pub fn run(options: &Options) -> Result<()> {
     bar.finish();
     let mut found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
     let derived = found.architecture.to_string();
-    let finalists = hold_contest(options, &search, &space, &costs, &found.architecture, (threads, &stop))?;
+    let finalists = hold_contest(options, &search, &space, (&costs, cost), &found.architecture, (threads, &stop))?;
     if let Some(best) = finalists.first() {
         found.architecture = space.parse_architecture(&best.architecture)?;
         found.predicted_ms = best.predicted_ms;
     }
     let time = (threads, search.seconds());
-    let evidence = Evidence { space: &space, dataset: &dataset.name, images, costs: &costs, estimated };
+    let evidence = Evidence { space: &space, dataset: &dataset.name, images, cost, costs: &costs, estimated };
     let record = record(&found, derived, options, evidence, &settings, finalists, time);
-    write_curve(&folder.join("curve.csv"), &found.curve)?;
-    write_json(&result, &record)?;
-    tell(&found, &costs, settings.target_ms);
+    write_curve(&folder.join("curve.csv"), &found.curve, cost)?;
+    write_json(&result, &renamed(serde_json::to_value(&record)?, Cost::Latency, cost))?;
+    tell(&found, &costs, cost, settings.target_ms);
     writeln!(io::stdout(), "{}", found.architecture)?;
     Ok(())
+}
+
+/// The record with the names of amounts ending with another cost's unit.
+fn renamed(value: Value, from: Cost, to: Cost) -> Value {
+    let (from_unit, to_unit) = (from.column(""), to.column(""));
+    match value {
+        Value::Object(map) => {
+            let entry = |(name, value): (String, Value)| {
+                let other = name.strip_suffix(&from_unit).map(|name| format!("{name}{to_unit}"));
+                (other.unwrap_or(name), renamed(value, from, to))
+            };
+            Value::Object(map.into_iter().map(entry).collect())
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(|value| renamed(value, from, to)).collect()),
+        other => other,
+    }
+}
+
+fn read_record(text: &[u8]) -> Result<Record> {
+    let value: Value = serde_json::from_slice(text)?;
+    let cost = value.get("cost").cloned().map(serde_json::from_value::<Cost>).transpose()?.unwrap_or_default();
+    Ok(serde_json::from_value(renamed(value, cost, Cost::Latency))?)
 }
 
 /// Trains the finalists, if there are to be any; best first.
@@ -226,7 +265,7 @@ fn hold_contest(
     options: &Options,
     search: &Search,
     space: &SearchSpace,
-    costs: &CostMatrix,
+    (costs, cost): (&CostMatrix, Cost),
     first: &Architecture,
     (threads, stop): (usize, &AtomicBool),
 ) -> Result<Vec<Finalist>> {
@@ -244,8 +283,12 @@ fn hold_contest(
     let ranked = contest.run(&finalists, stop, &|news| match news {
         News::Steps(steps) => bar.add(steps),
         News::Done(finalist) => bar.say(&format!(
-            "finalist {}: predicted {:.4} ms, cross entropy {:.4}, accuracy {:.2} % on the validation images",
-            finalist.architecture, finalist.predicted_ms, finalist.cross_entropy, finalist.accuracy_percent
+            "finalist {}: predicted {:.4} {}, cross entropy {:.4}, accuracy {:.2} % on the validation images",
+            finalist.architecture,
+            finalist.predicted_ms,
+            cost.unit(),
+            finalist.cross_entropy,
+            finalist.accuracy_percent
         )),
     });
     bar.finish();
@@ -275,7 +318,7 @@ fn weight(text: &str) -> Result<f64, String> {
     weight.ok_or_else(|| "wanted a number, at least 0".to_owned())
 }
 
-fn settings(options: &Options, available: usize) -> SearchSettings {
+fn settings(options: &Options, available: usize, target: f64) -> SearchSettings {
     let validation_images = options.validation_images.unwrap_or(available / 10);
     let train_images = options.train_images.unwrap_or(available.saturating_sub(validation_images));
     let constraint = match options.lambda {
@@ -296,7 +339,7 @@ fn settings(options: &Options, available: usize) -> SearchSettings {
         weight_steps: options.weight_steps,
         loss: options.loss,
         constraint,
-        target_ms: options.target.ms(),
+        target_ms: target,
         smoothing: 0.1,
         shift: options.learning.shift,
         flip: !options.learning.no_flip,
@@ -310,6 +353,7 @@ struct Evidence<'a> {
     space: &'a SearchSpace,
     dataset: &'a str,
     images: Images,
+    cost: Cost,
     costs: &'a CostMatrix,
     estimated: Vec<String>,
 }
@@ -325,6 +369,7 @@ fn record(
 ) -> Record {
     Record {
         format: 1,
+        cost: evidence.cost,
         space: evidence.space.name().to_owned(),
         space_toml: evidence.space.text().to_owned(),
         derived,
@@ -357,23 +402,33 @@ fn record(
     }
 }
 
-fn write_curve(path: &FilePath, curve: &[SearchPoint]) -> Result<()> {
+fn write_curve(path: &FilePath, curve: &[SearchPoint], cost: Cost) -> Result<()> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     curve.iter().try_for_each(|point| writer.serialize(point))?;
-    let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
-    write_atomically(path, &bytes).with_context(|| format!("can't write {}", path.display()))
+    let text = String::from_utf8(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)?;
+    let (header, rows) = text.split_once('\n').unwrap_or((&text, ""));
+    let header = header.replace(&Cost::Latency.column(""), &cost.column(""));
+    write_atomically(path, format!("{header}\n{rows}").as_bytes())
+        .with_context(|| format!("can't write {}", path.display()))
 }
 
-fn tell(found: &Found, costs: &CostMatrix, target_ms: f64) {
-    let (fastest, slowest) = costs.range_ms();
+fn tell(found: &Found, costs: &CostMatrix, cost: Cost, target: f64) {
+    let ((least, most), unit) = (costs.range_ms(), cost.unit());
     eprintln!(
-        "found {} (most probable: {}): predicted {:.4} ms (target {target_ms:.4} ms, the space holds {fastest:.4} to {slowest:.4} ms), \
-         expected latency of the gates {:.4} ms",
+        "found {} (most probable: {}): predicted {:.4} {unit} (target {target:.4} {unit}, the space holds {least:.4} to {most:.4} {unit}), \
+         expected {cost} of the gates {:.4} {unit}",
         found.architecture, found.most_probable, found.predicted_ms, found.expected_ms
     );
-    if found.predicted_ms < 0.9 * target_ms {
+    // What the runtime alone takes of memory can't be saved.
+    let (spent, allowed) = (found.predicted_ms - least, target - least);
+    if cost == Cost::Latency && found.predicted_ms < 0.9 * target {
         eprintln!(
             "warning: the found network is more than 10 % faster than it had to be: search longer, or raise --alpha-lr"
+        );
+    } else if cost != Cost::Latency && spent < 0.9 * allowed {
+        eprintln!(
+            "warning: the found network takes less than 90 % of what the target leaves above the least network: search \
+             longer, or raise --alpha-lr"
         );
     }
 }

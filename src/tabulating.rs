@@ -87,7 +87,7 @@ impl Work {
             return Ok(Some(NodeProfiles::read(&path, &models, &conditions)?));
         }
         let stop = stop_flag()?;
-        let bar = Progress::new(networks.subjects().len() - 1, 0, "networks")?;
+        let bar = Progress::new(networks.profilings(), 0, "profiles")?;
         bar.set_message("node profiles".to_owned());
         let profiles = networks.profile(agent, |done| {
             bar.set(done);

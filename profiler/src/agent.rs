@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use fleetfoot_protocol::{
-    FrameError, Health, MAGIC, Machine, NodeTime, PROTOCOL, Placement, Reply, Request, Timed, Timing, read_message,
+    FrameError, Health, MAGIC, Machine, PROTOCOL, Placement, Profiled, Reply, Request, Timed, Timing, read_message,
     write_message,
 };
 
@@ -225,9 +225,9 @@ impl Agent {
     }
 
     /// Profiles an ONNX model, node by node, in the order in which the nodes run.
-    pub fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, AgentError> {
+    pub fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Profiled, AgentError> {
         match self.ask(&Request::Nodes { runs, payload: onnx.len() as u64 }, onnx)?.0 {
-            Reply::Nodes { nodes } => Ok(nodes),
+            Reply::Nodes(profiled) => Ok(profiled),
             other => Err(self.unexpected("nodes", &other)),
         }
     }

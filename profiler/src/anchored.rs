@@ -34,8 +34,9 @@ const SWEEPS: usize = 10_000;
 /// The weights needn't be what the data scatter by, so the deviations aren't those of the weights: with `H = A' S^-2 A + T^-2`, they
 /// are the square roots of the diagonal of `H^-1 (f A' S^-2 A + T^-2 R^2 T^-2) H^-1` (a sandwich), where `R` are the anchors' spreads
 /// and `f` is by how much more, or less, the equations miss than their deviations say: their sum of squares over their
-/// number less the unknowns that they determine.
-pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor]) -> Solution {
+/// number less the unknowns that they determine. By `shifts` all anchors would be off together, as one standard deviation of what
+/// moves them.
+pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor], shifts: &[f64]) -> Solution {
     let n = anchors.len();
     let mut told = vec![vec![0.0; n]; n];
     let mut right: Vec<f64> = anchors.iter().map(|anchor| anchor.value / anchor.deviation.powi(2)).collect();
@@ -73,7 +74,9 @@ pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor]) -> Solution {
         let noise: f64 =
             told.iter().zip(row).map(|(told, x)| x * told.iter().zip(row).map(|(t, y)| t * y).sum::<f64>()).sum();
         let moved = row.iter().zip(anchors).map(|(x, anchor)| (x * anchor.spread / anchor.deviation.powi(2)).powi(2));
-        (missed * noise.max(0.0) + moved.sum::<f64>()).sqrt()
+        let shifted =
+            row.iter().zip(anchors).zip(shifts).map(|((x, anchor), shift)| x * shift / anchor.deviation.powi(2));
+        (missed * noise.max(0.0) + moved.sum::<f64>() + shifted.sum::<f64>().powi(2)).sqrt()
     };
     Solution { deviations: inverse.iter().map(deviation).collect(), values }
 }
@@ -150,7 +153,7 @@ mod tests {
         ];
         let sum = |row: &[f64; 4]| row.iter().zip(&truth).map(|(a, x)| a * x).sum::<f64>();
         let equations: Vec<Equation> = rows.iter().map(|row| equation(row, sum(row), 1e-6)).collect();
-        let solution = solve(&equations, &anchors(&[(2.0, 1.0), (1.0, 1.0), (5.0, 1.0), (2.0, 1.0)]));
+        let solution = solve(&equations, &anchors(&[(2.0, 1.0), (1.0, 1.0), (5.0, 1.0), (2.0, 1.0)]), &[0.0; 4]);
         for (value, truth) in solution.values.iter().zip(truth) {
             assert!((value - truth).abs() < 1e-6, "{value} against {truth}");
         }
@@ -160,7 +163,8 @@ mod tests {
     #[test]
     fn what_the_equations_leave_open_is_as_the_anchors_say() {
         // Only the sum is known: what is missing is shared in proportion to the anchors' variances.
-        let solution = solve(&[equation(&[1.0, 1.0], 13.0, 1e-6)], &anchors(&[(4.0, 1.0), (6.0, 2f64.sqrt())]));
+        let solution =
+            solve(&[equation(&[1.0, 1.0], 13.0, 1e-6)], &anchors(&[(4.0, 1.0), (6.0, 2f64.sqrt())]), &[0.0; 2]);
         assert!((solution.values[0] - 5.0).abs() < 1e-6 && (solution.values[1] - 8.0).abs() < 1e-6, "{solution:?}");
         assert!((solution.deviations[0] - (2.0f64 / 3.0).sqrt()).abs() < 1e-6, "{solution:?}");
     }
@@ -168,7 +172,7 @@ mod tests {
     #[test]
     fn no_cost_is_below_nothing() {
         let equations = [equation(&[1.0, 0.0], 5.0, 0.1), equation(&[1.0, 1.0], 3.0, 0.1)];
-        let solution = solve(&equations, &anchors(&[(5.0, 100.0), (0.0, 100.0)]));
+        let solution = solve(&equations, &anchors(&[(5.0, 100.0), (0.0, 100.0)]), &[0.0; 2]);
         assert_eq!(solution.values[1], 0.0);
         assert!((solution.values[0] - 4.0).abs() < 1e-3, "the best without the other: {solution:?}");
     }
@@ -177,12 +181,16 @@ mod tests {
     fn an_anchor_that_is_found_again_leaves_no_doubt_whatever_its_weight() {
         let equations = [equation(&[1.0, 1.0], 10.0, 0.1), equation(&[1.0, 1.0], 10.0, 0.1)];
         let found_again = Anchor { value: 5.0, deviation: 1.0, spread: 0.0 };
-        let solution = solve(&equations, &[found_again, found_again]);
+        let solution = solve(&equations, &[found_again, found_again], &[0.0; 2]);
         assert!(solution.deviations.iter().all(|deviation| *deviation < 1e-6), "{solution:?}");
         let moving = Anchor { spread: 0.5, ..found_again };
-        let solution = solve(&equations, &[moving, moving]);
+        let solution = solve(&equations, &[moving, moving], &[0.0; 2]);
         // The equations hold the sum, so that both move against each other.
         assert!((solution.deviations[0] - 0.5 / 2f64.sqrt()).abs() < 0.01, "{solution:?}");
+        // What moves both alike is held by their sum; what moves them against each other isn't.
+        let together = solve(&equations, &[found_again, found_again], &[0.5, 0.5]);
+        let apart = solve(&equations, &[found_again, found_again], &[0.5, -0.5]);
+        assert!(together.deviations[0] < 0.01 && (apart.deviations[0] - 0.5).abs() < 0.01, "{together:?} {apart:?}");
     }
 
     #[test]
@@ -200,7 +208,7 @@ mod tests {
                 })
                 .collect();
             let known: Vec<(f64, f64)> = truth.iter().map(|truth| (truth * 1.05, 10.0)).collect();
-            let solution = solve(&equations, &anchors(&known));
+            let solution = solve(&equations, &anchors(&known), &[0.0; 20]);
             for ((value, deviation), truth) in solution.values.iter().zip(&solution.deviations).zip(&truth) {
                 off += ((value - truth) / deviation).powi(2);
                 total += 1.0;

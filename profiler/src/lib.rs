@@ -46,7 +46,7 @@ pub use cost::{Cost, CostParseError};
 pub use course::{Course, Moment, Spent};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
 pub use fleetfoot_protocol::{
-    Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Sample, Timed, Timing, Whole,
+    Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Profiled, Sample, Timed, Timing, Whole,
 };
 pub use journal::{Header, Journal, JournalError, Records, Soak, Visit};
 pub use latency::{Latency, LatencyError};

@@ -6,8 +6,9 @@
 //! networks; the costs are those nearest to it that give the networks' times.
 //!
 //! A profile writes while it measures, and so every node seems to take longer by the same time `c`, 3 to 7 µs on a CPU. Where
-//! all nodes of network i together took `S_i` and there are `m_i` of them, `S_i = s y_i + c m_i`; `s` and `c` are fitted
-//! over the networks, and `c` is taken off every node.
+//! all `m_i` nodes of network i together took `S_i`, and a run right behind them that isn't profiled `P_i`, the call's `O`
+//! included, `S_i = P_i - O + l_i c m_i`, where `l_i = (P_i - O) / y_i` is how slow the machine was then; the median of `c` over
+//! the networks, at each one's speed, is taken off every node.
 //!
 //! Other costs than latency are solved alike: energy is divided among a network's units as its time is, memory as their
 //! weights are.
@@ -28,12 +29,17 @@ use crate::conditions::Context;
 use crate::designs::balanced;
 use crate::latency::Latency;
 use crate::node_profiles::{NodeProfile, NodeProfiles};
-use crate::statistics::{Measurement, Z};
+use crate::statistics::{Measurement, Z, median};
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
 
-/// Profiled runs of each network.
-const PROFILED_RUNS: u32 = 50;
+/// Profiled runs of each network in one process.
+const PROFILED_RUNS: u32 = 30;
+/// Processes in which each network is profiled, one after the other: what is slow for a while, or by where a process' memory
+/// lies, is so in one of them.
+const PROFILINGS: u32 = 3;
+/// A normal distribution's standard deviation in medians of the absolute deviation.
+const MAD: f64 = 1.4826;
 /// By how much of its time a network isn't the sum of its units, as a standard deviation.
 const NOT_ADDITIVE: f64 = 0.005;
 /// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
@@ -52,6 +58,9 @@ pub struct NetworkCampaign {
     /// Names of the units of each network that cost something, with their positions among `units`.
     places: Vec<Vec<(String, usize)>>,
 }
+
+/// Each network's units' shares of its cost.
+type Shares = Vec<Vec<f64>>;
 
 /// How a network's cost is divided among its units beforehand.
 #[derive(Clone, Copy, Debug)]
@@ -151,22 +160,36 @@ impl NetworkCampaign {
         self.sizes.clone()
     }
 
-    /// Profiles the networks. `go_on` is told of each before it is profiled and ends it by `false`: then `None`.
+    /// Networks to profile, each as often as it is.
+    pub fn profilings(&self) -> usize {
+        PROFILINGS as usize * self.architectures.len()
+    }
+
+    /// Profiles the networks, in several processes. `go_on` is told how many are done before each and ends it by `false`: then
+    /// `None`.
     pub fn profile(
         &self,
         agent: &mut Agent,
         mut go_on: impl FnMut(usize) -> bool,
     ) -> Result<Option<NodeProfiles>, AgentError> {
-        let mut networks = Vec::new();
-        for (index, subject) in self.subjects.iter().enumerate().skip(1) {
-            if !go_on(index - 1) {
-                return Ok(None);
+        let mut networks: Vec<NodeProfile> = Vec::new();
+        for profiling in 0..PROFILINGS {
+            if profiling > 0 {
+                agent.restart()?;
             }
-            let nodes = agent.nodes(&subject.onnx, PROFILED_RUNS)?;
-            networks.push(NodeProfile { subject: subject.name.clone(), nodes });
+            for (index, subject) in self.subjects[1..].iter().enumerate() {
+                if !go_on(profiling as usize * self.architectures.len() + index) {
+                    return Ok(None);
+                }
+                let profiled = agent.nodes(&subject.onnx, PROFILED_RUNS)?;
+                match networks.get_mut(index) {
+                    Some(profile) => profile.add(profiled),
+                    None => networks.push(NodeProfile::new(subject.name.clone(), profiled)),
+                }
+            }
         }
         let conditions = agent.conditions(Context::Network, &Plan::default());
-        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, PROFILED_RUNS, networks)))
+        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, PROFILINGS * PROFILED_RUNS, networks)))
     }
 
     /// The empty graph's time and the units' rows from the subjects' measurements, in the order of
@@ -178,9 +201,9 @@ impl NetworkCampaign {
     ) -> Result<(Latency, Vec<Row>), AttributionError> {
         let (empty, networks) = (measured[0].latency, &measured[1..]);
         let times: Vec<f64> = networks.iter().map(|network| (network.latency.ms() - empty.ms()).max(0.0)).collect();
-        let shares = match attribution {
-            Attribution::Time(profiles) => self.shares(profiles, &times)?,
-            Attribution::Weights => self.shares_of_weights(),
+        let (shares, moved) = match attribution {
+            Attribution::Time(profiles) => self.shares(profiles, empty, &times)?,
+            Attribution::Weights => (self.shares_of_weights(), None),
         };
         let mut attributed: Vec<Vec<f64>> = vec![Vec::new(); self.units.len()];
         let mut samples = vec![0; self.units.len()];
@@ -195,6 +218,15 @@ impl NetworkCampaign {
             let deviation = network.latency.ms() * NOT_ADDITIVE.hypot(network.half_width() / Z);
             equations.push(Equation { coefficients, value: time, deviation });
         }
+        // What the doubt of the cost of writing does to all anchors together.
+        let mut shifts = vec![0.0; self.units.len()];
+        if let Some(moved) = moved {
+            for (((places, moved), shares), &time) in self.places.iter().zip(&moved).zip(&shares).zip(&times) {
+                for ((&(_, unit), moved), share) in places.iter().zip(moved).zip(shares) {
+                    shifts[unit] += (moved - share) * time / attributed[unit].len() as f64;
+                }
+            }
+        }
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let costs: Vec<f64> = attributed.iter().map(|costs| mean(costs)).collect();
         let least = SHARE_OFF.1 * mean(&costs) + f64::MIN_POSITIVE.sqrt();
@@ -203,7 +235,7 @@ impl NetworkCampaign {
             let spread = costs.iter().map(|cost| (cost - value).powi(2)).sum::<f64>() / (n * (n - 1.0)).max(1.0);
             Anchor { value, deviation: (SHARE_OFF.0 * value).max(least), spread: spread.sqrt() }
         });
-        let solution = solve(&equations, &anchors.collect::<Vec<_>>());
+        let solution = solve(&equations, &anchors.collect::<Vec<_>>(), &shifts);
         let common = networks.iter().map(|network| network.common).fold(0.0, f64::max);
         let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap_or_default();
         let rows = self.units.iter().zip(solution.values.iter().zip(&solution.deviations)).zip(samples);
@@ -224,7 +256,7 @@ impl NetworkCampaign {
     }
 
     /// Each network's units' shares of its weights, in the order of `places`.
-    fn shares_of_weights(&self) -> Vec<Vec<f64>> {
+    fn shares_of_weights(&self) -> Shares {
         let of_network = |places: &Vec<(String, usize)>| {
             let bytes: Vec<f64> = places.iter().map(|&(_, unit)| self.weights[unit]).collect();
             let sum = bytes.iter().sum::<f64>().max(1.0);
@@ -233,33 +265,49 @@ impl NetworkCampaign {
         self.places.iter().map(of_network).collect()
     }
 
-    /// Each network's units' shares of its time, by its profile, in the order of `places`.
-    fn shares(&self, profiles: &NodeProfiles, times: &[f64]) -> Result<Vec<Vec<f64>>, AttributionError> {
+    /// Each network's units' shares of its time, by its profile, in the order of `places`; and what they would be if writing
+    /// cost a standard deviation more.
+    fn shares(
+        &self,
+        profiles: &NodeProfiles,
+        call: Latency,
+        times: &[f64],
+    ) -> Result<(Shares, Option<Shares>), AttributionError> {
         let by_name: HashMap<&str, &NodeProfile> =
             profiles.networks.iter().map(|profile| (profile.subject.as_str(), profile)).collect();
         let profile = |subject: &Subject| {
-            let profile = by_name.get(subject.name.as_str()).map(|profile| profile.nodes.as_slice());
+            let profile = by_name.get(subject.name.as_str()).copied();
             profile.ok_or_else(|| AttributionError::Missing(subject.name.clone()))
         };
-        let profiles = self.subjects[1..].iter().map(profile).collect::<Result<Vec<&[NodeTime]>, _>>()?;
-        let per_node = cost_of_writing(&profiles, times);
-        let of_network = |(index, nodes): (usize, &&[NodeTime])| {
+        let profiles = self.subjects[1..].iter().map(profile).collect::<Result<Vec<&NodeProfile>, _>>()?;
+        let plain = profiles.iter().map(|profile| (profile.plain_ms() - call.ms()).max(0.0));
+        let plain: Vec<f64> = plain.collect();
+        let level = |(plain, time): (&f64, &f64)| if *time > 0.0 && *plain > 0.0 { plain / time } else { 1.0 };
+        let levels: Vec<f64> = plain.iter().zip(times).map(level).collect();
+        let (per_node, doubt) = cost_of_writing(&profiles, &plain, &levels);
+        let divided = |per_node: f64| self.divided(&profiles, &levels, per_node);
+        Ok((divided(per_node)?, Some(divided(per_node + doubt)?)))
+    }
+
+    fn divided(&self, profiles: &[&NodeProfile], levels: &[f64], per_node: f64) -> Result<Shares, AttributionError> {
+        let of_network = |(index, profile): (usize, &&NodeProfile)| {
             let (places, subject) = (&self.places[index], &self.subjects[index + 1]);
             let mut shares = vec![0.0; places.len()];
             let mut seen = vec![false; places.len()];
             let mut place = 0;
-            for node in *nodes {
+            for node in &profile.nodes {
                 // What belongs to no unit (a reorder that the runtime has put in) belongs to the unit in front of it.
                 if let Some(named) = places.iter().position(|(unit, _)| is_of(node, unit)) {
                     place = named;
                     seen[place] = true;
                 }
-                shares[place] += (span_ms(node) - per_node).max(0.0);
+                shares[place] += node_ms(node) - levels[index] * per_node;
             }
             if let Some(nameless) = seen.iter().position(|seen| !seen) {
                 let unit = places[nameless].0.clone();
                 return Err(AttributionError::Nameless { network: subject.name.clone(), unit });
             }
+            shares.iter_mut().for_each(|share| *share = share.max(0.0));
             let sum: f64 = shares.iter().sum();
             // Nothing but what writing costs: all alike.
             let share = |share: f64| if sum > 0.0 { share / sum } else { 1.0 / shares.len() as f64 };
@@ -273,22 +321,21 @@ fn is_of(node: &NodeTime, unit: &str) -> bool {
     node.name.strip_prefix(unit).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn span_ms(node: &NodeTime) -> f64 {
+fn node_ms(node: &NodeTime) -> f64 {
     node.span_us as f64 / 1000.0 / node.calls.max(1) as f64
 }
 
-/// What writing the profile adds to each node, in ms: `c` of `S_i = s y_i + c m_i` by least squares over the networks, each in
-/// units of its own time.
-fn cost_of_writing(profiles: &[&[NodeTime]], times: &[f64]) -> f64 {
-    let (mut nodes, mut squares, mut sums, mut products, mut count) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (profile, time) in profiles.iter().zip(times).filter(|(_, time)| **time > 0.0) {
-        let (m, sum) = (profile.len() as f64 / time, profile.iter().map(span_ms).sum::<f64>() / time);
-        nodes += m;
-        squares += m * m;
-        sums += sum;
-        products += m * sum;
-        count += 1.0;
-    }
-    let spread = squares - nodes * nodes / f64::max(count, 1.0);
-    if spread > 1e-9 * squares { ((products - nodes * sums / count) / spread).max(0.0) } else { 0.0 }
+/// What writing the profile adds to each node at the machine's usual speed, in ms: the median over the networks, and its
+/// standard deviation. `plain` is what each takes when it isn't profiled, `levels` are by what factor the machine was slower then.
+fn cost_of_writing(profiles: &[&NodeProfile], plain: &[f64], levels: &[f64]) -> (f64, f64) {
+    let each = profiles.iter().zip(plain.iter().zip(levels)).map(|(profile, (plain, level))| {
+        let nodes: f64 = profile.nodes.iter().map(node_ms).sum();
+        (nodes - plain) / profile.nodes.len().max(1) as f64 / level
+    });
+    let each: Vec<f64> = each.collect();
+    let cost = median(each.iter().copied()).unwrap_or_default();
+    let error = MAD * median(each.iter().map(|each| (each - cost).abs())).unwrap_or_default();
+    // A median's standard error is sqrt(pi / 2) times a mean's.
+    let doubt = std::f64::consts::FRAC_PI_2.sqrt() * error / (each.len().max(1) as f64).sqrt();
+    (cost.max(0.0), doubt)
 }

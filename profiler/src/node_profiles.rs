@@ -3,22 +3,51 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_protocol::NodeTime;
+use fleetfoot_protocol::{NodeTime, Profiled};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::write_json;
 use crate::conditions::Conditions;
 
 /// Version of the file's form.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The profile of one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeProfile {
     /// The subject's name in the journal.
     pub subject: String,
-    /// Its nodes, in the order in which they ran.
+    /// Its nodes, in the order in which they ran, over all processes together.
     pub nodes: Vec<NodeTime>,
+    /// What a run took in each process when it wasn't profiled, in ns.
+    pub plain_ns: Vec<u64>,
+}
+
+impl NodeProfile {
+    /// Of one process.
+    pub fn new(subject: String, profiled: Profiled) -> Self {
+        Self { subject, nodes: profiled.nodes, plain_ns: vec![profiled.plain_ns] }
+    }
+
+    /// What a run took when it wasn't profiled, in ms.
+    pub fn plain_ms(&self) -> f64 {
+        self.plain_ns.iter().sum::<u64>() as f64 / 1e6 / self.plain_ns.len().max(1) as f64
+    }
+
+    /// Adds what the same network's nodes took in another process. A node that the runtime made in one of them only is kept.
+    pub fn add(&mut self, profiled: Profiled) {
+        self.plain_ns.push(profiled.plain_ns);
+        for node in profiled.nodes {
+            match self.nodes.iter_mut().find(|known| known.name == node.name) {
+                Some(known) => {
+                    known.calls += node.calls;
+                    known.kernel_us += node.kernel_us;
+                    known.span_us += node.span_us;
+                }
+                None => self.nodes.push(node),
+            }
+        }
+    }
 }
 
 /// The profiles of a campaign's networks, as they are kept beside the latency table that rests on them.

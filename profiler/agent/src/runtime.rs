@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fleetfoot_protocol::{
-    Engine, EngineError, Fallback, Health, Machine, NodeTime, Optimisation, Placement, Setup, Timed, Timing,
+    Engine, EngineError, Fallback, Health, Machine, Optimisation, Placement, Profiled, Setup, Timed, Timing,
 };
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
@@ -75,8 +75,8 @@ impl Runtime {
     }
 
     /// What the runtime's profiler writes of so many runs of a model, in a session of its own in which nodes may run
-    /// elsewhere.
-    fn profile(&self, onnx: &[u8], runs: u32) -> Result<Vec<u8>, EngineError> {
+    /// elsewhere; and the times, in ns, of so many plain runs behind them.
+    fn profile(&self, onnx: &[u8], runs: u32, plain: u32) -> Result<(Vec<u8>, Vec<u64>), EngineError> {
         let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
         let builder = self.builder()?.with_profiling(folder.path().join("profile"));
         let mut builder = builder.map_err(|error| failed("profile")(error.into()))?;
@@ -86,7 +86,12 @@ impl Runtime {
             session.run(ort::inputs![&input]).map_err(failed("run"))?;
         }
         let path = session.end_profiling().map_err(failed("profile"))?;
-        std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))
+        let mut timer = Timer::default();
+        let mut run = || session.run(ort::inputs![&input]).map(drop);
+        let plain = (0..plain).map(|_| timer.sample(1, 0, &[], &mut run).map(|sample| sample.wall_ns));
+        let plain = plain.collect::<Result<Vec<u64>, _>>().map_err(failed("run"))?;
+        let profile = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
+        Ok((profile, plain))
     }
 
     fn model(&mut self, model: u32) -> Result<(&mut Model, &mut Timer), EngineError> {
@@ -160,17 +165,22 @@ impl Engine for Runtime {
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
-        let profile = self.profile(onnx, placement::RUNS)?;
+        let (profile, _) = self.profile(onnx, placement::RUNS, 0)?;
         let wanted = self.opened.as_ref().map(|opened| opened.attached.provider.ort_name).unwrap_or_default();
         Ok(Placement { wanted: wanted.to_owned(), placed: placement::parse(&profile)? })
     }
 
-    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError> {
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Profiled, EngineError> {
         if !(1..=MAX_PROFILED_RUNS).contains(&runs) {
             return Err(EngineError(format!("can't profile {runs} runs: wanted 1 to {MAX_PROFILED_RUNS}")));
         }
-        let profile = self.profile(onnx, node_profile::UNCOUNTED + runs)?;
-        node_profile::sum(&node_profile::parse(&profile)?)
+        let (profile, mut plain) = self.profile(onnx, node_profile::UNCOUNTED + runs, runs)?;
+        let nodes = node_profile::sum(&node_profile::parse(&profile)?)?;
+        // The faster half, as of the profiled ones.
+        plain.sort_unstable();
+        plain.truncate(plain.len().div_ceil(2));
+        let plain_ns = plain.iter().sum::<u64>() / plain.len().max(1) as u64;
+        Ok(Profiled { nodes, plain_ns })
     }
 
     fn look(&mut self) -> Health {

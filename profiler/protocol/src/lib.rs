@@ -142,6 +142,15 @@ pub struct NodeTime {
     pub span_us: u64,
 }
 
+/// A model's nodes, and what a run of it takes when nobody writes down what they do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profiled {
+    /// One entry a node, in the order in which they ran.
+    pub nodes: Vec<NodeTime>,
+    /// A run of the same session right behind the profiled ones, the call included, in nanoseconds.
+    pub plain_ns: u64,
+}
+
 /// What the host asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -257,10 +266,7 @@ pub enum Reply {
     /// Where the model's nodes ran.
     Placed(Placement),
     /// What each node took, in the order in which they ran.
-    Nodes {
-        /// One entry a node.
-        nodes: Vec<NodeTime>,
-    },
+    Nodes(Profiled),
     /// What the machine's state is now.
     Health(Health),
     /// Done, with nothing to tell.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, Write};
 
 use crate::{
-    FrameError, Health, MAGIC, Machine, NodeTime, PROTOCOL, Placement, Reply, Request, Setup, Timed, Timing,
+    FrameError, Health, MAGIC, Machine, PROTOCOL, Placement, Profiled, Reply, Request, Setup, Timed, Timing,
     read_message, write_message,
 };
 
@@ -25,7 +25,7 @@ pub trait Engine {
     /// Runs a model under the runtime's profiler.
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError>;
     /// Profiles a model, node by node.
-    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError>;
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Profiled, EngineError>;
     /// Looks at the machine.
     fn look(&mut self) -> Health;
     /// Runs a model on an input: extents and values of the output.
@@ -87,7 +87,7 @@ fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<
             return Ok((Reply::Output { dims, payload: bytes.len() as u64 }, bytes));
         }
         Request::Place { .. } => Reply::Placed(engine.place(payload)?),
-        Request::Nodes { runs, .. } => Reply::Nodes { nodes: engine.nodes(payload, runs)? },
+        Request::Nodes { runs, .. } => Reply::Nodes(engine.nodes(payload, runs)?),
         Request::Look => Reply::Health(engine.look()),
         Request::Quit => Reply::Done,
     };

@@ -5,8 +5,8 @@ use std::io::{self, BufReader};
 use std::thread;
 
 use fleetfoot_protocol::{
-    EnergyMeter, Engine, EngineError, Health, Machine, NodeTime, Pace, Placed, Placement, Sample, Setup, Timed, Timing,
-    Whole, serve,
+    EnergyMeter, Engine, EngineError, Health, Machine, NodeTime, Pace, Placed, Placement, Profiled, Sample, Setup,
+    Timed, Timing, Whole, serve,
 };
 use fleetfoot_space::{OnnxNode, onnx_nodes};
 
@@ -29,6 +29,11 @@ impl Peer for Thread {
 
 /// Bytes of a model that cost a nanosecond.
 const NS_BYTES: u64 = 4;
+/// What a run of a model takes.
+fn latency_ns(onnx: &[u8]) -> u64 {
+    2_000 + onnx.len() as u64 / NS_BYTES
+}
+
 /// What profiling adds to each node.
 const WRITING_NS: u64 = 3_000;
 
@@ -53,7 +58,7 @@ impl Engine for Simulation {
     }
 
     fn load(&mut self, model: u32, onnx: &[u8]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
-        self.models.insert(model, 2_000 + onnx.len() as u64 / NS_BYTES);
+        self.models.insert(model, latency_ns(onnx));
         self.largest = self.largest.max(onnx.len() as u64);
         Ok((Vec::new(), Vec::new()))
     }
@@ -79,12 +84,12 @@ impl Engine for Simulation {
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
         let wanted = "simulation".to_owned();
-        let time_us = (2_000 + onnx.len() as u64 / 4) / 1000;
+        let time_us = latency_ns(onnx) / 1000;
         let placed = vec![Placed { provider: wanted.clone(), operator: "model".to_owned(), nodes: 1, time_us }];
         Ok(Placement { wanted, placed })
     }
 
-    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Vec<NodeTime>, EngineError> {
+    fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Profiled, EngineError> {
         let nodes = onnx_nodes(onnx).ok_or_else(|| EngineError("not a model that fleetfoot wrote".to_owned()))?;
         let runs = u64::from(runs);
         let node = |OnnxNode { name, op, bytes }| {
@@ -92,7 +97,8 @@ impl Engine for Simulation {
             let (kernel_us, span_us) = (runs * (ns / 1000), runs * (ns + WRITING_NS) / 1000);
             NodeTime { name, op, calls: runs, kernel_us, span_us }
         };
-        Ok(nodes.into_iter().map(node).collect())
+        let plain_ns = latency_ns(onnx);
+        Ok(Profiled { nodes: nodes.into_iter().map(node).collect(), plain_ns })
     }
 
     fn look(&mut self) -> Health {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
+use fleetfoot_console::usage;
 use fleetfoot_profiler::{
     Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NodeProfiles, Plan, Spent,
     USAGE_REPEATS,
@@ -69,6 +70,12 @@ pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
     let mut plan = options.plan.plan()?;
+    if options.cost != Cost::Latency && !plan.soak.is_zero() {
+        return Err(usage(format!(
+            "--soak is for latencies: {} is read as often as it takes, busy or not",
+            options.cost
+        )));
+    }
     let usual = if options.cost == Cost::Latency { device.context } else { Context::Network };
     let context = options.context.unwrap_or(usual);
     let work = Work::new(&space, options.batch, device.precision, context, options.cost)?;

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Csv, fails_in_one_line, fleetfoot, stderr, stdout, text};
+use common::{Csv, fails_in_one_line, fleetfoot, refused_as_usage, stderr, stdout, text};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -175,6 +175,8 @@ fn what_is_no_table_of_a_cost_is_refused() {
     assert!(message.contains("context network"), "{message}");
     let message = stderr(&fleetfoot(&[&profile[..], &["--cost", "flops"]].concat()).assert().code(2));
     assert!(message.contains("latency, memory or energy"), "{message}");
+    let message = refused_as_usage(fleetfoot(&[&profile[..], &["--cost", "memory", "--soak", "60"]].concat()));
+    assert!(message.contains("--soak is for latencies"), "{message}");
     let content = fs::read_to_string(&memory).unwrap();
     let predict = |name: &str, content: String| {
         let path = folder.path().join(name);

@@ -18,7 +18,7 @@ use crate::look::Look;
 use crate::sittings;
 use crate::statistics::{self, Measurement, Statistic, median};
 use crate::subject::Subject;
-use crate::sustained::{WINDOW, keep_busy};
+use crate::sustained::{HALF_MINUTE, keep_busy};
 use crate::warmup::steady_after;
 
 /// How long a campaign goes on.
@@ -353,7 +353,7 @@ impl<'a> Campaign<'a> {
         keep_busy(agent, model, self.plan.soak, stop, each, failed)?;
         agent.unload(model).map_err(failed)?;
         let (began, ended) = (runs.first().map_or(0, |run| run.0), runs.last().map_or(0, |run| run.0));
-        let window = (WINDOW.as_nanos() as u64).min((ended - began) / 2);
+        let window = (HALF_MINUTE.as_nanos() as u64).min((ended - began) / 2);
         let within = |from: u64, to: u64| {
             let runs = runs.iter().filter(|run| (from..=to).contains(&run.0)).map(|run| run.1);
             median(runs).unwrap_or(f64::NAN)

@@ -56,7 +56,7 @@ pub use node_profiles::{NodeProfile, NodeProfiles, NodeProfilesError};
 pub use provider_share::{PlacementError, ProviderShare};
 pub use statistics::{Interval, Measurement, Statistic, Z, is_disturbed, median, relative_variance};
 pub use subject::{Subject, SubjectError};
-pub use sustained::{Sustained, WINDOW, sustain};
+pub use sustained::{HALF_MINUTE, Sustained, sustain};
 pub use table::{LatencyTable, Row, TableError};
 pub use units::UnitCampaign;
 pub use usage::{USAGE_REPEATS, Usage, take_usage, tells, usage_of};

@@ -33,8 +33,11 @@ use crate::statistics::{Measurement, Z, median};
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
 
-/// Profiled runs of each network in one process.
-const PROFILED_RUNS: u32 = 30;
+/// Profiled runs of each network in one process, at least and at most: a profile's whole microseconds are coarse for small
+/// networks only.
+const PROFILED_RUNS: (u64, u64) = (6, 30);
+/// Multiply-accumulate operations that they should add up to.
+const PROFILED_MACS: u64 = 1_500_000_000;
 /// Processes in which each network is profiled, one after the other: what is slow for a while, or by where a process' memory
 /// lies, is so in one of them.
 const PROFILINGS: u32 = 3;
@@ -181,7 +184,9 @@ impl NetworkCampaign {
                 if !go_on(profiling as usize * self.architectures.len() + index) {
                     return Ok(None);
                 }
-                let profiled = agent.nodes(&subject.onnx, PROFILED_RUNS)?;
+                let runs = PROFILED_MACS / self.sizes[index + 1].0.max(1);
+                let runs = runs.clamp(PROFILED_RUNS.0, PROFILED_RUNS.1) as u32;
+                let profiled = agent.nodes(&subject.onnx, runs)?;
                 match networks.get_mut(index) {
                     Some(profile) => profile.add(profiled),
                     None => networks.push(NodeProfile::new(subject.name.clone(), profiled)),
@@ -189,7 +194,7 @@ impl NetworkCampaign {
             }
         }
         let conditions = agent.conditions(Context::Network, &Plan::default());
-        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, PROFILINGS * PROFILED_RUNS, networks)))
+        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, PROFILINGS, networks)))
     }
 
     /// The empty graph's time and the units' rows from the subjects' measurements, in the order of

@@ -58,8 +58,8 @@ pub struct NodeProfiles {
     pub models: String,
     /// Under which conditions.
     pub conditions: Conditions,
-    /// Profiled runs of each network.
-    pub runs: u32,
+    /// Processes in which each network was profiled.
+    pub processes: u32,
     /// One entry a network.
     pub networks: Vec<NodeProfile>,
 }
@@ -87,8 +87,8 @@ pub enum NodeProfilesError {
 
 impl NodeProfiles {
     /// Profiles of the models with this digest.
-    pub fn new(models: String, conditions: Conditions, runs: u32, networks: Vec<NodeProfile>) -> Self {
-        Self { fleetfoot_nodes: FORMAT, models, conditions, runs, networks }
+    pub fn new(models: String, conditions: Conditions, processes: u32, networks: Vec<NodeProfile>) -> Self {
+        Self { fleetfoot_nodes: FORMAT, models, conditions, processes, networks }
     }
 
     /// Writes them, whole or not at all.

@@ -13,7 +13,7 @@ use crate::statistics::{Measurement, Statistic, median};
 use crate::subject::Subject;
 
 /// What is compared: so long at the beginning, and so long at the end.
-pub const WINDOW: Duration = Duration::from_secs(30);
+pub const HALF_MINUTE: Duration = Duration::from_secs(30);
 /// How long it runs between two requests, in ns.
 const CHUNK_NS: f64 = 250e6;
 /// A sample sums so many runs that it takes at least this long, in ns.
@@ -37,7 +37,7 @@ impl Sustained {
     /// Of the visits of a run that is at least two windows long.
     pub fn of_visits(visits: &[Visit], statistic: Statistic, detect: bool) -> Option<Self> {
         let (began, ended) = span(visits)?;
-        let window = WINDOW.as_nanos() as u64;
+        let window = HALF_MINUTE.as_nanos() as u64;
         let within = |from: u64, to: u64| {
             let visits = visits.iter().filter(|visit| starts(visit).is_some_and(|at| (from..to).contains(&at)));
             let batch = visits.clone().next()?.batch;

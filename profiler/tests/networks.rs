@@ -74,7 +74,7 @@ fn world(
     }
     let agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
     let conditions = agent.conditions(Context::Network, &Plan::default());
-    (measured, NodeProfiles::new(Subject::digest(campaign.subjects()), conditions, 50, networks))
+    (measured, NodeProfiles::new(Subject::digest(campaign.subjects()), conditions, 1, networks))
 }
 
 /// Root of the mean squared relative error of sums over networks that aren't in the design, in percent.

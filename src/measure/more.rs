@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use fleetfoot_profiler::{
-    Agent, Conditions, Cost, Measurement, Plan, Provenance, Subject, Sustained, USAGE_REPEATS, WINDOW, usage_of,
+    Agent, Conditions, Cost, HALF_MINUTE, Measurement, Plan, Provenance, Subject, Sustained, USAGE_REPEATS, usage_of,
 };
 use fleetfoot_space::{Network, Precision, Shape};
 
@@ -22,7 +22,7 @@ pub struct MoreOptions {
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     also: Vec<Also>,
     /// Keep the device busy with each network for so many seconds, and compare the last half minute with the first
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2 * WINDOW.as_secs()..=86_400))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(2 * HALF_MINUTE.as_secs()..=86_400))]
     sustained: Option<u64>,
 }
 

@@ -195,10 +195,7 @@ pub fn measure(
     let provider_share = ProviderShare::of(agent, subjects)?;
     let header = header(subjects, plan, what, conditions);
     let what = what.name;
-    let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
-        Some((journal, earlier)) => (Some(journal), earlier),
-        None => (None, Records::default()),
-    };
+    let (mut journal, earlier) = opened(output, &header)?;
     let before = earlier.visits.len();
     if before > 0 {
         eprintln!("going on behind {before} visits of the journal");
@@ -247,6 +244,12 @@ fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Condit
     }
 }
 
+/// The output's journal, if there is one, and what it holds.
+fn opened(output: Option<&Output>, header: &Header) -> Result<(Option<Journal>, Records)> {
+    let opened = output.map(|output| output.open(header)).transpose()?;
+    Ok(opened.map_or_else(Default::default, |(journal, earlier)| (Some(journal), earlier)))
+}
+
 /// What to do next, where something was kept or could have been.
 fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool) -> anyhow::Error {
     match error {
@@ -269,10 +272,7 @@ pub fn usage(
     output: Option<&Output>,
 ) -> Result<Vec<Usage>> {
     let header = header(subjects, &Plan::default(), what, conditions);
-    let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
-        Some((journal, earlier)) => (Some(journal), earlier.usages),
-        None => (None, Vec::new()),
-    };
+    let (mut journal, Records { usages: earlier, .. }) = opened(output, &header)?;
     let total = subjects.len() * costs.len() * repeats as usize;
     let bar = Bar::new(total, earlier.len(), "readings")?;
     let names: Vec<String> = costs.iter().map(Cost::to_string).collect();
@@ -327,10 +327,7 @@ pub fn sustained(
 ) -> Result<Vec<Option<Sustained>>> {
     let conditions = Conditions { soak_seconds: duration.as_secs(), ..conditions.clone() };
     let header = header(subjects, plan, what, &conditions);
-    let (mut journal, earlier) = match output.map(|output| output.open(&header)).transpose()? {
-        Some((journal, earlier)) => (Some(journal), earlier.visits),
-        None => (None, Vec::new()),
-    };
+    let (mut journal, Records { visits: earlier, .. }) = opened(output, &header)?;
     let bar = Bar::new(subjects.len() * duration.as_secs() as usize, 0, "seconds")?;
     bar.set_message(format!("{}: kept busy", what.name));
     let mut begun = !earlier.is_empty();

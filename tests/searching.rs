@@ -68,12 +68,13 @@ fn a_search_by_memory_holds_its_budget_and_names_its_unit() {
     let (table, output) = (folder.path().join("memory.csv"), folder.path().join("search"));
     let profile = ["profile", "--space", "fashion-28", "--device", "mock", "--cost", "memory", "-o", text(&table)];
     fleetfoot(&profile).assert().success();
-    let search = |target| {
+    let arguments = |target| {
         let mut arguments = search_arguments(&output, target);
         let given = arguments.iter().position(|argument| *argument == "--table").unwrap();
         arguments[given + 1] = text(&table);
-        fleetfoot(&arguments)
+        arguments
     };
+    let search = |target| fleetfoot(&arguments(target));
     assert!(fails_in_one_line(search("0.3ms")).contains("give a budget in MiB"));
     let message = fails_in_one_line(search("3MiB"));
     assert!(message.contains("target 3.0000 MiB lies outside") && message.contains("10."), "{message}");
@@ -91,11 +92,8 @@ fn a_search_by_memory_holds_its_budget_and_names_its_unit() {
         std::fs::read_to_string(output.join("curve.csv")).unwrap().lines().next().unwrap().contains("expected_mib")
     );
     // The same again is done already.
-    let mut arguments = search_arguments(&output, "11.2MiB");
-    let given = arguments.iter().position(|argument| *argument == "--table").unwrap();
-    arguments[given + 1] = text(&table);
-    arguments.push("--resume");
-    assert_eq!(stdout(&fleetfoot(&arguments).assert().success()).trim(), architecture);
+    let again = [arguments("11.2MiB"), vec!["--resume"]].concat();
+    assert_eq!(stdout(&fleetfoot(&again).assert().success()).trim(), architecture);
 }
 
 #[test]

@@ -53,11 +53,6 @@ const UNITS: [(&str, Kind, f64); 12] = [
 ];
 
 impl Budget {
-    /// A latency.
-    pub fn of_latency(latency: Latency) -> Self {
-        Self { amount: latency.ms(), kind: Kind::Of(Cost::Latency) }
-    }
-
     /// As an amount of a table's cost, whose networks compute so many images at a time. Of `n` images at a time, `x` images a
     /// second are `1000 n / x` ms.
     pub fn amount(self, cost: Cost, batch: usize) -> Result<Latency, BudgetError> {

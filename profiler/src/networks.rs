@@ -29,7 +29,7 @@ use crate::conditions::Context;
 use crate::designs::balanced;
 use crate::latency::Latency;
 use crate::node_profiles::{NodeProfile, NodeProfiles};
-use crate::statistics::{Measurement, Z, median};
+use crate::statistics::{MAD, Measurement, Z, median};
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
 
@@ -41,8 +41,6 @@ const PROFILED_MACS: u64 = 1_500_000_000;
 /// Processes in which each network is profiled, one after the other: what is slow for a while, or by where a process' memory
 /// lies, is so in one of them.
 const PROFILINGS: u32 = 3;
-/// A normal distribution's standard deviation in medians of the absolute deviation.
-const MAD: f64 = 1.4826;
 /// By how much of its time a network isn't the sum of its units, as a standard deviation.
 const NOT_ADDITIVE: f64 = 0.005;
 /// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
@@ -207,7 +205,10 @@ impl NetworkCampaign {
         let (empty, networks) = (measured[0].latency, &measured[1..]);
         let times: Vec<f64> = networks.iter().map(|network| (network.latency.ms() - empty.ms()).max(0.0)).collect();
         let (shares, moved) = match attribution {
-            Attribution::Time(profiles) => self.shares(profiles, empty, &times)?,
+            Attribution::Time(profiles) => {
+                let (shares, moved) = self.shares(profiles, empty, &times)?;
+                (shares, Some(moved))
+            }
             Attribution::Weights => (self.shares_of_weights(), None),
         };
         let mut attributed: Vec<Vec<f64>> = vec![Vec::new(); self.units.len()];
@@ -245,17 +246,17 @@ impl NetworkCampaign {
         let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap_or_default();
         let rows = self.units.iter().zip(solution.values.iter().zip(&solution.deviations)).zip(samples);
         let rows = rows.map(|((&key, (&cost, deviation)), samples)| {
-            (key, cost, (SQRT_2 * Z * deviation).hypot(common * cost), samples)
-        });
-        let rows = rows.map(|(key, cost, doubt, samples)| Row {
-            key,
-            latency: latency(cost),
-            low: latency(cost - doubt),
-            high: latency(cost + doubt),
-            samples,
-            raw: None,
-            boundary: None,
-            measured: Some(Context::Network),
+            let doubt = (SQRT_2 * Z * deviation).hypot(common * cost);
+            Row {
+                key,
+                latency: latency(cost),
+                low: latency(cost - doubt),
+                high: latency(cost + doubt),
+                samples,
+                raw: None,
+                boundary: None,
+                measured: Some(Context::Network),
+            }
         });
         Ok((empty, rows.collect()))
     }
@@ -277,7 +278,7 @@ impl NetworkCampaign {
         profiles: &NodeProfiles,
         call: Latency,
         times: &[f64],
-    ) -> Result<(Shares, Option<Shares>), AttributionError> {
+    ) -> Result<(Shares, Shares), AttributionError> {
         let by_name: HashMap<&str, &NodeProfile> =
             profiles.networks.iter().map(|profile| (profile.subject.as_str(), profile)).collect();
         let profile = |subject: &Subject| {
@@ -291,9 +292,10 @@ impl NetworkCampaign {
         let levels: Vec<f64> = plain.iter().zip(times).map(level).collect();
         let (per_node, doubt) = cost_of_writing(&profiles, &plain, &levels);
         let divided = |per_node: f64| self.divided(&profiles, &levels, per_node);
-        Ok((divided(per_node)?, Some(divided(per_node + doubt)?)))
+        Ok((divided(per_node)?, divided(per_node + doubt)?))
     }
 
+    /// The shares by profiles in which writing costs so much a node, at each network's speed then.
     fn divided(&self, profiles: &[&NodeProfile], levels: &[f64], per_node: f64) -> Result<Shares, AttributionError> {
         let of_network = |(index, profile): (usize, &&NodeProfile)| {
             let (places, subject) = (&self.places[index], &self.subjects[index + 1]);

@@ -120,6 +120,8 @@ pub fn is_disturbed(sample: &Sample) -> bool {
 
 /// Half of a 99 % interval of a normal distribution, in standard deviations: all intervals are of 99 %.
 pub const Z: f64 = 2.575_829;
+/// A normal distribution's standard deviation in medians of the absolute deviation.
+pub(crate) const MAD: f64 = 1.4826;
 /// What such an interval leaves open on either side.
 const TAIL: f64 = 0.005;
 

@@ -58,6 +58,14 @@ fn span(visits: &[Visit]) -> Option<(u64, u64)> {
     Some((starts(visits.first()?)?, last.at_ns.saturating_add(last.wall_ns)))
 }
 
+/// How to run a model without a break for about so long, in ns, by what single runs of it took.
+pub(crate) fn chunk(known: &[Sample], chunk_ns: f64) -> Timing {
+    let run_ns = median(known.iter().map(|sample| sample.wall_ns as f64)).unwrap_or(1.0).max(1.0);
+    let batch = (SAMPLE_NS / run_ns).ceil().clamp(1.0, 1e6) as u32;
+    let samples = (chunk_ns / (run_ns * f64::from(batch))).ceil().clamp(1.0, 1000.0) as u32;
+    Timing { warmup: 0, samples, batch, evict_bytes: 0 }
+}
+
 /// Runs one model over and over for so long; `each` gets what every request brought, and ends it by an error.
 pub(crate) fn keep_busy(
     agent: &mut Agent,
@@ -70,10 +78,7 @@ pub(crate) fn keep_busy(
     let known = Timing { warmup: 0, samples: 3, batch: 1, evict_bytes: 0 };
     let known = agent.time(model, known).map_err(&failed)?;
     let began = known.samples.first().map_or(0, |sample| sample.at_ns);
-    let run_ns = median(known.samples.iter().map(|sample| sample.wall_ns as f64)).unwrap_or(1.0).max(1.0);
-    let batch = (SAMPLE_NS / run_ns).ceil().clamp(1.0, 1e6) as u32;
-    let samples = (CHUNK_NS / (run_ns * f64::from(batch))).ceil().clamp(1.0, 1000.0) as u32;
-    let timing = Timing { warmup: 0, samples, batch, evict_bytes: 0 };
+    let timing = chunk(&known.samples, CHUNK_NS);
     loop {
         if stop.load(Ordering::Relaxed) {
             return Err(CampaignError::Interrupted);

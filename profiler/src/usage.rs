@@ -16,6 +16,7 @@ use crate::journal::Journal;
 use crate::latency::Latency;
 use crate::statistics::{Interval, Measurement, median};
 use crate::subject::Subject;
+use crate::sustained::chunk;
 
 /// How often the memory and the energy of a network are measured, unless somebody says otherwise.
 pub const USAGE_REPEATS: u32 = 5;
@@ -24,9 +25,7 @@ const MEMORY_RUNS: u32 = 3;
 /// How long a loop is whose energy is read, in ns: a thousand times what meters need for a new value.
 const LOOP_NS: u64 = 1_000_000_000;
 /// How long it runs between two looks, in ns.
-const CHUNK_NS: u64 = 100_000_000;
-/// Samples of a chunk; each sums as many runs as it takes.
-const CHUNK_SAMPLES: u64 = 20;
+const CHUNK_NS: f64 = 100e6;
 
 /// One reading.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,15 +105,12 @@ fn energy_mj(agent: &mut Agent, subject: &Subject) -> Result<Option<f64>, AgentE
     }
     let model = agent.load(&subject.onnx)?;
     let known = agent.time(model, Timing { warmup: 2, samples: 5, batch: 1, evict_bytes: 0 })?;
-    let run_ns = median(known.samples.iter().map(|sample| sample.wall_ns as f64)).unwrap_or(1.0).max(1.0);
-    let batch = (CHUNK_NS as f64 / CHUNK_SAMPLES as f64 / run_ns).clamp(1.0, 1e6) as u32;
-    let samples = (CHUNK_NS as f64 / (run_ns * f64::from(batch))).clamp(1.0, CHUNK_SAMPLES as f64) as u32;
-    let timing = Timing { warmup: 0, samples, batch, evict_bytes: 0 };
+    let timing = chunk(&known.samples, CHUNK_NS);
     let mut looks = vec![agent.look()?];
     let mut runs = 0;
     while looks.len() < 2 || since(&looks) < LOOP_NS {
         agent.time(model, timing)?;
-        runs += u64::from(samples) * u64::from(batch);
+        runs += u64::from(timing.samples) * u64::from(timing.batch);
         looks.push(agent.look()?);
     }
     agent.unload(model)?;

@@ -1,6 +1,6 @@
 //! When a model has warmed up.
 
-use crate::statistics::median;
+use crate::statistics::{MAD, median};
 
 /// A change below this share is none.
 const STEADY: f64 = 0.02;
@@ -16,7 +16,7 @@ pub(crate) fn steady_after(runs: &[f64]) -> Option<usize> {
     // Three standard deviations of normal noise, from the steps between neighbours: a trend isn't noise.
     let steps: Vec<f64> = runs[half..].windows(2).map(|pair| pair[1] - pair[0]).collect();
     let trend = median(steps.iter().copied())?;
-    let noise = 1.4826 * median(steps.iter().map(|step| (step - trend).abs()))? / std::f64::consts::SQRT_2;
+    let noise = MAD * median(steps.iter().map(|step| (step - trend).abs()))? / std::f64::consts::SQRT_2;
     let far = (3.0 * noise).max(STEADY * usual);
     let (earlier, later) = (median(earlier.iter().copied())?, median(later.iter().copied())?);
     if earlier - later > far {

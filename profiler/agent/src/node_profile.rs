@@ -81,6 +81,12 @@ pub fn parse(json: &[u8]) -> Result<Vec<NodeEvent>, EngineError> {
     Ok(nodes)
 }
 
+/// Leaves the smaller half, in ascending order.
+pub fn keep_faster_half<T: Ord>(runs: &mut Vec<T>) {
+    runs.sort_unstable();
+    runs.truncate(runs.len().div_ceil(2));
+}
+
 /// The faster half of the runs that count, summed up for each node in the order in which they first ran: whatever disturbs a
 /// run makes it slower, and hits some of its nodes.
 pub fn sum(events: &[NodeEvent]) -> Result<Vec<NodeTime>, EngineError> {
@@ -89,8 +95,7 @@ pub fn sum(events: &[NodeEvent]) -> Result<Vec<NodeTime>, EngineError> {
         *totals.entry(event.run).or_default() += event.span_us;
     }
     let mut runs: Vec<(u64, u32)> = totals.into_iter().map(|(run, total)| (total, run)).collect();
-    runs.sort_unstable();
-    runs.truncate(runs.len().div_ceil(2));
+    keep_faster_half(&mut runs);
     let fast: HashSet<u32> = runs.into_iter().map(|(_, run)| run).collect();
     let mut nodes: Vec<NodeTime> = Vec::new();
     let mut positions: HashMap<&str, usize> = HashMap::new();

@@ -176,9 +176,7 @@ impl Engine for Runtime {
         }
         let (profile, mut plain) = self.profile(onnx, node_profile::UNCOUNTED + runs, runs)?;
         let nodes = node_profile::sum(&node_profile::parse(&profile)?)?;
-        // The faster half, as of the profiled ones.
-        plain.sort_unstable();
-        plain.truncate(plain.len().div_ceil(2));
+        node_profile::keep_faster_half(&mut plain);
         let plain_ns = plain.iter().sum::<u64>() / plain.len().max(1) as u64;
         Ok(Profiled { nodes, plain_ns })
     }

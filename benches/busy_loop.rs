@@ -1,8 +1,9 @@
 //! Whether a profile notices somebody else on the machine: busy loops of random start and length, by seed, on the core that
 //! measures, on another one, and on all, while `fleetfoot profile` runs. One JSON line a scenario: how many of the
 //! samples within the loops and without them were left aside, by how much the machine was slower within (a loop elsewhere
-//! may harm nothing), and how far the table is from that of the quiet run. Real machines are disturbed by others, too: a false
-//! alarm is a sample without a loop that was left aside though its visit was as fast as usual.
+//! may harm nothing), and how far the table, and the core's pace (dependent operations, independent ones), is from that of
+//! the quiet run. Real machines are disturbed by others, too: a false alarm is a sample without a loop that was left aside
+//! though its visit was as fast as usual.
 //! `make bench-busy` runs it; `FLEETFOOT_BENCH_SPACE` names another space, `FLEETFOOT_BENCH_DEVICE` another local device.
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use fleetfoot_profiler::{Comparison, Course, Journal, LatencyTable, is_disturbed, median};
+use fleetfoot_profiler::{Comparison, Course, Journal, LatencyTable, is_disturbed, median, paces_apart};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -135,7 +136,8 @@ fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Resul
     }
     let slower = median(slower).map(|slower| 100.0 * (slower - 1.0));
     let percent = |counts: [u32; 2]| (counts[1] > 0).then(|| 100.0 * f64::from(counts[0]) / f64::from(counts[1]));
-    let comparison = Comparison::new(&LatencyTable::read(quiet)?.0, &LatencyTable::read(path)?.0);
+    let (quiet, table) = (LatencyTable::read(quiet)?.0, LatencyTable::read(path)?.0);
+    let comparison = Comparison::new(&quiet, &table);
     let spent = course.spent();
     let line = json!({
         "scenario": scenario, "loops": windows.len(),
@@ -145,6 +147,7 @@ fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Resul
         "false_alarms_percent": percent([usual, without[1]]),
         "seconds_measuring": spent.seconds_measuring, "seconds_waiting": spent.seconds_waiting,
         "median_abs_percent": comparison.abs_percent(0.5), "p95_abs_percent": comparison.abs_percent(0.95),
+        "pace_percent": paces_apart(quiet.provenance.pace(), table.provenance.pace()),
     });
     #[allow(clippy::print_stdout)] // its output is data
     {

@@ -9,7 +9,7 @@ use fleetfoot_console::claim;
 use fleetfoot_profiler::{Comparison, Cost, LatencyTable, Ratio, write_atomically};
 use serde_json::json;
 
-use crate::measuring::{pace_of, tell_paces};
+use crate::measuring::tell_paces;
 use crate::report::markup::{Markup, element};
 use crate::report::plot::{Axis, Plot};
 use crate::report::{facts::fixed, page::document};
@@ -98,7 +98,7 @@ fn tell_conditions(first: &LatencyTable, second: &LatencyTable) {
     {
         eprintln!("conditions differ: {differences}");
     }
-    tell_paces(pace_of(&first.provenance), pace_of(&second.provenance), "for B against that for A");
+    tell_paces(first.provenance.pace(), second.provenance.pace(), "for B against that for A");
 }
 
 fn csv(cost: Cost, comparison: &Comparison) -> Result<Vec<u8>> {

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
     Agent, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable, Measurement,
-    Pace, Plan, Progress, Provenance, ProviderShare, Records, Soak, Subject, Sustained, Usage, sustain, take_usage,
-    tells, usage_of,
+    Pace, Plan, Progress, Provenance, ProviderShare, Records, Soak, Subject, Sustained, Usage, paces_apart, sustain,
+    take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -152,28 +152,10 @@ impl Measured {
             provenance.set("soak_slower_percent", format!("{:.2}", 100.0 * (soak.last_ns / soak.first_ns - 1.0)));
         }
         provenance.set("warmup_runs", if least == most { least.to_string() } else { format!("{least} to {most}") });
-        if let Some(Pace { chain_ns, wide_ns }) = self.pace {
-            provenance.set(CHAIN, chain_ns);
-            provenance.set(WIDE, wide_ns);
+        if let Some(pace) = self.pace {
+            provenance.set_pace(pace);
         }
     }
-}
-
-/// Names of the core's usual pace in a file's head.
-const CHAIN: &str = "pace_chain_ns";
-const WIDE: &str = "pace_wide_ns";
-
-/// The core's usual pace as a file's head says it.
-pub fn pace_of(provenance: &Provenance) -> Option<Pace> {
-    let ns = |name: &str| provenance.get(name)?.parse().ok().filter(|ns| *ns > 0);
-    Some(Pace { chain_ns: ns(CHAIN)?, wide_ns: ns(WIDE)? })
-}
-
-/// By how much the same work took longer at the second pace than at the first, in percent: what the clock does (dependent
-/// operations), and what others leave of the core (independent ones).
-pub fn paces_apart(first: Option<Pace>, second: Option<Pace>) -> Option<[f64; 2]> {
-    let percent = |of: fn(Pace) -> u64| Some(100.0 * (of(second?) as f64 / of(first?) as f64 - 1.0));
-    Some([percent(|pace| pace.chain_ns)?, percent(|pace| pace.wide_ns)?])
 }
 
 /// In words, for standard error.

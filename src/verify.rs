@@ -9,13 +9,14 @@ use clap::Args;
 use fleetfoot_console::{count, share};
 use fleetfoot_profiler::{
     Agent, Comparison, Cost, DeviceConfig, Journal, LatencyTable, NetworkCampaign, Provenance, Subject, USAGE_REPEATS,
+    paces_apart,
 };
 use fleetfoot_space::{OperatorKey, SearchSpace};
 use serde_json::json;
 
 use crate::cli::PlanOptions;
 use crate::evaluate::context_of;
-use crate::measuring::{self, What, journal_of, pace_of, paces_apart, tell_paces};
+use crate::measuring::{self, What, journal_of, tell_paces};
 use crate::tabulating::Work;
 
 /// Options of `verify`.
@@ -80,7 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
         Ok((measuring::cost(&mut agent, subjects, (cost, USAGE_REPEATS), what, &conditions, None)?, None))
     };
-    let then = pace_of(&table.provenance);
+    let then = table.provenance.pace();
     let foreign =
         || format!("{} has no unit of space {}: name its space with --space", options.table.display(), space.name());
     let (comparison, now) = match work {

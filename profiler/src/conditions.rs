@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fleetfoot_protocol::Pace;
 use fleetfoot_space::{Precision, without_mark};
 use serde::{Deserialize, Serialize};
 
@@ -219,6 +220,10 @@ impl Conditions {
     }
 }
 
+/// Names of the core's usual pace in a file's head.
+const CHAIN: &str = "pace_chain_ns";
+const WIDE: &str = "pace_wide_ns";
+
 /// Where a file's numbers come from: `# name: value` lines in front of its header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance(Vec<(String, String)>);
@@ -241,6 +246,18 @@ impl Provenance {
     /// All names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The core's usual pace while it was measured.
+    pub fn pace(&self) -> Option<Pace> {
+        let ns = |name: &str| self.get(name)?.parse().ok().filter(|ns| *ns > 0);
+        Some(Pace { chain_ns: ns(CHAIN)?, wide_ns: ns(WIDE)? })
+    }
+
+    /// Sets the core's usual pace.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.set(CHAIN, pace.chain_ns);
+        self.set(WIDE, pace.wide_ns);
     }
 
     /// Whether nothing is known.

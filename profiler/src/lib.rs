@@ -53,6 +53,7 @@ pub use latency::{Latency, LatencyError};
 pub use look::Look;
 pub use networks::{Attribution, AttributionError, NetworkCampaign};
 pub use node_profiles::{NodeProfile, NodeProfiles, NodeProfilesError};
+pub use pace::paces_apart;
 pub use provider_share::{PlacementError, ProviderShare};
 pub use statistics::{Interval, Measurement, Statistic, Z, is_disturbed, median, relative_variance};
 pub use subject::{Subject, SubjectError};

@@ -7,6 +7,13 @@ use fleetfoot_protocol::Pace;
 
 use crate::statistics::median;
 
+/// By how much the same work took longer at the second pace than at the first, in percent: what the clock does (dependent
+/// operations), and what others leave of the core (independent ones).
+pub fn paces_apart(first: Option<Pace>, second: Option<Pace>) -> Option<[f64; 2]> {
+    let percent = |of: fn(Pace) -> u64| Some(100.0 * (of(second?) as f64 / of(first?) as f64 - 1.0));
+    Some([percent(|pace| pace.chain_ns)?, percent(|pace| pace.wide_ns)?])
+}
+
 /// Changes of the pace below this, as a logarithm, tell nothing: a ridge in the fit.
 const TRUSTED: f64 = 0.002;
 /// The most that a level follows a pace.

@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::Options;
-use crate::measuring::{self, Measured, Output, What, pace_of, tell_paces};
+use crate::measuring::{self, Measured, Output, What, tell_paces};
 
 /// Random architectures, none of them among those that a table in one of these contexts was measured with.
 pub fn draw(space: &SearchSpace, count: usize, seed: u64, contexts: &[Context]) -> Result<Vec<Architecture>> {
@@ -83,7 +83,7 @@ pub fn measure(
         let Measured { subjects, slower, pace, .. } =
             measuring::measure(&mut agent, subjects, &plan, what, &conditions, output.as_ref())?;
         if let Some(table) = tables.first() {
-            tell_paces(pace_of(&table.provenance), pace, &format!("in pass {} against that of the table", pass + 1));
+            tell_paces(table.provenance.pace(), pace, &format!("in pass {} against that of the table", pass + 1));
         }
         Ok(Pass { measured: subjects.iter().map(|measurement| measurement.latency.ms()).collect(), slower })
     });

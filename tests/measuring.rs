@@ -246,9 +246,7 @@ fn a_profile_ends_with_a_line_of_what_it_spent() {
     assert_eq!(keys, ["disturbed_windows", "rows", "samples_taken_again", "seconds_measuring", "seconds_waiting"]);
     assert_eq!(line["rows"], UNITS);
     let seconds = ["seconds_measuring", "seconds_waiting"].map(|key| line[key].as_f64().unwrap());
-    // Where others keep the machine busy all the time, everything is waiting.
-    let spent: f64 = seconds.iter().sum();
-    assert!(seconds.iter().all(|part| *part >= 0.0) && spent > 0.0 && spent < wall, "{line} of {wall} s");
+    assert!(seconds[0] > 0.0 && seconds[1] >= 0.0 && seconds[0] + seconds[1] < wall, "{line} of {wall} s");
     let waited = [&line["samples_taken_again"], &line["disturbed_windows"]].map(|count| count.as_u64().unwrap() > 0);
     assert_eq!(waited, [seconds[1] > 0.0; 2], "{line}");
     assert_eq!(

@@ -413,18 +413,19 @@ impl<'a> Campaign<'a> {
     /// How it went, as the rounds were judged last.
     pub fn course(&self) -> Course {
         let many = self.subjects.len() >= COMPANY;
+        let choosy: Vec<bool> = self.states.iter().map(State::leaves_disturbed_aside).collect();
         let moment = |&(subject, position): &(usize, usize)| {
             let round = &self.states[subject].rounds[position];
             let (at_ns, end_ns) = round.span;
             let (slower, samples) = (many.then_some(round.slower), round.samples.len());
-            Moment { at_ns, end_ns, slower, disturbed: round.disturbed, samples }
+            Moment { at_ns, end_ns, slower, disturbed: round.disturbed && choosy[subject], samples }
         };
         Course::new(self.log.iter().map(moment).collect(), self.looks.clone())
     }
 
     /// The core's usual pace in the visits that count.
     pub fn pace(&self) -> Option<Pace> {
-        let rounds = || self.states.iter().flat_map(|state| &state.rounds).filter(|round| !round.disturbed);
+        let rounds = || self.states.iter().flat_map(|state| state.counted().0);
         let usual = |of: fn(&Pace) -> u64| median(rounds().flat_map(|round| &round.paces).map(|pace| of(pace) as f64));
         Some(Pace { chain_ns: usual(|pace| pace.chain_ns)? as u64, wide_ns: usual(|pace| pace.wide_ns)? as u64 })
     }
@@ -558,6 +559,17 @@ impl State {
         self.rounds.iter().filter(|round| !round.disturbed).count()
     }
 
+    /// Whether its disturbed rounds are left aside: not where hardly any is quiet.
+    fn leaves_disturbed_aside(&self) -> bool {
+        self.quiet() >= FEWEST_ROUNDS.min(self.rounds.len())
+    }
+
+    /// The rounds that count, and those that are left aside.
+    fn counted(&self) -> (Vec<&Round>, Vec<&Round>) {
+        let choosy = self.leaves_disturbed_aside();
+        self.rounds.iter().partition(|round| !(choosy && round.disturbed))
+    }
+
     fn is_done(&self, plan: &Plan, detect: bool) -> bool {
         self.visited >= plan.max_rounds
             || (self.quiet() >= plan.min_rounds as usize
@@ -575,11 +587,9 @@ impl State {
         quiet.map(logarithm).collect()
     }
 
-    /// From the quiet rounds; from all where hardly any is.
+    /// From the rounds that count.
     fn measurement(&self, plan: &Plan, detect: bool) -> Option<Measurement> {
-        let enough = self.quiet() >= FEWEST_ROUNDS.min(self.rounds.len());
-        let (counted, left): (Vec<&Round>, Vec<&Round>) =
-            self.rounds.iter().partition(|round| !(enough && round.disturbed));
+        let (counted, left) = self.counted();
         let samples: Vec<(&[Sample], f64)> =
             counted.iter().map(|round| (round.samples.as_slice(), round.slower)).collect();
         let mut measurement = Measurement::from_rounds(&samples, self.batch, plan.statistic, detect)?;

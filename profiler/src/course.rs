@@ -114,7 +114,10 @@ impl Course {
 
 #[cfg(test)]
 mod tests {
+    use fleetfoot_protocol::{Pace, Sample, Whole};
+
     use super::*;
+    use crate::journal::Visit;
 
     fn moment(second: u64, disturbed: bool) -> Moment {
         let (at_ns, end_ns) = (second * 1_000_000_000, second * 1_000_000_000 + 600_000_000);
@@ -131,6 +134,31 @@ mod tests {
         assert!((spent.seconds_waiting - 3.0).abs() < 1e-9, "{spent:?}");
         assert!((spent.seconds_measuring - (0.6 + 6.0 + 0.6)).abs() < 1e-9, "{spent:?}");
         assert_eq!(Course::default().spent(), Spent::default());
+    }
+
+    #[test]
+    fn where_every_round_is_disturbed_all_count_and_none_is_waiting() {
+        let subjects = [Subject { name: "a".to_owned(), onnx: Vec::new(), evict_bytes: 0, reference: None }];
+        let visit = |round: u32| {
+            let at_ns = u64::from(round) * 1_000_000;
+            // Somebody else had the core half of the time, between the samples.
+            let samples = vec![Sample { at_ns, wall_ns: 100_000, cpu_ns: 100_000 }];
+            let whole = Whole { wall_ns: 200_000, cpu_ns: 100_000 };
+            let pace = Pace { chain_ns: 5_000, wide_ns: 2_000 };
+            Visit { round, subject: 0, batch: 1, unix_ms: u64::from(round), samples, whole, paces: [pace; 2] }
+        };
+        let spent = |rounds| {
+            let records = Records { visits: (0..=rounds).map(visit).collect(), ..Records::default() };
+            let mut campaign = Campaign::new(Plan::default(), &subjects, records, true);
+            let measured = campaign.measurements().unwrap();
+            assert_eq!((measured[0].disturbed, campaign.pace().map(|pace| pace.wide_ns)), (0, Some(2_000)));
+            campaign.course().spent()
+        };
+        for rounds in [3, 10] {
+            let Spent { samples_taken_again, seconds_measuring, seconds_waiting, disturbed_windows } = spent(rounds);
+            assert_eq!((samples_taken_again, seconds_waiting, disturbed_windows), (0, 0.0, 0));
+            assert!(seconds_measuring > 0.0);
+        }
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! may harm nothing), and how far the table, and the core's pace (dependent operations, independent ones), is from that of
 //! the quiet run. Real machines are disturbed by others, too: a false alarm is a sample without a loop that was left aside
 //! though its visit was as fast as usual.
-//! `make bench-busy` runs it; `FLEETFOOT_BENCH_SPACE` names another space, `FLEETFOOT_BENCH_DEVICE` another local device.
+//! `make bench-busy` runs it; `FLEETFOOT_BENCH_SPACE` names another space, `FLEETFOOT_BENCH_DEVICE` another local device,
+//! `FLEETFOOT_BENCH_FOLDER` a folder that keeps the tables and journals. What that folder holds already isn't measured again: the
+//! profiles are judged again from their journals, by the program as it is now.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,9 +30,11 @@ const USUAL: f64 = 1.02;
 type Windows = Vec<(f64, f64)>;
 
 fn main() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let temporary = tempfile::tempdir()?;
+    let folder = std::env::var_os("FLEETFOOT_BENCH_FOLDER").map_or(temporary.path().to_owned(), PathBuf::from);
+    std::fs::create_dir_all(&folder)?;
     let all: Vec<usize> = (0..thread::available_parallelism()?.get()).collect();
-    let quiet = folder.path().join("quiet.csv");
+    let quiet = folder.join("quiet.csv");
     let (windows, cores) = profile(&quiet, &[], 0)?;
     report("quiet", &quiet, &quiet, &windows)?;
     let others: Vec<usize> = all.iter().copied().filter(|core| !cores.contains(core)).take(1).collect();
@@ -41,7 +45,7 @@ fn main() -> Result<()> {
             eprintln!("{name}: this machine has none");
             continue;
         }
-        let path = folder.path().join(format!("{seed}.csv"));
+        let path = folder.join(format!("{seed}.csv"));
         let (windows, _) = profile(&path, busy, seed as u64 + 1)?;
         report(name, &path, &quiet, &windows)?;
     }
@@ -56,8 +60,29 @@ fn journal_of(table: &Path) -> PathBuf {
     table.with_extension("csv.journal")
 }
 
-/// Profiles with loops on these cores now and then: when they ran, and the cores that measured.
+/// Profiles with loops on these cores now and then, or judges again: when the loops ran, and the cores that measured.
 fn profile(table: &Path, busy: &[usize], seed: u64) -> Result<(Windows, Vec<usize>)> {
+    let kept = table.with_extension("loops.json");
+    let windows = if kept.exists() {
+        let fleetfoot = Command::new(env!("CARGO_BIN_EXE_fleetfoot"))
+            .args(["table", "--statistic", "median", "--force", "--output"])
+            .args([table, table])
+            .stderr(Stdio::null())
+            .status()?;
+        ensure!(fleetfoot.success(), "fleetfoot table failed on {}", table.display());
+        serde_json::from_slice(&std::fs::read(&kept)?)?
+    } else {
+        let windows = measure(table, busy, seed)?;
+        std::fs::write(&kept, serde_json::to_vec(&windows)?)?;
+        windows
+    };
+    let (header, _) = Journal::read(&journal_of(table))?;
+    let cores = header.conditions.cores.split_whitespace().map(str::parse);
+    Ok((windows, cores.collect::<Result<_, _>>().context("the journal's cores")?))
+}
+
+/// Profiles with loops on these cores now and then: when they ran.
+fn measure(table: &Path, busy: &[usize], seed: u64) -> Result<Windows> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut profile = Command::new(env!("CARGO_BIN_EXE_fleetfoot"))
         .args(["profile", "--space", &environment("FLEETFOOT_BENCH_SPACE", "fashion-28")])
@@ -83,9 +108,7 @@ fn profile(table: &Path, busy: &[usize], seed: u64) -> Result<(Windows, Vec<usiz
         }
     }
     ensure!(profile.wait()?.success(), "fleetfoot profile failed");
-    let (header, _) = Journal::read(&journal_of(table))?;
-    let cores = header.conditions.cores.split_whitespace().map(str::parse);
-    Ok((windows, cores.collect::<Result<_, _>>().context("the journal's cores")?))
+    Ok(windows)
 }
 
 fn busy_loop(core: usize) -> Result<Child> {

@@ -14,6 +14,26 @@ pub fn paces_apart(first: Option<Pace>, second: Option<Pace>) -> Option<[f64; 2]
     Some([percent(|pace| pace.chain_ns)?, percent(|pace| pace.wide_ns)?])
 }
 
+/// By how much the independent operations took longer at each visit than the dependent ones let expect, as a logarithm: the
+/// clock slows both alike, somebody else on the core's units, such as another guest of the host on a sibling thread, the
+/// independent ones alone. At a visit's slower end; 0 is any level. Not a number where it isn't known.
+///
+/// What ends one visit and begins the next is known twice: the lower of the two counts, since an interrupt only ever adds.
+pub(crate) fn contention(paces: &[[Pace; 2]]) -> Vec<f64> {
+    let of = |pace: Pace| {
+        let ratio = (pace.wide_ns as f64 / pace.chain_ns as f64).ln();
+        if ratio.is_finite() { ratio } else { f64::NAN }
+    };
+    let ends: Vec<[f64; 2]> = paces.iter().map(|ends| ends.map(of)).collect();
+    let slower_end = |index: usize| {
+        let before = index.checked_sub(1).map_or(f64::NAN, |before| ends[before][1]);
+        let behind = ends.get(index + 1).map_or(f64::NAN, |behind| behind[0]);
+        // `min` and `max` leave aside what is not a number.
+        ends[index][0].min(before).max(ends[index][1].min(behind))
+    };
+    (0..ends.len()).map(slower_end).collect()
+}
+
 /// Changes of the pace below this, as a logarithm, tell nothing: a ridge in the fit.
 const TRUSTED: f64 = 0.002;
 /// The most that a level follows a pace.

@@ -87,9 +87,10 @@ impl Work {
             return Ok(Some(NodeProfiles::read(&path, &models, &conditions)?));
         }
         let stop = stop_flag()?;
-        let bar = Progress::new(networks.profilings(), 0, "profiles")?;
+        let bar = Progress::new(0, 0, "profiles")?;
         bar.set_message("node profiles".to_owned());
-        let profiles = networks.profile(agent, |done| {
+        let profiles = networks.profile(agent, |done, all| {
+            bar.set_total(all);
             bar.set(done);
             !stop.load(Ordering::Relaxed)
         })?;

@@ -181,6 +181,6 @@ fn a_real_device_says_what_its_networks_are_made_of() {
     assert!(of("3", "3") < of("7", "3") && of("7", "3") < of("7", "6"), "{costs:?}");
     let report: Value =
         serde_json::from_slice(&fs::read(folder.path().join("network.csv.nodes.json")).unwrap()).unwrap();
-    let first = report["networks"][0]["nodes"].as_array().unwrap();
+    let first = report["networks"][0]["processes"][0]["nodes"].as_array().unwrap();
     assert!(first.iter().any(|node| node["name"].as_str().unwrap().starts_with("head.classifier")), "{first:?}");
 }

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use fleetfoot_protocol::Pace;
 
-use crate::pace::{Paces, contention};
+use crate::pace::{Paces, contention, most_alone};
 use crate::statistics::Z;
 
 /// A visit to a subject.
@@ -46,10 +46,6 @@ const NEIGHBOURS: usize = 7;
 const SHARE: f64 = 0.4;
 /// Width of the quiet state's band, as a logarithm.
 const WIDTH: f64 = 0.05;
-/// Share of the visits in which a core has nobody else on its units at least, and by how much contention exceeds what it is
-/// then, as a logarithm, where somebody is there.
-const ALONE: f64 = 0.05;
-const CONTENDED: f64 = 0.03;
 /// Share of the time lost to interruptions, over neighbouring visits, that shows somebody else on the core.
 const INTERRUPTED: f64 = 0.05;
 /// Share of the visits that suffices for a measurement: those nearest to the references' speed, or with the least contention.
@@ -114,7 +110,7 @@ pub(crate) fn judge(visits: &[Visited], references: &BTreeMap<usize, f64>, yield
 fn levels_of_the_core_alone(visits: &[Visited]) -> (Levels, Vec<bool>) {
     let contention = contention(&visits.iter().map(|visit| visit.paces).collect::<Vec<_>>());
     // Nobody else, or, where somebody always is there, as little as ever.
-    let most = (quantile(&contention, ALONE) + CONTENDED).max(quantile(&contention, FOUND));
+    let most = most_alone(&contention).max(quantile(&contention, FOUND));
     let shared: Vec<bool> = contention.iter().map(|contention| *contention > most).collect();
     let part = |wanted: bool| -> Vec<usize> { (0..visits.len()).filter(|index| shared[*index] == wanted).collect() };
     let (alone, others) = (part(false), part(true));

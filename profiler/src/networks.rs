@@ -19,7 +19,7 @@
 use std::collections::HashMap;
 use std::f64::consts::SQRT_2;
 
-use fleetfoot_protocol::NodeTime;
+use fleetfoot_protocol::{NodeTime, Profiled};
 use fleetfoot_space::{Architecture, Network, Operator, OperatorKey, Precision, SearchSpace, Shape};
 
 use crate::agent::{Agent, AgentError};
@@ -28,7 +28,7 @@ use crate::campaign::Plan;
 use crate::conditions::Context;
 use crate::designs::balanced;
 use crate::latency::Latency;
-use crate::node_profiles::{NodeProfile, NodeProfiles};
+use crate::node_profiles::{NetworkNodes, NodeProfile, NodeProfiles, alone};
 use crate::statistics::{MAD, Measurement, Z, median};
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
@@ -40,7 +40,10 @@ const PROFILED_RUNS: (u64, u64) = (6, 30);
 const PROFILED_MACS: u64 = 1_500_000_000;
 /// Processes in which each network is profiled, one after the other: what is slow for a while, or by where a process' memory
 /// lies, is so in one of them.
-const PROFILINGS: u32 = 3;
+const PROFILINGS: usize = 3;
+/// Processes at most, where somebody else was on the core's units: of each network so many profiles without that are wanted.
+const MOST_PROFILINGS: usize = 6;
+const PROFILINGS_ALONE: usize = 2;
 /// By how much of its time a network isn't the sum of its units, as a standard deviation.
 const NOT_ADDITIVE: f64 = 0.005;
 /// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
@@ -161,38 +164,37 @@ impl NetworkCampaign {
         self.sizes.clone()
     }
 
-    /// Networks to profile, each as often as it is.
-    pub fn profilings(&self) -> usize {
-        PROFILINGS as usize * self.architectures.len()
-    }
-
-    /// Profiles the networks, in several processes. `go_on` is told how many are done before each and ends it by `false`: then
-    /// `None`.
+    /// Profiles the networks, in several processes. `go_on` is told before each how many are done and how many there are as far as
+    /// is known, and ends it by `false`: then `None`.
     pub fn profile(
         &self,
         agent: &mut Agent,
-        mut go_on: impl FnMut(usize) -> bool,
+        mut go_on: impl FnMut(usize, usize) -> bool,
     ) -> Result<Option<NodeProfiles>, AgentError> {
-        let mut networks: Vec<NodeProfile> = Vec::new();
-        for profiling in 0..PROFILINGS {
-            if profiling > 0 {
+        let of_subject = |subject: &Subject| NodeProfile { subject: subject.name.clone(), processes: Vec::new() };
+        let mut networks: Vec<NodeProfile> = self.subjects[1..].iter().map(of_subject).collect();
+        let (mut done, mut all) = (0, PROFILINGS * networks.len());
+        for profiling in 0..MOST_PROFILINGS {
+            let wanting = |(index, counted): (usize, Vec<&Profiled>)| {
+                (profiling < PROFILINGS || counted.len() < PROFILINGS_ALONE).then_some(index)
+            };
+            let due: Vec<usize> = alone(&networks).into_iter().enumerate().filter_map(wanting).collect();
+            all = all.max(done + due.len());
+            if profiling > 0 && !due.is_empty() {
                 agent.restart()?;
             }
-            for (index, subject) in self.subjects[1..].iter().enumerate() {
-                if !go_on(profiling as usize * self.architectures.len() + index) {
+            for index in due {
+                if !go_on(done, all) {
                     return Ok(None);
                 }
                 let runs = PROFILED_MACS / self.sizes[index + 1].0.max(1);
                 let runs = runs.clamp(PROFILED_RUNS.0, PROFILED_RUNS.1) as u32;
-                let profiled = agent.nodes(&subject.onnx, runs)?;
-                match networks.get_mut(index) {
-                    Some(profile) => profile.add(profiled),
-                    None => networks.push(NodeProfile::new(subject.name.clone(), profiled)),
-                }
+                networks[index].processes.push(agent.nodes(&self.subjects[index + 1].onnx, runs)?);
+                done += 1;
             }
         }
         let conditions = agent.conditions(Context::Network, &Plan::default());
-        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, PROFILINGS, networks)))
+        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, networks)))
     }
 
     /// The empty graph's time and the units' rows from the subjects' measurements, in the order of
@@ -279,14 +281,13 @@ impl NetworkCampaign {
         call: Latency,
         times: &[f64],
     ) -> Result<(Shares, Shares), AttributionError> {
-        let by_name: HashMap<&str, &NodeProfile> =
-            profiles.networks.iter().map(|profile| (profile.subject.as_str(), profile)).collect();
-        let profile = |subject: &Subject| {
-            let profile = by_name.get(subject.name.as_str()).copied();
-            profile.ok_or_else(|| AttributionError::Missing(subject.name.clone()))
+        let mut by_name = profiles.nodes();
+        let nodes = |subject: &Subject| {
+            let nodes = by_name.remove(subject.name.as_str()).filter(|network| !network.nodes.is_empty());
+            nodes.ok_or_else(|| AttributionError::Missing(subject.name.clone()))
         };
-        let profiles = self.subjects[1..].iter().map(profile).collect::<Result<Vec<&NodeProfile>, _>>()?;
-        let plain = profiles.iter().map(|profile| (profile.plain_ms() - call.ms()).max(0.0));
+        let profiles = self.subjects[1..].iter().map(nodes).collect::<Result<Vec<NetworkNodes>, _>>()?;
+        let plain = profiles.iter().map(|network| (network.plain_ms - call.ms()).max(0.0));
         let plain: Vec<f64> = plain.collect();
         let level = |(plain, time): (&f64, &f64)| if *time > 0.0 && *plain > 0.0 { plain / time } else { 1.0 };
         let levels: Vec<f64> = plain.iter().zip(times).map(level).collect();
@@ -296,8 +297,8 @@ impl NetworkCampaign {
     }
 
     /// The shares by profiles in which writing costs so much a node, at each network's speed then.
-    fn divided(&self, profiles: &[&NodeProfile], levels: &[f64], per_node: f64) -> Result<Shares, AttributionError> {
-        let of_network = |(index, profile): (usize, &&NodeProfile)| {
+    fn divided(&self, profiles: &[NetworkNodes], levels: &[f64], per_node: f64) -> Result<Shares, AttributionError> {
+        let of_network = |(index, profile): (usize, &NetworkNodes)| {
             let (places, subject) = (&self.places[index], &self.subjects[index + 1]);
             let mut shares = vec![0.0; places.len()];
             let mut seen = vec![false; places.len()];
@@ -334,7 +335,7 @@ fn node_ms(node: &NodeTime) -> f64 {
 
 /// What writing the profile adds to each node at the machine's usual speed, in ms: the median over the networks, and its
 /// standard deviation. `plain` is what each takes when it isn't profiled, `levels` are by what factor the machine was slower then.
-fn cost_of_writing(profiles: &[&NodeProfile], plain: &[f64], levels: &[f64]) -> (f64, f64) {
+fn cost_of_writing(profiles: &[NetworkNodes], plain: &[f64], levels: &[f64]) -> (f64, f64) {
     let each = profiles.iter().zip(plain.iter().zip(levels)).map(|(profile, (plain, level))| {
         let nodes: f64 = profile.nodes.iter().map(node_ms).sum();
         (nodes - plain) / profile.nodes.len().max(1) as f64 / level

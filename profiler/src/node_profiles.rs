@@ -1,5 +1,6 @@
 //! What the runtime's own profile says of whole networks, node by node, and the file that keeps it.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,46 +9,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::write_json;
 use crate::conditions::Conditions;
+use crate::pace::{contended, most_alone};
 
 /// Version of the file's form.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// The profile of one network.
+/// The profiles of one network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeProfile {
     /// The subject's name in the journal.
     pub subject: String,
-    /// Its nodes, in the order in which they ran, over all processes together.
-    pub nodes: Vec<NodeTime>,
-    /// What a run took in each process when it wasn't profiled, in ns.
-    pub plain_ns: Vec<u64>,
+    /// One a process.
+    pub processes: Vec<Profiled>,
 }
 
-impl NodeProfile {
-    /// Of one process.
-    pub fn new(subject: String, profiled: Profiled) -> Self {
-        Self { subject, nodes: profiled.nodes, plain_ns: vec![profiled.plain_ns] }
-    }
-
+/// A network's nodes in all processes that count.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NetworkNodes {
+    /// In the order in which they ran, over these processes together.
+    pub nodes: Vec<NodeTime>,
     /// What a run took when it wasn't profiled, in ms.
-    pub fn plain_ms(&self) -> f64 {
-        self.plain_ns.iter().sum::<u64>() as f64 / 1e6 / self.plain_ns.len().max(1) as f64
-    }
+    pub plain_ms: f64,
+}
 
-    /// Adds what the same network's nodes took in another process. A node that the runtime made in one of them only is kept.
-    pub fn add(&mut self, profiled: Profiled) {
-        self.plain_ns.push(profiled.plain_ns);
-        for node in profiled.nodes {
-            match self.nodes.iter_mut().find(|known| known.name == node.name) {
+impl NetworkNodes {
+    /// Sums up. A node that the runtime made in one process only is kept.
+    fn of(processes: &[&Profiled]) -> Self {
+        let mut nodes: Vec<NodeTime> = processes.first().map_or_else(Vec::new, |first| first.nodes.clone());
+        for node in processes.iter().skip(1).flat_map(|profiled| &profiled.nodes) {
+            match nodes.iter_mut().find(|known| known.name == node.name) {
                 Some(known) => {
                     known.calls += node.calls;
                     known.kernel_us += node.kernel_us;
                     known.span_us += node.span_us;
                 }
-                None => self.nodes.push(node),
+                None => nodes.push(node.clone()),
             }
         }
+        let plain_ns: u64 = processes.iter().map(|profiled| profiled.plain_ns).sum();
+        Self { nodes, plain_ms: plain_ns as f64 / 1e6 / processes.len().max(1) as f64 }
     }
+}
+
+/// By how much others slowed the units of the core down during a profile.
+fn contention_of(profiled: &Profiled) -> f64 {
+    contended(profiled.paces[0]).max(contended(profiled.paces[1]))
 }
 
 /// The profiles of a campaign's networks, as they are kept beside the latency table that rests on them.
@@ -58,8 +64,6 @@ pub struct NodeProfiles {
     pub models: String,
     /// Under which conditions.
     pub conditions: Conditions,
-    /// Processes in which each network was profiled.
-    pub processes: u32,
     /// One entry a network.
     pub networks: Vec<NodeProfile>,
 }
@@ -85,10 +89,33 @@ pub enum NodeProfilesError {
     },
 }
 
+/// Those of a network's profiles during which nobody else was on the core's units.
+pub(crate) fn alone(networks: &[NodeProfile]) -> Vec<Vec<&Profiled>> {
+    let all: Vec<f64> = networks.iter().flat_map(|network| &network.processes).map(contention_of).collect();
+    let most = most_alone(&all);
+    // What isn't known is no reproach.
+    let shared = |profiled: &&Profiled| contention_of(profiled) > most;
+    networks.iter().map(|network| network.processes.iter().filter(|profiled| !shared(profiled)).collect()).collect()
+}
+
 impl NodeProfiles {
+    /// The networks' nodes by name, of the profiles that were taken while nobody else was on the core's units; the least disturbed
+    /// one where there is none.
+    pub(crate) fn nodes(&self) -> HashMap<&str, NetworkNodes> {
+        let nodes = |(network, mut counted): (&'_ NodeProfile, Vec<&'_ Profiled>)| {
+            if counted.is_empty() {
+                let by_contention = |a: &&Profiled, b: &&Profiled| contention_of(a).total_cmp(&contention_of(b));
+                counted.extend(network.processes.iter().min_by(by_contention));
+            }
+            NetworkNodes::of(&counted)
+        };
+        let all = self.networks.iter().zip(alone(&self.networks));
+        all.map(|(network, counted)| (network.subject.as_str(), nodes((network, counted)))).collect()
+    }
+
     /// Profiles of the models with this digest.
-    pub fn new(models: String, conditions: Conditions, processes: u32, networks: Vec<NodeProfile>) -> Self {
-        Self { fleetfoot_nodes: FORMAT, models, conditions, processes, networks }
+    pub fn new(models: String, conditions: Conditions, networks: Vec<NodeProfile>) -> Self {
+        Self { fleetfoot_nodes: FORMAT, models, conditions, networks }
     }
 
     /// Writes them, whole or not at all.

@@ -5,7 +5,7 @@
 
 use fleetfoot_protocol::Pace;
 
-use crate::statistics::median;
+use crate::statistics::{median, quantile};
 
 /// By how much the same work took longer at the second pace than at the first, in percent: what the clock does (dependent
 /// operations), and what others leave of the core (independent ones).
@@ -14,17 +14,31 @@ pub fn paces_apart(first: Option<Pace>, second: Option<Pace>) -> Option<[f64; 2]
     Some([percent(|pace| pace.chain_ns)?, percent(|pace| pace.wide_ns)?])
 }
 
+/// The contention at one pace.
+pub(crate) fn contended(pace: Pace) -> f64 {
+    let ratio = (pace.wide_ns as f64 / pace.chain_ns as f64).ln();
+    if ratio.is_finite() { ratio } else { f64::NAN }
+}
+
+/// Share of the time that a core has nobody else on its units at least, and by how much contention exceeds what it is then, as
+/// a logarithm, where somebody is there.
+const ALONE: f64 = 0.05;
+const CONTENDED: f64 = 0.03;
+
+/// The most contention that a core has for itself, as all of it tells.
+pub(crate) fn most_alone(contention: &[f64]) -> f64 {
+    let mut known: Vec<f64> = contention.iter().copied().filter(|value| value.is_finite()).collect();
+    known.sort_by(f64::total_cmp);
+    quantile(&known, ALONE).map_or(f64::NAN, |least| least + CONTENDED)
+}
+
 /// By how much the independent operations took longer at each visit than the dependent ones let expect, as a logarithm: the
 /// clock slows both alike, somebody else on the core's units, such as another guest of the host on a sibling thread, the
 /// independent ones alone. At a visit's slower end; 0 is any level. Not a number where it isn't known.
 ///
 /// What ends one visit and begins the next is known twice: the lower of the two counts, since an interrupt only ever adds.
 pub(crate) fn contention(paces: &[[Pace; 2]]) -> Vec<f64> {
-    let of = |pace: Pace| {
-        let ratio = (pace.wide_ns as f64 / pace.chain_ns as f64).ln();
-        if ratio.is_finite() { ratio } else { f64::NAN }
-    };
-    let ends: Vec<[f64; 2]> = paces.iter().map(|ends| ends.map(of)).collect();
+    let ends: Vec<[f64; 2]> = paces.iter().map(|ends| ends.map(contended)).collect();
     let slower_end = |index: usize| {
         let before = index.checked_sub(1).map_or(f64::NAN, |before| ends[before][1]);
         let behind = ends.get(index + 1).map_or(f64::NAN, |behind| behind[0]);

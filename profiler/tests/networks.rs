@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use fleetfoot_profiler::{
     Agent, Attribution, AttributionError, Campaign, Context, DeviceConfig, Interval, Latency, LatencyTable,
-    Measurement, NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Plan, Provenance, Records, Row, Subject,
+    Measurement, NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Pace, Plan, Profiled, Provenance, Records, Row,
+    Subject,
 };
 use fleetfoot_space::{Architecture, Candidate, Network, OperatorKey, Precision, SearchSpace};
 use proptest::prelude::*;
@@ -70,11 +71,12 @@ fn world(
                 });
             }
         }
-        networks.push(NodeProfile { subject: subject.name.clone(), nodes, plain_ns: vec![(1e6 * plain_ms) as u64] });
+        let profiled = Profiled { nodes, plain_ns: (1e6 * plain_ms) as u64, paces: [Pace::default(); 2] };
+        networks.push(NodeProfile { subject: subject.name.clone(), processes: vec![profiled] });
     }
     let agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
     let conditions = agent.conditions(Context::Network, &Plan::default());
-    (measured, NodeProfiles::new(Subject::digest(campaign.subjects()), conditions, 1, networks))
+    (measured, NodeProfiles::new(Subject::digest(campaign.subjects()), conditions, networks))
 }
 
 /// Root of the mean squared relative error of sums over networks that aren't in the design, in percent.
@@ -155,13 +157,49 @@ fn intervals_hold_what_another_campaign_solves() {
 }
 
 #[test]
+fn profiles_that_others_on_the_core_spoilt_do_not_count() {
+    let space = fashion();
+    let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
+    let (measured, mut profiles) = world(&space, &campaign, |_| 0.0, (0.0, 4));
+    let (_, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
+    // Others slow down the first nodes of a network most.
+    let spoil = |profiled: &Profiled, wide_ns| {
+        let mut spoilt = Profiled { paces: [Pace { chain_ns: 5_000, wide_ns }; 2], ..profiled.clone() };
+        let half = spoilt.nodes.len() / 2;
+        spoilt.nodes[..half].iter_mut().for_each(|node| node.span_us = node.span_us * 3 / 2);
+        spoilt
+    };
+    for (index, network) in profiles.networks.iter_mut().enumerate() {
+        let alone = network.processes[0].clone();
+        network.processes = vec![spoil(&alone, 2_100), spoil(&alone, 3_500)];
+        // Of every fourth network there is only a little contention to be had.
+        if index % 4 > 0 {
+            network.processes.push(Profiled { paces: [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2], ..alone });
+        }
+    }
+    let solved = |profiles: &NodeProfiles| campaign.rows(&measured, Attribution::Time(profiles)).unwrap().1;
+    let apart = |other: &[Row]| {
+        let each = rows.iter().zip(other).map(|(row, other)| (other.latency.ms() / row.latency.ms() - 1.0).abs());
+        each.sum::<f64>() / rows.len() as f64
+    };
+    let judged = apart(&solved(&profiles));
+    // The same, had nobody looked.
+    profiles.networks.iter_mut().flat_map(|network| &mut network.processes).for_each(|profiled| {
+        profiled.paces = [Pace::default(); 2];
+    });
+    let blind = apart(&solved(&profiles));
+    assert!(judged < 0.05 && judged < blind / 2.0, "{judged} {blind}");
+}
+
+#[test]
 fn a_profile_that_tells_no_units_apart_is_refused() {
     let space = fashion();
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let (measured, profiles) = world(&space, &campaign, |_| 0.0, (0.0, 4));
     let mut fused = profiles.clone();
-    fused.networks[5].nodes.truncate(1);
-    fused.networks[5].nodes[0].name = "subgraph_0".into();
+    let nodes = &mut fused.networks[5].processes[0].nodes;
+    nodes.truncate(1);
+    nodes[0].name = "subgraph_0".into();
     assert!(
         matches!(campaign.rows(&measured, Attribution::Time(&fused)), Err(AttributionError::Nameless { unit, .. }) if unit == "stem")
     );
@@ -175,7 +213,15 @@ fn a_simulated_device_is_tabulated_from_its_networks_alone() {
     let space = fashion();
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let mut agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
-    let profiles = campaign.profile(&mut agent, |_| true).unwrap().unwrap();
+    let mut told = Vec::new();
+    let watch = |done, all| {
+        told.push((done, all));
+        true
+    };
+    let profiles = campaign.profile(&mut agent, watch).unwrap().unwrap();
+    // Nobody else is on a simulated core: nothing is profiled again.
+    let all = 3 * (campaign.subjects().len() - 1);
+    assert_eq!(told, (0..all).map(|done| (done, all)).collect::<Vec<_>>());
     let plan = Plan { min_rounds: 6, max_rounds: 6, ..Plan::default() };
     let mut rounds = Campaign::new(plan, campaign.subjects(), Records::default(), true);
     let measured = rounds.run(&mut agent, None, &AtomicBool::new(false), &mut |_| {}).unwrap();
@@ -186,7 +232,7 @@ fn a_simulated_device_is_tabulated_from_its_networks_alone() {
         (2_000.0 + bytes as f64 / 4.0) / 1e6
     };
     assert!(rmspe(&space, &rows, empty, truth) < 0.5);
-    let stopped = campaign.profile(&mut agent, |done| done < 3).unwrap();
+    let stopped = campaign.profile(&mut agent, |done, _| done < 3).unwrap();
     assert_eq!(stopped, None);
     // References tell what networks took then.
     let table = LatencyTable::new(Provenance::default(), empty, rows).unwrap();

@@ -35,8 +35,14 @@ pub fn pin(cores: &[usize], threads: usize) -> Result<Vec<usize>, EngineError> {
     Ok(chosen)
 }
 
+/// Pins the calling thread alone.
+pub fn pin_thread(core: usize) -> Result<(), EngineError> {
+    set(&[core])
+}
+
+/// The cores that the calling thread may run on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn allowed() -> Vec<usize> {
+pub fn allowed() -> Vec<usize> {
     // SAFETY: the set is a plain bit array that the call fills; its size is passed.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
@@ -66,8 +72,9 @@ fn set(cores: &[usize]) -> Result<(), EngineError> {
     Err(EngineError(format!("can't pin to cores {cores:?} ({error}); cores in reach: {effective:?}")))
 }
 
+/// The cores that the system has, as far as it says so.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn allowed() -> Vec<usize> {
+pub fn allowed() -> Vec<usize> {
     (0..std::thread::available_parallelism().map_or(1, usize::from)).collect()
 }
 

@@ -81,22 +81,24 @@ pub fn parse(json: &[u8]) -> Result<Vec<NodeEvent>, EngineError> {
     Ok(nodes)
 }
 
-/// Leaves the smaller half, in ascending order.
-pub fn keep_faster_half<T: Ord>(runs: &mut Vec<T>) {
-    runs.sort_unstable();
+/// Leaves the half with the smaller times, in ascending order.
+pub fn keep_faster_half<T>(runs: &mut Vec<T>, time: impl Fn(&T) -> u64) {
+    runs.sort_by_key(time);
     runs.truncate(runs.len().div_ceil(2));
 }
 
-/// The faster half of the runs that count, summed up for each node in the order in which they first ran: whatever disturbs a
-/// run makes it slower, and hits some of its nodes.
-pub fn sum(events: &[NodeEvent]) -> Result<Vec<NodeTime>, EngineError> {
+/// The faster half of the runs that count, summed up for each node in the order in which they first ran, and which runs these
+/// are: whatever disturbs a run makes it slower, and hits some of its nodes.
+pub fn sum(events: &[NodeEvent]) -> Result<(Vec<NodeTime>, HashSet<u32>), EngineError> {
     let mut totals: HashMap<u32, u64> = HashMap::new();
     for event in events.iter().filter(|event| event.run >= UNCOUNTED) {
         *totals.entry(event.run).or_default() += event.span_us;
     }
-    let mut runs: Vec<(u64, u32)> = totals.into_iter().map(|(run, total)| (total, run)).collect();
-    keep_faster_half(&mut runs);
-    let fast: HashSet<u32> = runs.into_iter().map(|(_, run)| run).collect();
+    let mut runs: Vec<(u32, u64)> = totals.into_iter().collect();
+    // Those of equal times in their order, whatever the map's.
+    runs.sort_unstable();
+    keep_faster_half(&mut runs, |(_, total)| *total);
+    let fast: HashSet<u32> = runs.into_iter().map(|(run, _)| run).collect();
     let mut nodes: Vec<NodeTime> = Vec::new();
     let mut positions: HashMap<&str, usize> = HashMap::new();
     for event in events.iter().filter(|event| fast.contains(&event.run)) {
@@ -112,7 +114,7 @@ pub fn sum(events: &[NodeEvent]) -> Result<Vec<NodeTime>, EngineError> {
     if nodes.is_empty() {
         return Err(EngineError("the runtime's profile names no node".to_owned()));
     }
-    Ok(nodes)
+    Ok((nodes, fast))
 }
 
 #[cfg(test)]
@@ -137,8 +139,8 @@ mod tests {
     #[test]
     fn runs_in_front_and_slow_ones_are_left_out_of_the_sums() {
         let events = parse(REAL).unwrap();
-        let nodes = sum(&events).unwrap();
-        assert_eq!(nodes.len(), 17);
+        let (nodes, counted) = sum(&events).unwrap();
+        assert_eq!((nodes.len(), counted.len()), (17, 1));
         assert!(nodes.iter().all(|node| node.calls == 1 && node.kernel_us <= node.span_us), "{nodes:?}");
         let total = |run: u32| events.iter().filter(|event| event.run == run).map(|event| event.span_us).sum::<u64>();
         assert_eq!(nodes.iter().map(|node| node.span_us).sum::<u64>(), total(2).min(total(3)));

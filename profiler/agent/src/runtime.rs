@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fleetfoot_protocol::{
-    Engine, EngineError, Fallback, Health, Machine, Optimisation, Placement, Profiled, Setup, Timed, Timing,
+    Engine, EngineError, Fallback, Health, Machine, Optimisation, Pace, Placement, Profiled, Setup, Timed, Timing,
 };
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
@@ -31,6 +31,18 @@ struct Opened {
     fallback: Fallback,
     optimisation: Optimisation,
     threads: usize,
+    /// The cores that the threads run on, where each has one of its own and there are several.
+    cores: Vec<usize>,
+}
+
+/// What profiled and plain runs of a model brought.
+struct Run {
+    /// What the runtime's profiler wrote.
+    profile: Vec<u8>,
+    /// What each plain run took, in ns, and the pace in front of it.
+    plain: Vec<(u64, Pace)>,
+    /// The pace in front of each profiled run.
+    paces: Vec<Pace>,
 }
 
 struct Model {
@@ -74,24 +86,34 @@ impl Runtime {
         builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))
     }
 
-    /// What the runtime's profiler writes of so many runs of a model, in a session of its own in which nodes may run
-    /// elsewhere; and the times, in ns, of so many plain runs behind them.
-    fn profile(&self, onnx: &[u8], runs: u32, plain: u32) -> Result<(Vec<u8>, Vec<u64>), EngineError> {
+    /// The pace now, of the cores that the runtime's threads run on.
+    fn pace(&self) -> Pace {
+        pace::take(self.opened.as_ref().map_or(&[], |opened| &opened.cores))
+    }
+
+    /// So many profiled runs of a model, in a session of its own in which nodes may run elsewhere, and so many plain ones behind
+    /// them.
+    fn profile(&self, onnx: &[u8], runs: u32, plain: u32) -> Result<Run, EngineError> {
         let folder = tempfile::tempdir().map_err(|error| EngineError(format!("a folder for the profile: {error}")))?;
         let builder = self.builder()?.with_profiling(folder.path().join("profile"));
         let mut builder = builder.map_err(|error| failed("profile")(error.into()))?;
         let mut session = builder.commit_from_memory(onnx).map_err(failed("ONNX Runtime can't load the model"))?;
         let (_, input) = input_of(&session)?;
+        let mut paces = Vec::new();
         for _ in 0..runs {
+            paces.push(self.pace());
             session.run(ort::inputs![&input]).map_err(failed("run"))?;
         }
         let path = session.end_profiling().map_err(failed("profile"))?;
         let mut timer = Timer::default();
         let mut run = || session.run(ort::inputs![&input]).map(drop);
-        let plain = (0..plain).map(|_| timer.sample(1, 0, &[], &mut run).map(|sample| sample.wall_ns));
-        let plain = plain.collect::<Result<Vec<u64>, _>>().map_err(failed("run"))?;
+        let plain = (0..plain).map(|_| {
+            let pace = self.pace();
+            timer.sample(1, 0, &[], &mut run).map(|sample| (sample.wall_ns, pace))
+        });
+        let plain = plain.collect::<Result<Vec<_>, _>>().map_err(failed("run"))?;
         let profile = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
-        Ok((profile, plain))
+        Ok(Run { profile, plain, paces })
     }
 
     fn model(&mut self, model: u32) -> Result<(&mut Model, &mut Timer), EngineError> {
@@ -127,7 +149,8 @@ impl Engine for Runtime {
         let attached = provider.attach(&environment, &path, setup)?;
         let plugin = attached.plugin.as_ref().map(|plugin| format!(", {plugin}")).unwrap_or_default();
         let Setup { fallback, optimisation, threads, .. } = *setup;
-        self.opened = Some(Opened { environment, attached, fallback, optimisation, threads });
+        let cores = if pinned.len() == threads && threads > 1 { pinned.clone() } else { Vec::new() };
+        self.opened = Some(Opened { environment, attached, fallback, optimisation, threads, cores });
         Ok((format!("ONNX Runtime {version}{plugin}"), path.display().to_string(), pinned, machine))
     }
 
@@ -145,6 +168,7 @@ impl Engine for Runtime {
     }
 
     fn time(&mut self, model: u32, timing: &Timing) -> Result<Timed, EngineError> {
+        let cores = self.opened.as_ref().map_or_else(Vec::new, |opened| opened.cores.clone());
         let (model, timer) = self.model(model)?;
         let evict = usize::try_from(timing.evict_bytes).unwrap_or(usize::MAX);
         if evict > 1 << 30 || timing.batch == 0 || timing.samples > 1 << 20 {
@@ -156,16 +180,16 @@ impl Engine for Runtime {
         for _ in 0..timing.warmup {
             timer.sample(1, evict, values, &mut run).map_err(failed("run"))?;
         }
-        let before = pace::take();
+        let before = pace::take(&cores);
         let (samples, whole) = timer.whole(|timer| {
             let sample = |_| timer.sample(timing.batch, evict, values, &mut run);
             (0..timing.samples).map(sample).collect::<Result<Vec<_>, _>>()
         });
-        Ok(Timed { samples: samples.map_err(failed("run"))?, whole, paces: [before, pace::take()] })
+        Ok(Timed { samples: samples.map_err(failed("run"))?, whole, paces: [before, pace::take(&cores)] })
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
-        let (profile, _) = self.profile(onnx, placement::RUNS, 0)?;
+        let Run { profile, .. } = self.profile(onnx, placement::RUNS, 0)?;
         let wanted = self.opened.as_ref().map(|opened| opened.attached.provider.ort_name).unwrap_or_default();
         Ok(Placement { wanted: wanted.to_owned(), placed: placement::parse(&profile)? })
     }
@@ -174,11 +198,13 @@ impl Engine for Runtime {
         if !(1..=MAX_PROFILED_RUNS).contains(&runs) {
             return Err(EngineError(format!("can't profile {runs} runs: wanted 1 to {MAX_PROFILED_RUNS}")));
         }
-        let (profile, mut plain) = self.profile(onnx, node_profile::UNCOUNTED + runs, runs)?;
-        let nodes = node_profile::sum(&node_profile::parse(&profile)?)?;
-        node_profile::keep_faster_half(&mut plain);
-        let plain_ns = plain.iter().sum::<u64>() / plain.len().max(1) as u64;
-        Ok(Profiled { nodes, plain_ns })
+        let Run { profile, mut plain, paces } = self.profile(onnx, node_profile::UNCOUNTED + runs, runs)?;
+        let (nodes, counted) = node_profile::sum(&node_profile::parse(&profile)?)?;
+        node_profile::keep_faster_half(&mut plain, |(ns, _)| *ns);
+        let plain_ns = plain.iter().map(|(ns, _)| ns).sum::<u64>() / plain.len().max(1) as u64;
+        let at = counted.iter().filter_map(|run| paces.get(*run as usize).copied());
+        let paces = [pace::usual(at.collect()), pace::usual(plain.into_iter().map(|(_, pace)| pace).collect())];
+        Ok(Profiled { nodes, plain_ns, paces })
     }
 
     fn look(&mut self) -> Health {

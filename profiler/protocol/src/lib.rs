@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ pub struct Sample {
     pub cpu_ns: u64,
 }
 
-/// How fast the core is at a moment, whatever it measures: the time of two loads that never change. Times of one machine
+/// How fast the core is at a moment, whatever it measures, or the slowest of several: the time of two loads that never change. Times of one machine
 /// compare with each other, those of different machines don't.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
@@ -149,6 +149,8 @@ pub struct Profiled {
     pub nodes: Vec<NodeTime>,
     /// A run of the same session right behind the profiled ones, the call included, in nanoseconds.
     pub plain_ns: u64,
+    /// The cores' usual pace at the profiled runs and at the plain ones, of those that count.
+    pub paces: [Pace; 2],
 }
 
 /// What the host asks.

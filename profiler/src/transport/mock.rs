@@ -27,6 +27,8 @@ impl Peer for Thread {
     }
 }
 
+/// The core's pace, which never changes.
+const PACES: [Pace; 2] = [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2];
 /// Bytes of a model that cost a nanosecond.
 const NS_BYTES: u64 = 4;
 /// What a run of a model takes.
@@ -79,7 +81,7 @@ impl Engine for Simulation {
         let samples: Vec<Sample> = samples.collect();
         let all = samples.iter().map(|sample| sample.wall_ns).sum();
         let whole = Whole { wall_ns: all, cpu_ns: all };
-        Ok(Timed { samples, whole, paces: [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2] })
+        Ok(Timed { samples, whole, paces: PACES })
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {
@@ -98,7 +100,7 @@ impl Engine for Simulation {
             NodeTime { name, op, calls: runs, kernel_us, span_us }
         };
         let plain_ns = latency_ns(onnx);
-        Ok(Profiled { nodes: nodes.into_iter().map(node).collect(), plain_ns })
+        Ok(Profiled { nodes: nodes.into_iter().map(node).collect(), plain_ns, paces: PACES })
     }
 
     fn look(&mut self) -> Health {

@@ -8,7 +8,8 @@ use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::positive;
 use fleetfoot_profiler::{
-    Agent, DeviceConfig, Finding, Health, ModelId, ProviderShare, Subject, Timing, findings, relative_variance,
+    Agent, DeviceConfig, Finding, Health, ModelId, Pace, ProviderShare, Subject, Timing, findings, relative_variance,
+    shared_core,
 };
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
 use serde_json::json;
@@ -41,9 +42,13 @@ pub fn run(options: &Options) -> Result<()> {
     ProviderShare::permitted(&device, &[(reference.name.as_str(), placement.clone())])?;
     let model = agent.load(&reference.onnx)?;
     let before = agent.look()?;
-    let visits = watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
+    let (visits, paces) = watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
     let after = agent.look()?;
-    let findings = findings(&before, &after, agent.pinned());
+    let mut findings = findings(&before, &after, agent.pinned());
+    let (shared, finding) = shared_core(&paces, &visits);
+    findings.extend(finding);
+    // The worst first; those alike in their order.
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let reference_percent = 100.0 * relative_variance(&visits).sqrt();
     let mut out = io::stdout().lock();
     if options.json {
@@ -51,6 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
             "device": device.name,
             "findings": findings,
             "reference_percent": reference_percent,
+            "shared_percent": 100.0 * shared,
             "provider_nodes_percent": placement.nodes_percent(),
             "provider_time_percent": placement.time_percent(),
         });
@@ -82,18 +88,20 @@ fn reference(precision: Precision) -> Result<Subject> {
     Ok(Subject::of_network("reference".to_owned(), &Network::of_unit(&key, 1e-3)?)?)
 }
 
-/// The reference's median in each visit, in ns a run.
-fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<Vec<f64>> {
+/// The reference's median in each visit, in ns a run, and the core's pace around it.
+fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<(Vec<f64>, Vec<[Pace; 2]>)> {
     let start = Instant::now();
-    let mut visits = Vec::new();
+    let (mut visits, mut paces) = (Vec::new(), Vec::new());
     // At least as many as a standard deviation needs.
     while start.elapsed() < time || visits.len() < 10 {
-        let mut samples: Vec<u64> = agent.time(model, VISIT)?.samples.iter().map(|sample| sample.wall_ns).collect();
+        let timed = agent.time(model, VISIT)?;
+        let mut samples: Vec<u64> = timed.samples.iter().map(|sample| sample.wall_ns).collect();
         samples.sort_unstable();
+        paces.push(timed.paces);
         visits.push(samples[samples.len() / 2] as f64 / f64::from(VISIT.batch));
         thread::sleep(PAUSE);
     }
-    Ok(visits)
+    Ok((visits, paces))
 }
 
 /// What the system doesn't show: no finding there is no proof.

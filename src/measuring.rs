@@ -1,5 +1,6 @@
 //! What every command that measures does: start the agent, keep the journal, show the progress.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,28 +9,20 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
     Agent, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable, Measurement,
-    Pace, Plan, Progress, Provenance, ProviderShare, Records, Soak, Subject, Sustained, Usage, paces_apart, sustain,
-    take_usage, tells, usage_of,
+    NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Soak, Subject, Sustained,
+    Usage, paces_apart, sustain, take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-const JOURNAL_FORMAT: u32 = 5;
+const JOURNAL_FORMAT: u32 = 6;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
 
-/// What the name of a result's node profiles adds.
-const NODES: &str = ".nodes.json";
-
 /// A result's journal.
 pub fn journal_of(result: &Path) -> PathBuf {
     beside(result, JOURNAL)
-}
-
-/// The node profiles of a result that whole networks were measured for.
-pub fn nodes_of(result: &Path) -> PathBuf {
-    beside(result, NODES)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -43,7 +36,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub struct Output {
     path: PathBuf,
     journal: PathBuf,
-    start: Start,
+    /// Once it has been opened, the journal is gone on with.
+    start: Cell<Start>,
 }
 
 /// What becomes of an earlier run's journal.
@@ -71,7 +65,7 @@ impl Output {
         };
         let go_on = if journal.exists() { " or go on with --resume" } else { "" };
         claim(path, start != Start::Anew, &format!("or measure anew with --force{go_on}"))?;
-        Ok(Self { path: path.to_path_buf(), journal, start })
+        Ok(Self { path: path.to_path_buf(), journal, start: Cell::new(start) })
     }
 
     /// The result's path.
@@ -80,7 +74,7 @@ impl Output {
     }
 
     fn open(&self, header: &Header) -> Result<(Journal, Records)> {
-        match self.start {
+        match self.start.replace(Start::Resume) {
             Start::Resume => return Ok(Journal::resume(&self.journal, header)?),
             Start::Replace => match fs::remove_file(&self.journal) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -179,6 +173,7 @@ pub fn measure(
     let what = what.name;
     let (mut journal, earlier) = opened(output, &header)?;
     let before = earlier.visits.len();
+    let is_begun = before > 0 || !earlier.profiles.is_empty();
     if before > 0 {
         eprintln!("going on behind {before} visits of the journal");
     }
@@ -195,10 +190,9 @@ pub fn measure(
     let mut campaign = Campaign::new(plan.clone(), subjects, earlier, conditions.computes_in_caller());
     let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
     bar.finish();
-    if let (Err(_), 0, Some(output)) = (&measured, visits, output) {
-        // Nothing was measured: there is nothing to go on with.
-        drop(journal);
-        let _ = fs::remove_file(&output.journal);
+    let is_begun = is_begun || visits > 0;
+    if measured.is_err() && !is_begun {
+        discard(journal, output);
     }
     let unsteady = campaign.unsteady();
     if let Some(first) = unsteady.first() {
@@ -210,7 +204,44 @@ pub fn measure(
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
     let soaked = campaign.soaked();
     let whole = |subjects| Measured { subjects, slower, course, pace, leads, provider_share, soaked };
-    measured.map(whole).map_err(|error| ended_early(error, output.is_some(), visits > 0))
+    measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun))
+}
+
+/// Nothing was measured: there is nothing to go on with.
+fn discard(journal: Option<Journal>, output: Option<&Output>) {
+    drop(journal);
+    if let Some(output) = output {
+        let _ = fs::remove_file(&output.journal);
+    }
+}
+
+/// Has the runtime say how networks' times are divided among their nodes, and keeps that in the output's journal, in front of
+/// what is measured behind it.
+pub fn node_profiles(
+    agent: &mut Agent,
+    networks: &NetworkCampaign,
+    plan: &Plan,
+    what: What<'_>,
+    conditions: &Conditions,
+    output: &Output,
+) -> Result<Vec<NodeProfile>> {
+    let header = header(networks.subjects(), plan, what, conditions);
+    let (mut journal, Records { profiles: earlier, .. }) = opened(Some(output), &header)?;
+    let bar = Bar::new(0, earlier.len(), "profiles")?;
+    bar.set_message(format!("{}: node profiles", what.name));
+    let mut taken = earlier.len();
+    let mut watch = |done: usize, all: usize| {
+        taken = done;
+        bar.set_total(all);
+        bar.set(done);
+    };
+    let stop = stop_flag()?;
+    let profiles = networks.profile(agent, (journal.as_mut(), earlier), &stop, &mut watch);
+    bar.finish();
+    if profiles.is_err() && taken == 0 {
+        discard(journal, Some(output));
+    }
+    profiles.map_err(|error| ended_early(error, true, taken > 0))
 }
 
 fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Conditions) -> Header {
@@ -271,7 +302,15 @@ pub fn usage(
     usages.map_err(|error| ended_early(error, output.is_some(), taken > 0))
 }
 
-/// What subjects cost besides time, each read so often. A device that doesn't tell is an error before the first of them.
+/// A device that doesn't tell such a cost is an error.
+pub fn check_told(agent: &mut Agent, cost: Cost, conditions: &Conditions) -> Result<()> {
+    if tells(cost, &agent.look()?) {
+        return Ok(());
+    }
+    bail!("{cost} is not available: device '{}' {}", conditions.device, UNTOLD[usize::from(cost == Cost::Energy)]);
+}
+
+/// What subjects cost besides time, each read so often.
 pub fn cost(
     agent: &mut Agent,
     subjects: &[Subject],
@@ -280,9 +319,7 @@ pub fn cost(
     conditions: &Conditions,
     output: Option<&Output>,
 ) -> Result<Vec<Measurement>> {
-    if !tells(cost, &agent.look()?) {
-        bail!("{cost} is not available: device '{}' {}", conditions.device, UNTOLD[usize::from(cost == Cost::Energy)]);
-    }
+    check_told(agent, cost, conditions)?;
     let usages = usage(agent, subjects, (&[cost], repeats), what, conditions, output)?;
     let measured = subjects.iter().enumerate().map(|(index, subject)| {
         let lost = || anyhow!("{}: its {cost} wasn't available every time; measure again", subject.name);

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::usage;
 use fleetfoot_profiler::{
-    Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NodeProfiles, Plan, Spent,
+    Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NodeProfile, Plan, Spent,
     USAGE_REPEATS,
 };
 use fleetfoot_space::SearchSpace;
@@ -89,17 +89,17 @@ pub fn run(options: &Options) -> Result<()> {
     let output = Output::new(path, options.resume, options.force)?;
     let mut agent = Agent::start(&device)?;
     let conditions = agent.conditions(context, &plan).at_batch(options.batch).of_cost(options.cost);
-    let profiles = work.profiles(&mut agent, path, options.resume, options.force)?;
     if options.cost != Cost::Latency {
-        return of_usage(options, &space, &work, &plan, (&mut agent, &conditions), &output, profiles.as_ref());
+        return of_usage(options, &space, &work, &plan, (&mut agent, &conditions), &output);
     }
+    let profiles = node_profiles(&work, &mut agent, &plan, What::units(&space), &conditions, &output)?;
     let measured =
         measuring::measure(&mut agent, work.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     provenance.set("space", space.name());
     measured.to_provenance(&mut provenance);
     let Measured { subjects: measured, course, .. } = measured;
-    let (overhead, rows) = work.rows(&measured, profiles.as_ref())?;
+    let (overhead, rows) = work.rows(&measured, &profiles)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(output.path())?;
     let widest = measured.iter().map(Measurement::half_width).fold(0.0, f64::max);
@@ -124,6 +124,19 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// How the networks' costs are divided among their nodes, where that has to be known.
+fn node_profiles(
+    work: &Work,
+    agent: &mut Agent,
+    plan: &Plan,
+    what: What<'_>,
+    conditions: &Conditions,
+    output: &Output,
+) -> Result<Vec<NodeProfile>> {
+    let profile = |networks| measuring::node_profiles(agent, networks, plan, what, conditions, output);
+    Ok(work.profiled().map(profile).transpose()?.unwrap_or_default())
+}
+
 /// A table of what networks take besides time.
 fn of_usage(
     options: &Options,
@@ -132,15 +145,16 @@ fn of_usage(
     plan: &Plan,
     (agent, conditions): (&mut Agent, &Conditions),
     output: &Output,
-    profiles: Option<&NodeProfiles>,
 ) -> Result<()> {
     let cost = options.cost;
     let began = Instant::now();
+    measuring::check_told(agent, cost, conditions)?;
+    let profiles = node_profiles(work, agent, &Plan::default(), What::units(space), conditions, output)?;
     let repeated = (cost, USAGE_REPEATS);
     let measured = measuring::cost(agent, work.subjects(), repeated, What::units(space), conditions, Some(output))?;
     let mut provenance = measuring::provenance(agent, conditions, plan, None);
     provenance.set("space", space.name());
-    let (overhead, rows) = work.rows(&measured, profiles)?;
+    let (overhead, rows) = work.rows(&measured, &profiles)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(output.path())?;
     let seconds_measuring = began.elapsed().as_secs_f64();

@@ -59,18 +59,21 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     let plan = Plan { statistic: options.statistic, sitting: header.sitting, ..Plan::default() };
+    let profiles = records.profiles.clone();
     let mut campaign = Campaign::new(plan, work.subjects(), records, header.conditions.computes_in_caller());
     let measured = campaign.measurements().with_context(|| {
         format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display())
     })?;
-    let profiles = work.kept_profiles(&options.table, &header.models, &header.conditions)?;
     // What the journal doesn't say (the date, the machine) stands in the table, if there is one yet.
     let mut provenance = Provenance::from_head(&std::fs::read_to_string(&options.table).unwrap_or_default());
     let conditions = fleetfoot_profiler::Conditions { statistic: options.statistic, ..header.conditions };
     conditions.to_provenance(&mut provenance);
     provenance.set("seed", header.seed);
+    if let Some(pace) = campaign.pace() {
+        provenance.set_pace(pace);
+    }
     provenance.set("space", space.name());
-    let (overhead, rows) = work.rows(&measured, profiles.as_ref())?;
+    let (overhead, rows) = work.rows(&measured, &profiles)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     match &options.output {
         Some(path) => Ok(table.write(path)?),

@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::{Csv, fails_in_one_line, fleetfoot, refused_as_usage, stderr, stdout, text};
 use serde_json::Value;
@@ -27,8 +27,8 @@ fn every_row_says_how_it_was_measured() {
         let table = Csv::read(&path);
         assert_eq!((table.rows.len(), table.provenance["context"].as_str()), (45, context));
         assert!(table.texts("measured").iter().all(|how| *how == measured), "{context}");
-        let nodes = folder.path().join(format!("{context}.csv.nodes.json"));
-        assert_eq!(nodes.exists(), context == "network");
+        let journal = folder.path().join(format!("{context}.csv.journal"));
+        assert_eq!(!profiles(&journal).is_empty(), context == "network");
         // Made again from its samples, it is the same to the byte.
         let again = fleetfoot(&["table", text(&path), "--statistic", "median"]).assert().success();
         assert_eq!(stdout(&again), fs::read_to_string(&path).unwrap(), "{context}");
@@ -45,38 +45,60 @@ fn every_row_says_how_it_was_measured() {
     assert!(message.contains("column measured") && message.contains("'somehow'"), "{message}");
 }
 
+/// A journal's lines of node profiles.
+fn profiles(journal: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(journal).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line.get("profile").cloned()).collect()
+}
+
 #[test]
-fn node_profiles_are_kept_used_again_and_never_replaced_unasked() {
+fn node_profiles_stand_in_the_journal_and_a_cut_one_is_gone_on_with() {
     let folder = TempDir::new().unwrap();
     let path = profiled(&folder, "mock", "network", &[]);
-    let (nodes, journal) = (folder.path().join("network.csv.nodes.json"), folder.path().join("network.csv.journal"));
+    let journal = folder.path().join("network.csv.journal");
     let table = fs::read_to_string(&path).unwrap();
-    let kept = fs::read_to_string(&nodes).unwrap();
-    // Killed behind half of the campaign: what goes on ends with the same table, on the same profiles.
     let whole = fs::read_to_string(&journal).unwrap();
-    let half: Vec<&str> = whole.lines().take(300).collect();
-    fs::write(&journal, half.join("\n") + "\n").unwrap();
-    fs::remove_file(&path).unwrap();
-    profiled(&folder, "mock", "network", &["--resume"]);
-    assert_eq!(fs::read_to_string(&path).unwrap(), table);
-    assert_eq!(fs::read_to_string(&nodes).unwrap(), kept);
+    assert_eq!(profiles(&journal).len(), 3 * 84);
+    // Killed among the node profiles, in one of them, behind the last, among the visits.
+    for end in [1, 100, 250, 253, 300] {
+        let mut cut: String = whole.lines().take(end).flat_map(|line| [line, "\n"]).collect();
+        cut.push_str(&whole.lines().nth(end).unwrap()[..20]);
+        fs::write(&journal, cut).unwrap();
+        fs::remove_file(&path).unwrap();
+        if end == 250 {
+            let message = fails_in_one_line(fleetfoot(&["table", text(&path), "--statistic", "median"]));
+            assert!(message.contains("unfinished") && message.contains("--resume"), "{message}");
+        }
+        profiled(&folder, "mock", "network", &["--resume"]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), table, "{end}");
+        assert_eq!(fs::read_to_string(&journal).unwrap(), whole, "{end}");
+    }
 
     let statistic = ["table", text(&path), "--statistic", "p20"];
-    fs::write(&nodes, kept.replacen("\"models\": \"", "\"models\": \"0", 1)).unwrap();
+    // Without one process the others still tell; without any of a network there is no table.
+    let without = |dropped: &dyn Fn(&Value) -> bool| {
+        let is_kept = |line: &&str| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line.get("profile").is_none_or(|profile| !dropped(profile))
+        };
+        whole.lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect::<String>()
+    };
+    fs::write(&journal, without(&|profile| profile["process"] == 1)).unwrap();
+    fleetfoot(&statistic).assert().success();
+    fs::write(&journal, without(&|profile| profile["subject"] == 7)).unwrap();
     let message = fails_in_one_line(fleetfoot(&statistic));
-    assert!(message.contains("nodes.json") && message.contains("other models"), "{message}");
-    fs::write(&nodes, &kept[..kept.len() / 2]).unwrap();
-    assert!(fails_in_one_line(fleetfoot(&statistic)).contains("nodes.json"));
-    fs::remove_file(&nodes).unwrap();
-    assert!(fails_in_one_line(fleetfoot(&statistic)).contains("nodes.json"));
+    assert!(message.contains("no node profile of network") && message.contains("--resume"), "{message}");
+    fs::write(&journal, whole.replacen("\"profile\":{\"subject\":3,", "\"profile\":{\"subject\":300,", 1)).unwrap();
+    let message = fails_in_one_line(fleetfoot(&statistic));
+    assert!(message.contains("line 4") && message.contains("there is no subject 300"), "{message}");
 
-    fs::write(&nodes, "mine").unwrap();
+    fs::write(&journal, "mine").unwrap();
     fs::remove_file(&path).unwrap();
-    fs::remove_file(&journal).unwrap();
     let profile = ["profile", "--space", "fashion-28", "--device", "mock", "--context", "network", "-o", text(&path)];
     let message = fails_in_one_line(fleetfoot(&[&profile[..], &ROUNDS].concat()));
-    assert!(message.contains("nodes.json exists") && message.contains("--force"), "{message}");
-    assert_eq!(fs::read_to_string(&nodes).unwrap(), "mine");
+    assert!(message.contains("journal exists") || message.contains("network.csv.journal exists"), "{message}");
+    assert_eq!(fs::read_to_string(&journal).unwrap(), "mine");
 }
 
 #[test]
@@ -132,14 +154,12 @@ fn contexts_are_compared_by_networks_that_none_was_measured_with() {
     });
     assert_eq!(report["winner"], report["tables"][best.unwrap()]["table"]);
     let written: Value = serde_json::from_slice(&fs::read(&points).unwrap()).unwrap();
-    let design: Vec<String> = {
-        let profiles: Value =
-            serde_json::from_slice(&fs::read(folder.path().join("network.csv.nodes.json")).unwrap()).unwrap();
-        let networks = profiles["networks"].as_array().unwrap();
-        networks.iter().map(|network| network["subject"].as_str().unwrap().to_owned()).collect()
-    };
+    let journal = fs::read_to_string(folder.path().join("network.csv.journal")).unwrap();
+    let header: Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+    let design = header["subjects"].as_array().unwrap();
+    assert!(design.len() > 80, "{design:?}");
     for point in written["points"].as_array().unwrap() {
-        assert!(!design.iter().any(|known| point["architecture"] == known.as_str()), "{point}");
+        assert!(!design.contains(&point["architecture"]), "{point}");
         assert_eq!(point["predicted_ms"].as_array().unwrap().len(), 3);
     }
     let table =
@@ -179,8 +199,7 @@ fn a_real_device_says_what_its_networks_are_made_of() {
         (0..45).filter(|&row| kernel[row] == k && expansion[row] == e).map(|row| costs[row]).sum()
     };
     assert!(of("3", "3") < of("7", "3") && of("7", "3") < of("7", "6"), "{costs:?}");
-    let report: Value =
-        serde_json::from_slice(&fs::read(folder.path().join("network.csv.nodes.json")).unwrap()).unwrap();
-    let first = report["networks"][0]["processes"][0]["nodes"].as_array().unwrap();
+    let profiles = profiles(&folder.path().join("network.csv.journal"));
+    let first = profiles[0]["nodes"].as_array().unwrap();
     assert!(first.iter().any(|node| node["name"].as_str().unwrap().starts_with("head.classifier")), "{first:?}");
 }

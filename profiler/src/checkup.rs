@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use fleetfoot_protocol::{Core, Health};
+use fleetfoot_protocol::{Core, Health, Pace};
 use serde::{Deserialize, Serialize};
+
+use crate::pace::{contention, most_alone, settled};
+use crate::statistics::median;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,6 +49,8 @@ const STOLEN: f64 = 0.005;
 const BACKGROUND: f64 = 0.3;
 /// Clock sources that are read from slow hardware.
 const SLOW_CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "jiffies", "pit"];
+/// Share by which runs take longer that is more than their scatter.
+const SLOWER: f64 = 0.025;
 /// Degrees Celsius from which processors slow down sooner or later.
 const HOT: f64 = 85.0;
 
@@ -130,6 +135,29 @@ fn of_sibling(core: &Core, then: &Core, sibling: &Core) -> Option<Finding> {
             "stop what runs there, or take the core offline while measuring",
         )
     })
+}
+
+/// Whether somebody else was on the core's units, which the system may know nothing of: the share of the visits to one subject in
+/// which its paces show it, and the finding, where a run took longer then. `times` are what a run took in each visit.
+pub fn shared_core(paces: &[[Pace; 2]], times: &[f64]) -> (f64, Option<Finding>) {
+    let contention = contention(&settled(paces));
+    let most = most_alone(&contention);
+    let visits = || contention.iter().map(|contention| *contention > most).zip(times);
+    let usual = |wanted: bool| median(visits().filter(|(shared, _)| *shared == wanted).map(|(_, time)| *time));
+    let share = visits().filter(|(shared, _)| *shared).count() as f64 / contention.len().max(1) as f64;
+    let slower = usual(true).zip(usual(false)).map_or(0.0, |(shared, alone)| shared / alone - 1.0);
+    let finding = (share > BUSY && slower > SLOWER).then(|| {
+        let (share, slower) = (100.0 * share, 100.0 * slower);
+        Finding::new(
+            Severity::Warning,
+            format!(
+                "somebody else is on the execution units of the core that measures for {share:.0} % of the time; a run takes \
+                 {slower:.0} % longer then"
+            ),
+            "measure when it is over: what is measured meanwhile is left aside, and a profile takes the longer for it",
+        )
+    });
+    (share, finding)
 }
 
 /// Of what all cores share.
@@ -265,6 +293,25 @@ mod tests {
             let found = after(change);
             assert!(found.len() == 1 && found[0].starts_with(says), "{says}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_core_that_somebody_shares_is_found_where_it_matters() {
+        let pace = |wide_ns| [Pace { chain_ns: 5_000, wide_ns }; 2];
+        // Every third stretch of ten visits is shared.
+        let shared = |index: usize| (index / 10) % 3 == 2;
+        let paces: Vec<[Pace; 2]> = (0..300).map(|index| pace(if shared(index) { 3_100 } else { 2_000 })).collect();
+        let times = |slower: f64| -> Vec<f64> {
+            (0..300).map(|index| if shared(index) { slower } else { 1.0 } + 0.001 * (index % 7) as f64).collect()
+        };
+        let (share, finding) = shared_core(&paces, &times(1.27));
+        // The visit in front of a shared stretch, and the one behind it, may have seen some of it.
+        assert!((0.3..0.41).contains(&share), "{share}");
+        let what = finding.unwrap().what;
+        assert!(what.contains("% of the time") && what.contains("27 % longer"), "{what}");
+        assert_eq!(shared_core(&paces, &times(1.0)).1, None);
+        assert_eq!(shared_core(&[pace(2_000); 300], &times(1.27)), (0.0, None));
+        assert_eq!(shared_core(&[], &[]), (0.0, None));
     }
 
     #[test]

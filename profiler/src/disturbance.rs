@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use fleetfoot_protocol::Pace;
 
-use crate::pace::{Paces, contention, most_alone};
+use crate::pace::{Paces, contention, most_alone, settled};
 use crate::statistics::Z;
 
 /// A visit to a subject.
@@ -108,7 +108,7 @@ pub(crate) fn judge(visits: &[Visited], references: &BTreeMap<usize, f64>, yield
 
 /// The machine's levels, and at which visits somebody else shared the core: its paces tell, and the times bear it out.
 fn levels_of_the_core_alone(visits: &[Visited]) -> (Levels, Vec<bool>) {
-    let contention = contention(&visits.iter().map(|visit| visit.paces).collect::<Vec<_>>());
+    let contention = contention(&settled(&visits.iter().map(|visit| visit.paces).collect::<Vec<_>>()));
     // Nobody else, or, where somebody always is there, as little as ever.
     let most = most_alone(&contention).max(quantile(&contention, FOUND));
     let shared: Vec<bool> = contention.iter().map(|contention| *contention > most).collect();

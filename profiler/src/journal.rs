@@ -1,7 +1,8 @@
 //! The journal: every visit's raw samples, appended as they are taken. What was measured is never lost.
 //!
 //! A journal is a file of JSON lines: a [`Header`], then one [`Visit`] a line, and a [`Look`] at the end of every round; a
-//! [`Soak`] in front of the rounds that it goes before, and one [`Usage`] a line where other things than time are measured.
+//! [`Soak`] in front of the rounds that it goes before, [`NodeProfile`]s in front of all where networks' units are told apart by
+//! them, and one [`Usage`] a line where other things than time are measured.
 //! A line is written before the next measurement starts; the file is forced to disk at the end of every round. A line that a kill cut short is dropped
 //! when the journal is opened again.
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::Conditions;
 use crate::look::Look;
+use crate::node_profiles::NodeProfile;
 use crate::usage::Usage;
 
 /// What a journal belongs to.
@@ -81,6 +83,8 @@ pub struct Records {
     pub soaks: Vec<Soak>,
     /// What subjects take besides time.
     pub usages: Vec<Usage>,
+    /// What the runtime's profile says of the networks' nodes.
+    pub profiles: Vec<NodeProfile>,
 }
 
 /// How a device that is kept busy has slowed down.
@@ -103,10 +107,11 @@ enum Named {
     Look(Look),
     Soak(Soak),
     Usage(Usage),
+    Profile(NodeProfile),
 }
 
 /// How the lines of other records begin: theirs have a name that no visit has.
-const NAMED: [&[u8]; 3] = [br#"{"look":"#, br#"{"soak":"#, br#"{"usage":"#];
+const NAMED: [&[u8]; 4] = [br#"{"look":"#, br#"{"soak":"#, br#"{"usage":"#, br#"{"profile":"#];
 
 mod pair {
     use super::{Deserialize, Serialize, Whole};
@@ -259,6 +264,11 @@ impl Journal {
         self.line(&Named::Usage(*usage))
     }
 
+    /// Appends a network's node profile.
+    pub fn append_profile(&mut self, profile: &NodeProfile) -> Result<(), JournalError> {
+        self.line(&Named::Profile(profile.clone()))
+    }
+
     /// Forces what was appended to the disk.
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.file.sync_data().map_err(|source| JournalError::Io { path: self.path.clone(), source })
@@ -286,14 +296,21 @@ fn parse(path: &Path, text: &[u8]) -> Result<Option<(Header, Records)>, JournalE
     let mut records = Records::default();
     for (line, text) in lines {
         if NAMED.iter().any(|name| text.starts_with(name)) {
-            let nowhere = |usage: &Usage| usage.subject as usize >= header.subjects.len();
+            let of = |subject: u32| {
+                let is_known = (subject as usize) < header.subjects.len();
+                is_known.then_some(()).ok_or_else(|| broken(line, format!("there is no subject {subject}")))
+            };
             match serde_json::from_slice(text).map_err(|error| broken(line, error.to_string()))? {
                 Named::Look(look) => records.looks.push(look),
                 Named::Soak(soak) => records.soaks.push(soak),
-                Named::Usage(usage) if nowhere(&usage) => {
-                    return Err(broken(line, format!("there is no subject {}", usage.subject)));
+                Named::Usage(usage) => {
+                    of(usage.subject)?;
+                    records.usages.push(usage);
                 }
-                Named::Usage(usage) => records.usages.push(usage),
+                Named::Profile(profile) => {
+                    of(profile.subject)?;
+                    records.profiles.push(profile);
+                }
             }
             continue;
         }

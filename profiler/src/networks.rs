@@ -18,17 +18,19 @@
 
 use std::collections::HashMap;
 use std::f64::consts::SQRT_2;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use fleetfoot_protocol::{NodeTime, Profiled};
+use fleetfoot_protocol::NodeTime;
 use fleetfoot_space::{Architecture, Network, Operator, OperatorKey, Precision, SearchSpace, Shape};
 
-use crate::agent::{Agent, AgentError};
+use crate::agent::Agent;
 use crate::anchored::{Anchor, Equation, solve};
-use crate::campaign::Plan;
+use crate::campaign::CampaignError;
 use crate::conditions::Context;
 use crate::designs::balanced;
+use crate::journal::Journal;
 use crate::latency::Latency;
-use crate::node_profiles::{NetworkNodes, NodeProfile, NodeProfiles, alone};
+use crate::node_profiles::{NetworkNodes, NodeProfile, alone};
 use crate::statistics::{MAD, Measurement, Z, median};
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
@@ -40,9 +42,9 @@ const PROFILED_RUNS: (u64, u64) = (6, 30);
 const PROFILED_MACS: u64 = 1_500_000_000;
 /// Processes in which each network is profiled, one after the other: what is slow for a while, or by where a process' memory
 /// lies, is so in one of them.
-const PROFILINGS: usize = 3;
+const PROFILINGS: u32 = 3;
 /// Processes at most, where somebody else was on the core's units: of each network so many profiles without that are wanted.
-const MOST_PROFILINGS: usize = 6;
+const MOST_PROFILINGS: u32 = 6;
 const PROFILINGS_ALONE: usize = 2;
 /// By how much of its time a network isn't the sum of its units, as a standard deviation.
 const NOT_ADDITIVE: f64 = 0.005;
@@ -70,7 +72,7 @@ type Shares = Vec<Vec<f64>>;
 #[derive(Clone, Copy, Debug)]
 pub enum Attribution<'a> {
     /// As its time is, by the runtime's profile.
-    Time(&'a NodeProfiles),
+    Time(&'a [NodeProfile]),
     /// As its weights are.
     Weights,
 }
@@ -79,7 +81,7 @@ pub enum Attribution<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttributionError {
     /// There is no profile of a network.
-    #[error("there is no node profile of network {0}: measure anew with `fleetfoot profile --force`")]
+    #[error("there is no node profile of network {0}: go on with `fleetfoot profile --resume`")]
     Missing(String),
     /// The runtime has put the network into nodes that don't say to which unit they belong.
     #[error(
@@ -164,37 +166,54 @@ impl NetworkCampaign {
         self.sizes.clone()
     }
 
-    /// Profiles the networks, in several processes. `go_on` is told before each how many are done and how many there are as far as
-    /// is known, and ends it by `false`: then `None`.
+    /// Profiles the networks, in several processes, and goes on behind the profiles of a journal. `watch` is told how many are
+    /// done and how many there are, as far as is known; `stop` ends it between two.
     pub fn profile(
         &self,
         agent: &mut Agent,
-        mut go_on: impl FnMut(usize, usize) -> bool,
-    ) -> Result<Option<NodeProfiles>, AgentError> {
-        let of_subject = |subject: &Subject| NodeProfile { subject: subject.name.clone(), processes: Vec::new() };
-        let mut networks: Vec<NodeProfile> = self.subjects[1..].iter().map(of_subject).collect();
-        let (mut done, mut all) = (0, PROFILINGS * networks.len());
-        for profiling in 0..MOST_PROFILINGS {
-            let wanting = |(index, counted): (usize, Vec<&Profiled>)| {
-                (profiling < PROFILINGS || counted.len() < PROFILINGS_ALONE).then_some(index)
+        (mut journal, earlier): (Option<&mut Journal>, Vec<NodeProfile>),
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<NodeProfile>, CampaignError> {
+        let mut profiles = earlier;
+        let mut running = None;
+        for process in 0..MOST_PROFILINGS {
+            let before: Vec<NodeProfile> =
+                profiles.iter().filter(|profile| profile.process < process).cloned().collect();
+            let mut counts = vec![0; self.subjects.len()];
+            alone(&before).for_each(|profile| counts[profile.subject as usize] += 1);
+            let is_due = |subject: &usize| process < PROFILINGS || counts[*subject] < PROFILINGS_ALONE;
+            let is_done = |subject: usize| {
+                profiles.iter().any(|known| (known.subject as usize, known.process) == (subject, process))
             };
-            let due: Vec<usize> = alone(&networks).into_iter().enumerate().filter_map(wanting).collect();
-            all = all.max(done + due.len());
-            if profiling > 0 && !due.is_empty() {
-                agent.restart()?;
-            }
-            for index in due {
-                if !go_on(done, all) {
-                    return Ok(None);
+            let due: Vec<usize> =
+                (1..self.subjects.len()).filter(is_due).filter(|&subject| !is_done(subject)).collect();
+            for (position, &index) in due.iter().enumerate() {
+                let subject = &self.subjects[index];
+                let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
+                let least = PROFILINGS as usize * (self.subjects.len() - 1);
+                watch(profiles.len(), least.max(profiles.len() + due.len() - position));
+                if stop.load(Ordering::Relaxed) {
+                    return Err(CampaignError::Interrupted);
                 }
-                let runs = PROFILED_MACS / self.sizes[index + 1].0.max(1);
+                if running.replace(process).is_some_and(|running| running != process) {
+                    agent.restart().map_err(failed)?;
+                }
+                let runs = PROFILED_MACS / self.sizes[index].0.max(1);
                 let runs = runs.clamp(PROFILED_RUNS.0, PROFILED_RUNS.1) as u32;
-                networks[index].processes.push(agent.nodes(&self.subjects[index + 1].onnx, runs)?);
-                done += 1;
+                let profiled = agent.nodes(&subject.onnx, runs).map_err(failed)?;
+                let profile = NodeProfile { subject: index as u32, process, profiled };
+                if let Some(journal) = journal.as_deref_mut() {
+                    journal.append_profile(&profile)?;
+                }
+                profiles.push(profile);
+            }
+            if let Some(journal) = journal.as_deref_mut() {
+                journal.sync()?;
             }
         }
-        let conditions = agent.conditions(Context::Network, &Plan::default());
-        Ok(Some(NodeProfiles::new(Subject::digest(&self.subjects), conditions, networks)))
+        watch(profiles.len(), profiles.len());
+        Ok(profiles)
     }
 
     /// The empty graph's time and the units' rows from the subjects' measurements, in the order of
@@ -277,16 +296,16 @@ impl NetworkCampaign {
     /// cost a standard deviation more.
     fn shares(
         &self,
-        profiles: &NodeProfiles,
+        profiles: &[NodeProfile],
         call: Latency,
         times: &[f64],
     ) -> Result<(Shares, Shares), AttributionError> {
-        let mut by_name = profiles.nodes();
-        let nodes = |subject: &Subject| {
-            let nodes = by_name.remove(subject.name.as_str()).filter(|network| !network.nodes.is_empty());
-            nodes.ok_or_else(|| AttributionError::Missing(subject.name.clone()))
+        let nodes = |(index, subject): (usize, &Subject)| {
+            let missing = || AttributionError::Missing(subject.name.clone());
+            NetworkNodes::of(profiles, index).ok_or_else(missing)
         };
-        let profiles = self.subjects[1..].iter().map(nodes).collect::<Result<Vec<NetworkNodes>, _>>()?;
+        let profiles = self.subjects.iter().enumerate().skip(1).map(nodes);
+        let profiles = profiles.collect::<Result<Vec<NetworkNodes>, _>>()?;
         let plain = profiles.iter().map(|network| (network.plain_ms - call.ms()).max(0.0));
         let plain: Vec<f64> = plain.collect();
         let level = |(plain, time): (&f64, &f64)| if *time > 0.0 && *plain > 0.0 { plain / time } else { 1.0 };

@@ -35,17 +35,24 @@ pub(crate) fn most_alone(contention: &[f64]) -> f64 {
 /// By how much the independent operations took longer at each visit than the dependent ones let expect, as a logarithm: the
 /// clock slows both alike, somebody else on the core's units, such as another guest of the host on a sibling thread, the
 /// independent ones alone. At a visit's slower end; 0 is any level. Not a number where it isn't known.
-///
-/// What ends one visit and begins the next is known twice: the lower of the two counts, since an interrupt only ever adds.
 pub(crate) fn contention(paces: &[[Pace; 2]]) -> Vec<f64> {
-    let ends: Vec<[f64; 2]> = paces.iter().map(|ends| ends.map(contended)).collect();
-    let slower_end = |index: usize| {
-        let before = index.checked_sub(1).map_or(f64::NAN, |before| ends[before][1]);
-        let behind = ends.get(index + 1).map_or(f64::NAN, |behind| behind[0]);
-        // `min` and `max` leave aside what is not a number.
-        ends[index][0].min(before).max(ends[index][1].min(behind))
+    // `max` leaves aside what is not a number.
+    paces.iter().map(|ends| contended(ends[0]).max(contended(ends[1]))).collect()
+}
+
+/// The paces before and behind visits that follow each other: what ends one and begins the next is known twice, and the faster
+/// counts, since an interrupt only ever adds.
+pub(crate) fn settled(paces: &[[Pace; 2]]) -> Vec<[Pace; 2]> {
+    let faster = |a: Pace, b: Option<Pace>| match b.filter(|b| b.chain_ns > 0 && b.wide_ns > 0) {
+        Some(b) => Pace { chain_ns: a.chain_ns.min(b.chain_ns), wide_ns: a.wide_ns.min(b.wide_ns) },
+        None => a,
     };
-    (0..ends.len()).map(slower_end).collect()
+    let settle = |index: usize| {
+        let before = index.checked_sub(1).map(|before| paces[before][1]);
+        let behind = paces.get(index + 1).map(|behind| behind[0]);
+        [faster(paces[index][0], before), faster(paces[index][1], behind)]
+    };
+    (0..paces.len()).map(settle).collect()
 }
 
 /// Changes of the pace below this, as a logarithm, tell nothing: a ridge in the fit.

@@ -1,11 +1,11 @@
 //! Costs that are solved from whole networks are those that the networks are made of.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fleetfoot_profiler::{
-    Agent, Attribution, AttributionError, Campaign, Context, DeviceConfig, Interval, Latency, LatencyTable,
-    Measurement, NetworkCampaign, NodeProfile, NodeProfiles, NodeTime, Pace, Plan, Profiled, Provenance, Records, Row,
+    Agent, Attribution, AttributionError, Campaign, CampaignError, Context, DeviceConfig, Interval, Latency,
+    LatencyTable, Measurement, NetworkCampaign, NodeProfile, NodeTime, Pace, Plan, Profiled, Provenance, Records, Row,
     Subject,
 };
 use fleetfoot_space::{Architecture, Candidate, Network, OperatorKey, Precision, SearchSpace};
@@ -42,15 +42,14 @@ fn measurement(ms: f64) -> Measurement {
 /// node in the profile by as much.
 fn world(
     space: &SearchSpace,
-    campaign: &NetworkCampaign,
     skew: impl Fn(&OperatorKey) -> f64,
     (noise, seed): (f64, u64),
-) -> (Vec<Measurement>, NodeProfiles) {
+) -> (Vec<Measurement>, Vec<NodeProfile>) {
     let costs = planted(space);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut measured = vec![measurement(CALL)];
-    let mut networks = Vec::new();
-    for (subject, architecture) in campaign.subjects()[1..].iter().zip(NetworkCampaign::design(space)) {
+    let mut profiles = Vec::new();
+    for (index, architecture) in NetworkCampaign::design(space).into_iter().enumerate() {
         let network = space.network(&architecture).unwrap();
         measured.push(measurement(sum(&costs, &network) * (1.0 + noise * rng.random_range(-1.7..1.7))));
         let mut nodes = Vec::new();
@@ -72,11 +71,9 @@ fn world(
             }
         }
         let profiled = Profiled { nodes, plain_ns: (1e6 * plain_ms) as u64, paces: [Pace::default(); 2] };
-        networks.push(NodeProfile { subject: subject.name.clone(), processes: vec![profiled] });
+        profiles.push(NodeProfile { subject: index as u32 + 1, process: 0, profiled });
     }
-    let agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
-    let conditions = agent.conditions(Context::Network, &Plan::default());
-    (measured, NodeProfiles::new(Subject::digest(campaign.subjects()), conditions, networks))
+    (measured, profiles)
 }
 
 /// Root of the mean squared relative error of sums over networks that aren't in the design, in percent.
@@ -97,7 +94,7 @@ fn rmspe(space: &SearchSpace, rows: &[Row], empty: Latency, truth: impl Fn(&Netw
 fn what_adds_up_is_solved_exactly() {
     let space = fashion();
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
-    let (measured, profiles) = world(&space, &campaign, |_| 0.0, (0.0, 4));
+    let (measured, profiles) = world(&space, |_| 0.0, (0.0, 4));
     let (empty, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     let costs = planted(&space);
     assert_eq!(rows.len(), 45);
@@ -122,10 +119,10 @@ fn whole_networks_set_right_what_the_profile_and_noise_say() {
     let costs = planted(&space);
     // The profile sees every second unit 15 % too dear.
     let skew = |key: &OperatorKey| if ((1e6 * costs[key]) as u64).is_multiple_of(2) { 0.15 } else { 0.0 };
-    let (measured, profiles) = world(&space, &campaign, skew, (0.0, 4));
+    let (measured, profiles) = world(&space, skew, (0.0, 4));
     let (empty, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     let skewed = rmspe(&space, &rows, empty, |network| sum(&costs, network));
-    let (measured, profiles) = world(&space, &campaign, skew, (0.005, 4));
+    let (measured, profiles) = world(&space, skew, (0.005, 4));
     let (empty, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     let noisy = rmspe(&space, &rows, empty, |network| sum(&costs, network));
     assert!(skewed < 0.3 && noisy < 0.7, "{skewed} % and {noisy} %");
@@ -137,7 +134,7 @@ fn intervals_hold_what_another_campaign_solves() {
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let skew = |key: &OperatorKey| if key.input.h.is_multiple_of(2) { 0.05 } else { 0.0 };
     let solved = |seed| {
-        let (measured, profiles) = world(&space, &campaign, skew, (0.01, seed));
+        let (measured, profiles) = world(&space, skew, (0.01, seed));
         campaign.rows(&measured, Attribution::Time(&profiles)).unwrap().1
     };
     let campaigns: Vec<Vec<Row>> = (1..=12).map(solved).collect();
@@ -160,34 +157,35 @@ fn intervals_hold_what_another_campaign_solves() {
 fn profiles_that_others_on_the_core_spoilt_do_not_count() {
     let space = fashion();
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
-    let (measured, mut profiles) = world(&space, &campaign, |_| 0.0, (0.0, 4));
+    let (measured, profiles) = world(&space, |_| 0.0, (0.0, 4));
     let (_, rows) = campaign.rows(&measured, Attribution::Time(&profiles)).unwrap();
     // Others slow down the first nodes of a network most.
-    let spoil = |profiled: &Profiled, wide_ns| {
-        let mut spoilt = Profiled { paces: [Pace { chain_ns: 5_000, wide_ns }; 2], ..profiled.clone() };
+    let spoil = |alone: &NodeProfile, process, wide_ns| {
+        let mut spoilt = alone.profiled.clone();
+        spoilt.paces = [Pace { chain_ns: 5_000, wide_ns }; 2];
         let half = spoilt.nodes.len() / 2;
         spoilt.nodes[..half].iter_mut().for_each(|node| node.span_us = node.span_us * 3 / 2);
-        spoilt
+        NodeProfile { process, profiled: spoilt, ..*alone }
     };
-    for (index, network) in profiles.networks.iter_mut().enumerate() {
-        let alone = network.processes[0].clone();
-        network.processes = vec![spoil(&alone, 2_100), spoil(&alone, 3_500)];
+    let mut disturbed = Vec::new();
+    for mut alone in profiles {
+        disturbed.extend([spoil(&alone, 0, 2_100), spoil(&alone, 1, 3_500)]);
         // Of every fourth network there is only a little contention to be had.
-        if index % 4 > 0 {
-            network.processes.push(Profiled { paces: [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2], ..alone });
+        if alone.subject % 4 > 0 {
+            alone.process = 2;
+            alone.profiled.paces = [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2];
+            disturbed.push(alone);
         }
     }
-    let solved = |profiles: &NodeProfiles| campaign.rows(&measured, Attribution::Time(profiles)).unwrap().1;
-    let apart = |other: &[Row]| {
-        let each = rows.iter().zip(other).map(|(row, other)| (other.latency.ms() / row.latency.ms() - 1.0).abs());
+    let apart = |profiles: &[NodeProfile]| {
+        let others = campaign.rows(&measured, Attribution::Time(profiles)).unwrap().1;
+        let each = rows.iter().zip(&others).map(|(row, other)| (other.latency.ms() / row.latency.ms() - 1.0).abs());
         each.sum::<f64>() / rows.len() as f64
     };
-    let judged = apart(&solved(&profiles));
+    let judged = apart(&disturbed);
     // The same, had nobody looked.
-    profiles.networks.iter_mut().flat_map(|network| &mut network.processes).for_each(|profiled| {
-        profiled.paces = [Pace::default(); 2];
-    });
-    let blind = apart(&solved(&profiles));
+    disturbed.iter_mut().for_each(|profile| profile.profiled.paces = [Pace::default(); 2]);
+    let blind = apart(&disturbed);
     assert!(judged < 0.05 && judged < blind / 2.0, "{judged} {blind}");
 }
 
@@ -195,17 +193,16 @@ fn profiles_that_others_on_the_core_spoilt_do_not_count() {
 fn a_profile_that_tells_no_units_apart_is_refused() {
     let space = fashion();
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
-    let (measured, profiles) = world(&space, &campaign, |_| 0.0, (0.0, 4));
+    let (measured, profiles) = world(&space, |_| 0.0, (0.0, 4));
     let mut fused = profiles.clone();
-    let nodes = &mut fused.networks[5].processes[0].nodes;
+    let nodes = &mut fused[5].profiled.nodes;
     nodes.truncate(1);
     nodes[0].name = "subgraph_0".into();
     assert!(
         matches!(campaign.rows(&measured, Attribution::Time(&fused)), Err(AttributionError::Nameless { unit, .. }) if unit == "stem")
     );
-    let mut fewer = profiles;
-    fewer.networks.pop();
-    assert!(matches!(campaign.rows(&measured, Attribution::Time(&fewer)), Err(AttributionError::Missing(_))));
+    let fewer = &profiles[1..];
+    assert!(matches!(campaign.rows(&measured, Attribution::Time(fewer)), Err(AttributionError::Missing(_))));
 }
 
 #[test]
@@ -214,14 +211,18 @@ fn a_simulated_device_is_tabulated_from_its_networks_alone() {
     let campaign = NetworkCampaign::new(&space, 1, Precision::Fp32).unwrap();
     let mut agent = Agent::start(&DeviceConfig::load("mock").unwrap()).unwrap();
     let mut told = Vec::new();
-    let watch = |done, all| {
-        told.push((done, all));
-        true
-    };
-    let profiles = campaign.profile(&mut agent, watch).unwrap().unwrap();
+    let stop = AtomicBool::new(false);
+    let mut watch = |done, all| told.push((done, all));
+    let profiles = campaign.profile(&mut agent, (None, Vec::new()), &stop, &mut watch).unwrap();
     // Nobody else is on a simulated core: nothing is profiled again.
     let all = 3 * (campaign.subjects().len() - 1);
-    assert_eq!(told, (0..all).map(|done| (done, all)).collect::<Vec<_>>());
+    assert_eq!(told, (0..=all).map(|done| (done, all)).collect::<Vec<_>>());
+    // What is there already isn't profiled again, and what is missing in its middle is.
+    let mut some = profiles.clone();
+    let lost = some.remove(100);
+    some.truncate(150);
+    let again = campaign.profile(&mut agent, (None, some), &stop, &mut |_, _| {}).unwrap();
+    assert!(again.contains(&lost) && again.len() == all);
     let plan = Plan { min_rounds: 6, max_rounds: 6, ..Plan::default() };
     let mut rounds = Campaign::new(plan, campaign.subjects(), Records::default(), true);
     let measured = rounds.run(&mut agent, None, &AtomicBool::new(false), &mut |_| {}).unwrap();
@@ -232,8 +233,9 @@ fn a_simulated_device_is_tabulated_from_its_networks_alone() {
         (2_000.0 + bytes as f64 / 4.0) / 1e6
     };
     assert!(rmspe(&space, &rows, empty, truth) < 0.5);
-    let stopped = campaign.profile(&mut agent, |done, _| done < 3).unwrap();
-    assert_eq!(stopped, None);
+    let mut watch = |done, _| stop.store(done == 3, Ordering::Relaxed);
+    let stopped = campaign.profile(&mut agent, (None, Vec::new()), &stop, &mut watch);
+    assert!(matches!(stopped, Err(CampaignError::Interrupted)));
     // References tell what networks took then.
     let table = LatencyTable::new(Provenance::default(), empty, rows).unwrap();
     let references = campaign.references(&table, 5);

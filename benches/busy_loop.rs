@@ -3,18 +3,19 @@
 //! samples within the loops and without them were left aside, by how much the machine was slower within (a loop elsewhere
 //! may harm nothing), and how far the table, and the core's pace (dependent operations, independent ones), is from that of
 //! the quiet run. Real machines are disturbed by others, too: a false alarm is a sample without a loop that was left aside
-//! though its visit was as fast as usual.
+//! though its own visit was as fast as those to the same network that count.
 //! `make bench-busy` runs it; `FLEETFOOT_BENCH_SPACE` names another space, `FLEETFOOT_BENCH_DEVICE` another local device,
 //! `FLEETFOOT_BENCH_FOLDER` a folder that keeps the tables and journals. What that folder holds already isn't measured again: the
 //! profiles are judged again from their journals, by the program as it is now.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use fleetfoot_profiler::{Comparison, Course, Journal, LatencyTable, is_disturbed, median, paces_apart};
+use fleetfoot_profiler::{Comparison, Course, Journal, LatencyTable, Visit, is_disturbed, median, paces_apart};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -32,8 +33,13 @@ type Windows = Vec<(f64, f64)>;
 fn main() -> Result<()> {
     let temporary = tempfile::tempdir()?;
     let folder = std::env::var_os("FLEETFOOT_BENCH_FOLDER").map_or(temporary.path().to_owned(), PathBuf::from);
-    std::fs::create_dir_all(&folder)?;
     let all: Vec<usize> = (0..thread::available_parallelism()?.get()).collect();
+    // What is kept is of one space on one device.
+    let (space, device) =
+        (environment("FLEETFOOT_BENCH_SPACE", "fashion-28"), environment("FLEETFOOT_BENCH_DEVICE", "local-cpu"));
+    let device_name = Path::new(&device).file_stem().map_or(device.clone(), |stem| stem.to_string_lossy().into_owned());
+    let folder = folder.join(format!("{space}.{device_name}"));
+    std::fs::create_dir_all(&folder)?;
     let quiet = folder.join("quiet.csv");
     let (windows, cores) = profile(&quiet, &[], 0)?;
     report("quiet", &quiet, &quiet, &windows)?;
@@ -86,7 +92,7 @@ fn measure(table: &Path, busy: &[usize], seed: u64) -> Result<Windows> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut profile = Command::new(env!("CARGO_BIN_EXE_fleetfoot"))
         .args(["profile", "--space", &environment("FLEETFOOT_BENCH_SPACE", "fashion-28")])
-        .args(["--device", &environment("FLEETFOOT_BENCH_DEVICE", "local-cpu"), "--output"])
+        .args(["--device", &environment("FLEETFOOT_BENCH_DEVICE", "local-cpu"), "--force", "--output"])
         .arg(table)
         .stderr(Stdio::null())
         .spawn()?;
@@ -134,11 +140,20 @@ fn now_ms() -> f64 {
 fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Result<()> {
     let (header, records) = Journal::read(&journal_of(path))?;
     let course = Course::recall(&header, records.clone())?;
-    let visits = records.visits.iter().filter(|visit| visit.round > 0);
+    let visits: Vec<&Visit> = records.visits.iter().filter(|visit| visit.round > 0).collect();
+    let time = |visit: &Visit| median(visit.samples.iter().map(|sample| sample.wall_ns as f64)).unwrap_or(f64::NAN);
+    // What each subject's visits that count took.
+    let mut counted: HashMap<u32, Vec<f64>> = HashMap::new();
+    for (visit, _) in visits.iter().zip(course.moments()).filter(|(_, moment)| !moment.disturbed) {
+        counted.entry(visit.subject).or_default().push(time(visit));
+    }
+    let counted: HashMap<u32, f64> =
+        counted.into_iter().filter_map(|(subject, times)| Some((subject, median(times)?))).collect();
     // Left aside and all, within the loops, without, and without them and as fast as usual.
     let (mut within, mut without, mut usual) = ([0u32; 2], [0u32; 2], 0);
     let mut slower = Vec::new();
-    for (visit, moment) in visits.zip(course.moments()) {
+    for (visit, moment) in visits.iter().zip(course.moments()) {
+        let is_usual = counted.get(&visit.subject).is_some_and(|usual| time(visit) < USUAL * usual);
         for sample in &visit.samples {
             let began_ms = visit.unix_ms as f64 - visit.samples[0].at_ns as f64 / 1e6;
             let start = began_ms + sample.at_ns as f64 / 1e6;
@@ -147,7 +162,7 @@ fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Resul
                 slower.extend(moment.slower);
                 &mut within
             } else if windows.iter().all(|(from, to)| end < *from - 50.0 || *to + 50.0 < start) {
-                usual += u32::from(moment.disturbed && moment.slower.is_some_and(|slower| slower < USUAL));
+                usual += u32::from(moment.disturbed && is_usual);
                 &mut without
             } else {
                 // At an edge: the loops' start and end are known to some milliseconds only.

@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
             "device": device.name,
             "findings": findings,
             "reference_percent": reference_percent,
-            "shared_percent": 100.0 * shared,
+            "shared_percent": shared.map(|shared| 100.0 * shared),
             "provider_nodes_percent": placement.nodes_percent(),
             "provider_time_percent": placement.time_percent(),
         });
@@ -76,6 +76,14 @@ pub fn run(options: &Options) -> Result<()> {
         visits.len(),
         options.seconds
     )?;
+    match shared {
+        Some(shared) => {
+            writeln!(out, "somebody else on the core's execution units: {:.0} % of the time", 100.0 * shared)?
+        }
+        None => {
+            writeln!(out, "somebody else on the core's execution units: not known, the device doesn't tell its pace")?
+        }
+    }
     writeln!(out, "reference unit: {placement}")?;
     Ok(())
 }

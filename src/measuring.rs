@@ -1,6 +1,5 @@
 //! What every command that measures does: start the agent, keep the journal, show the progress.
 
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,13 +8,13 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
     Agent, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable, Measurement,
-    NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Soak, Subject, Sustained,
-    Usage, paces_apart, sustain, take_usage, tells, usage_of,
+    NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing, Soak, Subject,
+    Sustained, Usage, paces_apart, sustain, take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-const JOURNAL_FORMAT: u32 = 6;
+pub const JOURNAL_FORMAT: u32 = 6;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
@@ -36,8 +35,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub struct Output {
     path: PathBuf,
     journal: PathBuf,
-    /// Once it has been opened, the journal is gone on with.
-    start: Cell<Start>,
+    start: Start,
 }
 
 /// What becomes of an earlier run's journal.
@@ -65,7 +63,7 @@ impl Output {
         };
         let go_on = if journal.exists() { " or go on with --resume" } else { "" };
         claim(path, start != Start::Anew, &format!("or measure anew with --force{go_on}"))?;
-        Ok(Self { path: path.to_path_buf(), journal, start: Cell::new(start) })
+        Ok(Self { path: path.to_path_buf(), journal, start })
     }
 
     /// The result's path.
@@ -74,7 +72,7 @@ impl Output {
     }
 
     fn open(&self, header: &Header) -> Result<(Journal, Records)> {
-        match self.start.replace(Start::Resume) {
+        match self.start {
             Start::Resume => return Ok(Journal::resume(&self.journal, header)?),
             Start::Replace => match fs::remove_file(&self.journal) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -130,6 +128,10 @@ pub struct Measured {
     pub course: Course,
     /// The core's usual pace in what counts.
     pub pace: Option<Pace>,
+    /// How often somebody else was on its units.
+    pub sharing: Sharing,
+    /// How much contention there was at every visit ([`Campaign::contention`]).
+    pub contention: Vec<f64>,
     /// Untimed runs in front of every visit, the fewest and the most.
     pub leads: (u32, u32),
     /// What ran on the device's execution provider; `None` on the CPU's.
@@ -149,6 +151,7 @@ impl Measured {
         if let Some(pace) = self.pace {
             provenance.set_pace(pace);
         }
+        provenance.set_sharing(self.sharing);
     }
 }
 
@@ -173,7 +176,7 @@ pub fn measure(
     let what = what.name;
     let (mut journal, earlier) = opened(output, &header)?;
     let before = earlier.visits.len();
-    let is_begun = before > 0 || !earlier.profiles.is_empty();
+    let is_begun = earlier != Records::default();
     if before > 0 {
         eprintln!("going on behind {before} visits of the journal");
     }
@@ -202,8 +205,16 @@ pub fn measure(
         );
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
-    let soaked = campaign.soaked();
-    let whole = |subjects| Measured { subjects, slower, course, pace, leads, provider_share, soaked };
+    let (soaked, sharing, contention) = (campaign.soaked(), campaign.sharing(), campaign.contention());
+    if sharing.is_crowded && measured.is_ok() {
+        eprintln!(
+            "somebody else was on the core's execution units at {:.0} % of the visits, and rarely not: what counts is where that was \
+             least, and likely too slow; `fleetfoot doctor` tells when it is over",
+            100.0 * sharing.share
+        );
+    }
+    let whole =
+        |subjects| Measured { subjects, slower, course, pace, sharing, contention, leads, provider_share, soaked };
     measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun))
 }
 
@@ -215,18 +226,20 @@ fn discard(journal: Option<Journal>, output: Option<&Output>) {
     }
 }
 
-/// Has the runtime say how networks' times are divided among their nodes, and keeps that in the output's journal, in front of
-/// what is measured behind it.
+/// Has the runtime say how networks' times are divided among their nodes, and keeps that in the output's journal. What is
+/// measured behind it goes on there: the output that is given back does.
 pub fn node_profiles(
     agent: &mut Agent,
     networks: &NetworkCampaign,
     plan: &Plan,
     what: What<'_>,
     conditions: &Conditions,
-    output: &Output,
-) -> Result<Vec<NodeProfile>> {
+    output: Output,
+) -> Result<(Vec<NodeProfile>, Output)> {
     let header = header(networks.subjects(), plan, what, conditions);
-    let (mut journal, Records { profiles: earlier, .. }) = opened(Some(output), &header)?;
+    let (mut journal, earlier) = opened(Some(&output), &header)?;
+    let is_begun = earlier != Records::default();
+    let earlier = earlier.profiles;
     let bar = Bar::new(0, earlier.len(), "profiles")?;
     bar.set_message(format!("{}: node profiles", what.name));
     let mut taken = earlier.len();
@@ -238,10 +251,12 @@ pub fn node_profiles(
     let stop = stop_flag()?;
     let profiles = networks.profile(agent, (journal.as_mut(), earlier), &stop, &mut watch);
     bar.finish();
-    if profiles.is_err() && taken == 0 {
-        discard(journal, Some(output));
+    let is_begun = is_begun || taken > 0;
+    if profiles.is_err() && !is_begun {
+        discard(journal, Some(&output));
     }
-    profiles.map_err(|error| ended_early(error, true, taken > 0))
+    let profiles = profiles.map_err(|error| ended_early(error, true, is_begun))?;
+    Ok((profiles, Output { start: Start::Resume, ..output }))
 }
 
 fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Conditions) -> Header {
@@ -285,7 +300,9 @@ pub fn usage(
     output: Option<&Output>,
 ) -> Result<Vec<Usage>> {
     let header = header(subjects, &Plan::default(), what, conditions);
-    let (mut journal, Records { usages: earlier, .. }) = opened(output, &header)?;
+    let (mut journal, earlier) = opened(output, &header)?;
+    let is_begun = earlier != Records::default();
+    let earlier = earlier.usages;
     let total = subjects.len() * costs.len() * repeats as usize;
     let bar = Bar::new(total, earlier.len(), "readings")?;
     let names: Vec<String> = costs.iter().map(Cost::to_string).collect();
@@ -299,7 +316,7 @@ pub fn usage(
     let kept = (journal.as_mut(), earlier);
     let usages = take_usage(agent, subjects, costs, repeats, kept, &stop, &mut watch);
     bar.finish();
-    usages.map_err(|error| ended_early(error, output.is_some(), taken > 0))
+    usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))
 }
 
 /// A device that doesn't tell such a cost is an error.

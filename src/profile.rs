@@ -90,16 +90,16 @@ pub fn run(options: &Options) -> Result<()> {
     let mut agent = Agent::start(&device)?;
     let conditions = agent.conditions(context, &plan).at_batch(options.batch).of_cost(options.cost);
     if options.cost != Cost::Latency {
-        return of_usage(options, &space, &work, &plan, (&mut agent, &conditions), &output);
+        return of_usage(options, &space, &work, &plan, (&mut agent, &conditions), output);
     }
-    let profiles = node_profiles(&work, &mut agent, &plan, What::units(&space), &conditions, &output)?;
+    let (profiles, output) = node_profiles(&work, &mut agent, &plan, What::units(&space), &conditions, output)?;
     let measured =
         measuring::measure(&mut agent, work.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     provenance.set("space", space.name());
     measured.to_provenance(&mut provenance);
-    let Measured { subjects: measured, course, .. } = measured;
-    let (overhead, rows) = work.rows(&measured, &profiles)?;
+    let Measured { subjects: measured, course, contention, .. } = measured;
+    let (overhead, rows) = work.rows(&measured, (&profiles, &contention), &mut provenance)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(output.path())?;
     let widest = measured.iter().map(Measurement::half_width).fold(0.0, f64::max);
@@ -131,10 +131,12 @@ fn node_profiles(
     plan: &Plan,
     what: What<'_>,
     conditions: &Conditions,
-    output: &Output,
-) -> Result<Vec<NodeProfile>> {
-    let profile = |networks| measuring::node_profiles(agent, networks, plan, what, conditions, output);
-    Ok(work.profiled().map(profile).transpose()?.unwrap_or_default())
+    output: Output,
+) -> Result<(Vec<NodeProfile>, Output)> {
+    match work.profiled() {
+        Some(networks) => measuring::node_profiles(agent, networks, plan, what, conditions, output),
+        None => Ok((Vec::new(), output)),
+    }
 }
 
 /// A table of what networks take besides time.
@@ -144,17 +146,17 @@ fn of_usage(
     work: &Work,
     plan: &Plan,
     (agent, conditions): (&mut Agent, &Conditions),
-    output: &Output,
+    output: Output,
 ) -> Result<()> {
     let cost = options.cost;
     let began = Instant::now();
     measuring::check_told(agent, cost, conditions)?;
-    let profiles = node_profiles(work, agent, &Plan::default(), What::units(space), conditions, output)?;
+    let (profiles, output) = node_profiles(work, agent, &Plan::default(), What::units(space), conditions, output)?;
     let repeated = (cost, USAGE_REPEATS);
-    let measured = measuring::cost(agent, work.subjects(), repeated, What::units(space), conditions, Some(output))?;
+    let measured = measuring::cost(agent, work.subjects(), repeated, What::units(space), conditions, Some(&output))?;
     let mut provenance = measuring::provenance(agent, conditions, plan, None);
     provenance.set("space", space.name());
-    let (overhead, rows) = work.rows(&measured, &profiles)?;
+    let (overhead, rows) = work.rows(&measured, (&profiles, &[]), &mut provenance)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(output.path())?;
     let seconds_measuring = began.elapsed().as_secs_f64();

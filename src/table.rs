@@ -9,7 +9,7 @@ use fleetfoot_console::claim;
 use fleetfoot_profiler::{Campaign, Context, Cost, Journal, LatencyTable, Plan, Provenance, Statistic, Subject};
 use fleetfoot_space::SearchSpace;
 
-use crate::measuring::journal_of;
+use crate::measuring::{JOURNAL_FORMAT, journal_of};
 use crate::tabulating::Work;
 
 /// Options of `table`.
@@ -39,6 +39,13 @@ pub fn run(options: &Options) -> Result<()> {
     let Some(space) = &header.space_toml else {
         bail!("journal {} isn't that of a latency table: wanted one of `fleetfoot profile`", journal.display());
     };
+    if header.fleetfoot_journal != JOURNAL_FORMAT {
+        bail!(
+            "journal {} is of form {}, this fleetfoot reads {JOURNAL_FORMAT}: use the version that measured",
+            journal.display(),
+            header.fleetfoot_journal
+        );
+    }
     let space = SearchSpace::from_toml(space, &journal.display().to_string())?;
     let context: Context = header.conditions.context.parse().with_context(|| journal.display().to_string())?;
     let (Some(precision), Some(batch)) = (header.conditions.precision, header.conditions.batch) else {
@@ -72,8 +79,9 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(pace) = campaign.pace() {
         provenance.set_pace(pace);
     }
+    provenance.set_sharing(campaign.sharing());
     provenance.set("space", space.name());
-    let (overhead, rows) = work.rows(&measured, &profiles)?;
+    let (overhead, rows) = work.rows(&measured, (&profiles, &campaign.contention()), &mut provenance)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     match &options.output {
         Some(path) => Ok(table.write(path)?),

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 use fleetfoot_profiler::{
-    Attribution, Context, Cost, Latency, LatencyTable, Measurement, NetworkCampaign, NodeProfile, Row, Subject,
-    UnitCampaign,
+    Attribution, Context, Cost, Latency, LatencyTable, Measurement, NetworkCampaign, NodeProfile, Provenance, Row,
+    Subject, UnitCampaign,
 };
 use fleetfoot_space::{Precision, SearchSpace};
 
@@ -67,12 +67,30 @@ impl Work {
         }
     }
 
-    /// The empty graph's time and the units' rows.
-    pub fn rows(&self, measured: &[Measurement], profiles: &[NodeProfile]) -> Result<(Latency, Vec<Row>)> {
-        match self {
-            Self::Alone(units) => Ok(units.rows(measured)),
-            Self::Networks(networks, Cost::Memory) => Ok(networks.rows(measured, Attribution::Weights)?),
-            Self::Networks(networks, _) => Ok(networks.rows(measured, Attribution::Time(profiles))?),
+    /// The empty graph's time and the units' rows. Networks take their node profiles, and the contention of the visits
+    /// ([`Campaign::contention`](fleetfoot_profiler::Campaign::contention)); how many of the profiles count is written down.
+    pub fn rows(
+        &self,
+        measured: &[Measurement],
+        (profiles, contention): (&[NodeProfile], &[f64]),
+        provenance: &mut Provenance,
+    ) -> Result<(Latency, Vec<Row>)> {
+        let (networks, attribution) = match self {
+            Self::Alone(units) => return Ok(units.rows(measured)),
+            Self::Networks(networks, Cost::Memory) => (networks, Attribution::Weights),
+            Self::Networks(networks, Cost::Energy) => (networks, Attribution::Energy(profiles)),
+            Self::Networks(networks, Cost::Latency) => (networks, Attribution::Time(profiles, contention)),
+        };
+        if let Some(counted) = attribution.counted() {
+            counted.to_provenance(provenance);
+            if counted.networks_shared > 0 {
+                eprintln!(
+                    "of {} networks there is no node profile from a time when the core was alone: how their time is divided \
+                     is less certain than the rows' intervals say",
+                    counted.networks_shared
+                );
+            }
         }
+        Ok(networks.rows(measured, attribution)?)
     }
 }

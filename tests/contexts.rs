@@ -97,7 +97,7 @@ fn node_profiles_stand_in_the_journal_and_a_cut_one_is_gone_on_with() {
     fs::remove_file(&path).unwrap();
     let profile = ["profile", "--space", "fashion-28", "--device", "mock", "--context", "network", "-o", text(&path)];
     let message = fails_in_one_line(fleetfoot(&[&profile[..], &ROUNDS].concat()));
-    assert!(message.contains("journal exists") || message.contains("network.csv.journal exists"), "{message}");
+    assert!(message.contains("network.csv.journal exists") && message.contains("--force"), "{message}");
     assert_eq!(fs::read_to_string(&journal).unwrap(), "mine");
 }
 

@@ -12,9 +12,10 @@ use rand_chacha::ChaCha8Rng;
 use crate::agent::{Agent, AgentError, ModelId};
 use crate::clock::Clock;
 use crate::course::{Course, Moment};
-use crate::disturbance::{Judgement, Visited, judge};
+use crate::disturbance::{Judgement, Sharing, Visited, judge};
 use crate::journal::{Journal, JournalError, Records, Soak, Visit};
 use crate::look::Look;
+use crate::pace::{contention, settled};
 use crate::sittings;
 use crate::statistics::{self, Measurement, Statistic, median};
 use crate::subject::Subject;
@@ -153,6 +154,7 @@ pub struct Campaign<'a> {
     references: BTreeMap<usize, f64>,
     doubt: f64,
     slower: Option<f64>,
+    sharing: Sharing,
     clock: Clock,
     looks: Vec<Look>,
     /// What the machine's state was at the last look of this run.
@@ -218,6 +220,7 @@ impl<'a> Campaign<'a> {
             references: references.filter(|(_, time)| *time > 0.0).collect(),
             doubt: 0.0,
             slower: None,
+            sharing: Sharing::default(),
             clock: Clock::default(),
             looks: earlier.looks,
             soaked: earlier.soaks.last().copied(),
@@ -259,7 +262,7 @@ impl<'a> Campaign<'a> {
                 statistics::of_visit(samples, of(visit).whole, batch, Statistic::Median, self.detect);
             Visited { subject: visit.0, time, interrupted, paces: of(visit).paces }
         });
-        let Judgement { disturbed, levels, doubt, slower } =
+        let Judgement { disturbed, levels, doubt, slower, sharing } =
             judge(&visited.collect::<Vec<_>>(), &self.references, last);
         // Among few, a subject's own noise would pass for the machine's.
         let many = self.subjects.len() >= COMPANY;
@@ -269,6 +272,7 @@ impl<'a> Campaign<'a> {
             round.slower = if many && level.is_finite() { level.exp() } else { 1.0 };
         }
         (self.doubt, self.slower) = (if many { doubt } else { 0.0 }, slower.map(f64::exp));
+        self.sharing = sharing;
         let rounds = |state: &State| state.logarithms(&self.plan, self.detect);
         let doubts = sittings::doubts(&self.states.iter().map(rounds).collect::<Vec<_>>());
         for (state, doubt) in self.states.iter_mut().zip(doubts) {
@@ -408,6 +412,18 @@ impl<'a> Campaign<'a> {
     /// By what factor the machine was slower, in what counts, than the subjects' references say; `None` without references.
     pub fn slower(&self) -> Option<f64> {
         self.slower
+    }
+
+    /// How often somebody else was on the core's units.
+    pub fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// Contention of the core's units at every visit: by how much independent operations took longer than dependent ones, as a
+    /// logarithm. Only differences tell.
+    pub fn contention(&self) -> Vec<f64> {
+        let paces = self.log.iter().map(|&(subject, position)| self.states[subject].rounds[position].paces);
+        contention(&settled(&paces.collect::<Vec<_>>()))
     }
 
     /// How it went, as the rounds were judged last.

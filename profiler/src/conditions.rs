@@ -8,6 +8,7 @@ use fleetfoot_space::{Precision, without_mark};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::Cost;
+use crate::disturbance::Sharing;
 use crate::statistics::Statistic;
 
 /// What surrounds a measured unit in time.
@@ -258,6 +259,14 @@ impl Provenance {
     pub fn set_pace(&mut self, pace: Pace) {
         self.set(CHAIN, pace.chain_ns);
         self.set(WIDE, pace.wide_ns);
+    }
+
+    /// Sets how often somebody else was on the core's units.
+    pub fn set_sharing(&mut self, sharing: Sharing) {
+        self.set("shared_percent", format!("{:.1}", 100.0 * sharing.share));
+        if sharing.is_crowded {
+            self.set("hardly_ever_alone", true);
+        }
     }
 
     /// Whether nothing is known.

@@ -45,6 +45,7 @@ pub use conditions::{Conditions, Context, ContextParseError, Differences, Proven
 pub use cost::{Cost, CostParseError};
 pub use course::{Course, Moment, Spent};
 pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
+pub use disturbance::Sharing;
 pub use fleetfoot_protocol::{
     Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Profiled, Sample, Timed, Timing, Whole,
 };
@@ -52,7 +53,7 @@ pub use journal::{Header, Journal, JournalError, Records, Soak, Visit};
 pub use latency::{Latency, LatencyError};
 pub use look::Look;
 pub use networks::{Attribution, AttributionError, NetworkCampaign};
-pub use node_profiles::NodeProfile;
+pub use node_profiles::{NodeProfile, ProfilesCounted};
 pub use pace::paces_apart;
 pub use provider_share::{PlacementError, ProviderShare};
 pub use statistics::{Interval, Measurement, Statistic, Z, is_disturbed, median, relative_variance};

@@ -30,7 +30,7 @@ use crate::conditions::Context;
 use crate::designs::balanced;
 use crate::journal::Journal;
 use crate::latency::Latency;
-use crate::node_profiles::{NetworkNodes, NodeProfile, alone};
+use crate::node_profiles::{NetworkNodes, NodeProfile, ProfilesCounted, shared};
 use crate::statistics::{MAD, Measurement, Z, median};
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
@@ -71,10 +71,23 @@ type Shares = Vec<Vec<f64>>;
 /// How a network's cost is divided among its units beforehand.
 #[derive(Clone, Copy, Debug)]
 pub enum Attribution<'a> {
-    /// As its time is, by the runtime's profile.
-    Time(&'a [NodeProfile]),
+    /// As its time is, by the runtime's profile, given the contention of the visits ([`Campaign::contention`](crate::Campaign::contention)).
+    Time(&'a [NodeProfile], &'a [f64]),
+    /// As its time is, where the cost isn't time.
+    Energy(&'a [NodeProfile]),
     /// As its weights are.
     Weights,
+}
+
+impl Attribution<'_> {
+    /// How many node profiles it rests on; `None` where it rests on none.
+    pub fn counted(&self) -> Option<ProfilesCounted> {
+        match self {
+            Self::Time(profiles, visits) => Some(ProfilesCounted::of(profiles, visits)),
+            Self::Energy(profiles) => Some(ProfilesCounted::of(profiles, &[])),
+            Self::Weights => None,
+        }
+    }
 }
 
 /// Profiles from which no costs can be solved.
@@ -181,7 +194,8 @@ impl NetworkCampaign {
             let before: Vec<NodeProfile> =
                 profiles.iter().filter(|profile| profile.process < process).cloned().collect();
             let mut counts = vec![0; self.subjects.len()];
-            alone(&before).for_each(|profile| counts[profile.subject as usize] += 1);
+            let alone = before.iter().zip(shared(&before, &[])).filter(|(_, shared)| !shared);
+            alone.for_each(|(profile, _)| counts[profile.subject as usize] += 1);
             let is_due = |subject: &usize| process < PROFILINGS || counts[*subject] < PROFILINGS_ALONE;
             let is_done = |subject: usize| {
                 profiles.iter().any(|known| (known.subject as usize, known.process) == (subject, process))
@@ -226,8 +240,13 @@ impl NetworkCampaign {
         let (empty, networks) = (measured[0].latency, &measured[1..]);
         let times: Vec<f64> = networks.iter().map(|network| (network.latency.ms() - empty.ms()).max(0.0)).collect();
         let (shares, moved) = match attribution {
-            Attribution::Time(profiles) => {
-                let (shares, moved) = self.shares(profiles, empty, &times)?;
+            Attribution::Time(profiles, visits) => {
+                let (shares, moved) = self.shares((profiles, visits), empty, &times)?;
+                (shares, Some(moved))
+            }
+            Attribution::Energy(profiles) => {
+                // What a call takes isn't known in time: next to a network it is little.
+                let (shares, moved) = self.shares((profiles, &[]), Latency::default(), &times)?;
                 (shares, Some(moved))
             }
             Attribution::Weights => (self.shares_of_weights(), None),
@@ -293,16 +312,17 @@ impl NetworkCampaign {
     }
 
     /// Each network's units' shares of its time, by its profile, in the order of `places`; and what they would be if writing
-    /// cost a standard deviation more.
+    /// cost a standard deviation more. `call` is what a call takes, in ms; `times` are the networks' costs, less the call's.
     fn shares(
         &self,
-        profiles: &[NodeProfile],
+        (profiles, visits): (&[NodeProfile], &[f64]),
         call: Latency,
         times: &[f64],
     ) -> Result<(Shares, Shares), AttributionError> {
+        let shared = shared(profiles, visits);
         let nodes = |(index, subject): (usize, &Subject)| {
             let missing = || AttributionError::Missing(subject.name.clone());
-            NetworkNodes::of(profiles, index).ok_or_else(missing)
+            NetworkNodes::of(profiles, &shared, index).ok_or_else(missing)
         };
         let profiles = self.subjects.iter().enumerate().skip(1).map(nodes);
         let profiles = profiles.collect::<Result<Vec<NetworkNodes>, _>>()?;

@@ -25,6 +25,10 @@ pub(crate) fn contended(pace: Pace) -> f64 {
 const ALONE: f64 = 0.05;
 const CONTENDED: f64 = 0.03;
 
+/// By how much runs take longer, as a logarithm, where contention harms them: that which harms nothing, such as another kind of core,
+/// or a clock's coarse steps, is none.
+pub(crate) const HARMFUL: f64 = 0.025;
+
 /// The most contention that a core has for itself, as all of it tells.
 pub(crate) fn most_alone(contention: &[f64]) -> f64 {
     let mut known: Vec<f64> = contention.iter().copied().filter(|value| value.is_finite()).collect();

@@ -1,11 +1,11 @@
 //! How fast the core is at this moment: two loads that never change, of some microseconds each.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::thread;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
-use fleetfoot_protocol::Pace;
+use fleetfoot_protocol::{EngineError, Pace};
 
 use crate::machine;
 
@@ -18,33 +18,60 @@ const LANES: usize = 10;
 /// Times that each load runs; the fastest counts, since an interrupt only ever adds.
 const REPEATS: usize = 3;
 
-/// The pace now, on the calling thread's core, or on these at the same time: each load's is that of the slowest. The chain
-/// follows the clock alone; the wide load also tells of somebody else on the core's units.
-pub fn take(cores: &[usize]) -> Pace {
+/// Time after which cores no longer wait for each other: one that somebody else has taken is looked at when it is free again.
+const COMPANY: Duration = Duration::from_millis(5);
+
+/// The pace now, on the calling thread's core, or the worst of these cores, each while the others work, as they do in a run: two cores
+/// may be siblings, or a host may put both on one of its own for a while. The chain follows the clock alone; the wide load also
+/// tells of somebody else on the core's units.
+pub fn take(cores: &[usize]) -> Result<Pace, EngineError> {
     if cores.len() < 2 {
-        return here();
+        return Ok(here());
     }
-    let start = Barrier::new(cores.len());
-    let on = |core: usize| {
-        let start = &start;
-        move || {
-            // A thread that can't be pinned tells of wherever it runs.
-            let _ = machine::pin_thread(core);
-            start.wait();
-            here()
+    let (ready, done, start) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
+    // Works until all have come to this point.
+    let meet = |count: &AtomicUsize| {
+        count.fetch_add(1, Ordering::Relaxed);
+        while count.load(Ordering::Relaxed) < cores.len() && start.elapsed() < COMPANY {
+            wide();
         }
     };
+    let look = |core: usize| {
+        machine::pin_thread(core)?;
+        meet(&ready);
+        let pace = here();
+        meet(&done);
+        Ok(pace)
+    };
+    let look = &look;
     thread::scope(|scope| {
-        let threads: Vec<_> = cores.iter().map(|&core| scope.spawn(on(core))).collect();
-        let paces = threads.into_iter().filter_map(|thread| thread.join().ok());
-        paces.reduce(|a, b| Pace { chain_ns: a.chain_ns.max(b.chain_ns), wide_ns: a.wide_ns.max(b.wide_ns) })
+        let failed = |core: usize, why: &str| EngineError(format!("a look at core {core}: {why}"));
+        let spawn = |&core: &usize| {
+            let thread = thread::Builder::new().spawn_scoped(scope, move || look(core));
+            thread.map(|thread| (core, thread)).map_err(|error| failed(core, &error.to_string()))
+        };
+        let threads: Vec<_> = cores.iter().map(spawn).collect();
+        let join = |thread: Result<(usize, ScopedJoinHandle<'_, Result<Pace, EngineError>>), EngineError>| {
+            let (core, thread) = thread?;
+            thread.join().unwrap_or_else(|_| Err(failed(core, "its thread panicked")))
+        };
+        Ok(worst(&threads.into_iter().map(join).collect::<Result<Vec<_>, _>>()?))
     })
-    .unwrap_or_default()
+}
+
+/// The slowest clock, with the most contention: cores of several kinds differ in both.
+fn worst(paces: &[Pace]) -> Pace {
+    let chain_ns = paces.iter().map(|pace| pace.chain_ns).max().unwrap_or_default();
+    let contention = paces.iter().map(contention).fold(0.0, f64::max);
+    Pace { chain_ns, wide_ns: (contention * chain_ns as f64).round() as u64 }
+}
+
+fn contention(pace: &Pace) -> f64 {
+    pace.wide_ns as f64 / pace.chain_ns.max(1) as f64
 }
 
 /// The one in the middle by contention, of several.
 pub fn usual(mut paces: Vec<Pace>) -> Pace {
-    let contention = |pace: &Pace| pace.wide_ns as f64 / pace.chain_ns.max(1) as f64;
     paces.sort_by(|a, b| contention(a).total_cmp(&contention(b)));
     paces.get(paces.len() / 2).copied().unwrap_or_default()
 }
@@ -83,16 +110,24 @@ mod tests {
 
     #[test]
     fn loads_are_not_computed_ahead_and_end_within_microseconds() {
-        let pace = take(&[]);
+        let pace = take(&[]).unwrap();
         // Far below what any processor of today can do, had the loads been optimised away.
         assert!(pace.chain_ns > u64::from(LINKS) / 4 && pace.wide_ns > u64::from(STEPS) / 10, "{pace:?}");
     }
 
     #[test]
-    fn the_pace_of_several_cores_is_that_of_the_slowest() {
+    fn the_pace_of_several_cores_is_that_of_the_slowest_clock_and_the_most_contention() {
+        let pace = |chain_ns, wide_ns| Pace { chain_ns, wide_ns };
+        // A slower core that is alone, a faster one with somebody else on it.
+        assert_eq!(worst(&[pace(10_000, 4_500), pace(5_000, 4_000)]), pace(10_000, 8_000));
+        assert_eq!(worst(&[pace(5_000, 2_000), pace(10_000, 4_500)]), pace(10_000, 4_500));
+        assert_eq!(worst(&[]), Pace::default());
         let cores = machine::allowed();
-        let pace = take(&[cores[0], cores[0], cores[cores.len() - 1]]);
-        assert!(pace.chain_ns > u64::from(LINKS) / 4 && pace.wide_ns > u64::from(STEPS) / 10, "{pace:?}");
+        let looked = take(&[cores[0], cores[cores.len() - 1]]).unwrap();
+        assert!(looked.chain_ns > u64::from(LINKS) / 4 && looked.wide_ns > u64::from(STEPS) / 10, "{looked:?}");
+        // Nobody has so many cores.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        assert!(take(&[cores[0], 100_000]).unwrap_err().0.contains("core 100000"));
     }
 
     #[test]

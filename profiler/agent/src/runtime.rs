@@ -31,7 +31,7 @@ struct Opened {
     fallback: Fallback,
     optimisation: Optimisation,
     threads: usize,
-    /// The cores that the threads run on, where each has one of its own and there are several.
+    /// The cores that the threads run on, where each of several has one of its own; else the caller's is looked at.
     cores: Vec<usize>,
 }
 
@@ -87,7 +87,7 @@ impl Runtime {
     }
 
     /// The pace now, of the cores that the runtime's threads run on.
-    fn pace(&self) -> Pace {
+    fn pace(&self) -> Result<Pace, EngineError> {
         pace::take(self.opened.as_ref().map_or(&[], |opened| &opened.cores))
     }
 
@@ -101,17 +101,18 @@ impl Runtime {
         let (_, input) = input_of(&session)?;
         let mut paces = Vec::new();
         for _ in 0..runs {
-            paces.push(self.pace());
+            paces.push(self.pace()?);
             session.run(ort::inputs![&input]).map_err(failed("run"))?;
         }
         let path = session.end_profiling().map_err(failed("profile"))?;
         let mut timer = Timer::default();
         let mut run = || session.run(ort::inputs![&input]).map(drop);
         let plain = (0..plain).map(|_| {
-            let pace = self.pace();
-            timer.sample(1, 0, &[], &mut run).map(|sample| (sample.wall_ns, pace))
+            let pace = self.pace()?;
+            let sample = timer.sample(1, 0, &[], &mut run).map_err(failed("run"))?;
+            Ok((sample.wall_ns, pace))
         });
-        let plain = plain.collect::<Result<Vec<_>, _>>().map_err(failed("run"))?;
+        let plain = plain.collect::<Result<Vec<_>, EngineError>>()?;
         let profile = std::fs::read(&path).map_err(|error| EngineError(format!("profile {path}: {error}")))?;
         Ok(Run { profile, plain, paces })
     }
@@ -180,12 +181,16 @@ impl Engine for Runtime {
         for _ in 0..timing.warmup {
             timer.sample(1, evict, values, &mut run).map_err(failed("run"))?;
         }
-        let before = pace::take(&cores);
+        let before = pace::take(&cores)?;
+        if cores.len() > 1 {
+            // Looking at the cores has stopped the runtime's threads there.
+            timer.sample(1, evict, values, &mut run).map_err(failed("run"))?;
+        }
         let (samples, whole) = timer.whole(|timer| {
             let sample = |_| timer.sample(timing.batch, evict, values, &mut run);
             (0..timing.samples).map(sample).collect::<Result<Vec<_>, _>>()
         });
-        Ok(Timed { samples: samples.map_err(failed("run"))?, whole, paces: [before, pace::take(&cores)] })
+        Ok(Timed { samples: samples.map_err(failed("run"))?, whole, paces: [before, pace::take(&cores)?] })
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {

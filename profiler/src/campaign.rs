@@ -443,7 +443,9 @@ impl<'a> Campaign<'a> {
     pub fn pace(&self) -> Option<Pace> {
         let rounds = || self.states.iter().flat_map(|state| state.counted().0);
         let usual = |of: fn(&Pace) -> u64| median(rounds().flat_map(|round| &round.paces).map(|pace| of(pace) as f64));
-        Some(Pace { chain_ns: usual(|pace| pace.chain_ns)? as u64, wide_ns: usual(|pace| pace.wide_ns)? as u64 })
+        let [chain_ns, wide_ns, talk_ns] =
+            [usual(|pace| pace.chain_ns)?, usual(|pace| pace.wide_ns)?, usual(|pace| pace.talk_ns)?];
+        Some(Pace { chain_ns: chain_ns as u64, wide_ns: wide_ns as u64, talk_ns: talk_ns as u64 })
     }
 
     /// Untimed runs in front of every visit, the fewest and the most of all subjects.

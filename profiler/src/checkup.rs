@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_core_that_somebody_shares_is_found_where_it_matters() {
-        let pace = |wide_ns| [Pace { chain_ns: 5_000, wide_ns }; 2];
+        let pace = |wide_ns| [Pace { chain_ns: 5_000, wide_ns, talk_ns: 0 }; 2];
         // Every third stretch of ten visits is shared.
         let shared = |index: usize| (index / 10) % 3 == 2;
         let paces: Vec<[Pace; 2]> = (0..300).map(|index| pace(if shared(index) { 3_100 } else { 2_000 })).collect();

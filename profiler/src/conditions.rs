@@ -224,6 +224,7 @@ impl Conditions {
 /// Names of the core's usual pace in a file's head.
 const CHAIN: &str = "pace_chain_ns";
 const WIDE: &str = "pace_wide_ns";
+const TALK: &str = "pace_talk_ns";
 
 /// Where a file's numbers come from: `# name: value` lines in front of its header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,13 +253,16 @@ impl Provenance {
     /// The core's usual pace while it was measured.
     pub fn pace(&self) -> Option<Pace> {
         let ns = |name: &str| self.get(name)?.parse().ok().filter(|ns| *ns > 0);
-        Some(Pace { chain_ns: ns(CHAIN)?, wide_ns: ns(WIDE)? })
+        Some(Pace { chain_ns: ns(CHAIN)?, wide_ns: ns(WIDE)?, talk_ns: ns(TALK).unwrap_or_default() })
     }
 
     /// Sets the core's usual pace.
     pub fn set_pace(&mut self, pace: Pace) {
         self.set(CHAIN, pace.chain_ns);
         self.set(WIDE, pace.wide_ns);
+        if pace.talk_ns > 0 {
+            self.set(TALK, pace.talk_ns);
+        }
     }
 
     /// Sets how often somebody else was on the core's units.

@@ -144,7 +144,7 @@ mod tests {
             // Somebody else had the core half of the time, between the samples.
             let samples = vec![Sample { at_ns, wall_ns: 100_000, cpu_ns: 100_000 }];
             let whole = Whole { wall_ns: 200_000, cpu_ns: 100_000 };
-            let pace = Pace { chain_ns: 5_000, wide_ns: 2_000 };
+            let pace = Pace { chain_ns: 5_000, wide_ns: 2_000, talk_ns: 0 };
             Visit { round, subject: 0, batch: 1, unix_ms: u64::from(round), samples, whole, paces: [pace; 2] }
         };
         let spent = |rounds| {

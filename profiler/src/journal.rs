@@ -68,7 +68,7 @@ pub struct Visit {
     #[serde(with = "pair")]
     pub whole: Whole,
     /// The core's pace before the first sample and behind the last.
-    #[serde(with = "pairs")]
+    #[serde(with = "paces")]
     pub paces: [Pace; 2],
 }
 
@@ -127,17 +127,28 @@ mod pair {
     }
 }
 
-mod pairs {
+mod paces {
     use super::{Deserialize, Pace, Serialize};
+    use serde::de::Error as _;
     use serde::{Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(paces: &[Pace; 2], serializer: S) -> Result<S::Ok, S::Error> {
-        paces.map(|pace| (pace.chain_ns, pace.wide_ns)).serialize(serializer)
+        // A single core has no third.
+        let numbers = |pace: Pace| match pace.talk_ns {
+            0 => vec![pace.chain_ns, pace.wide_ns],
+            talk_ns => vec![pace.chain_ns, pace.wide_ns, talk_ns],
+        };
+        paces.map(numbers).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[Pace; 2], D::Error> {
-        let pairs = <[(u64, u64); 2]>::deserialize(deserializer)?;
-        Ok(pairs.map(|(chain_ns, wide_ns)| Pace { chain_ns, wide_ns }))
+        let [before, behind] = <[Vec<u64>; 2]>::deserialize(deserializer)?;
+        let pace = |numbers: &[u64]| match *numbers {
+            [chain_ns, wide_ns] => Ok(Pace { chain_ns, wide_ns, talk_ns: 0 }),
+            [chain_ns, wide_ns, talk_ns] => Ok(Pace { chain_ns, wide_ns, talk_ns }),
+            _ => Err(D::Error::invalid_length(numbers.len(), &"2 or 3 numbers of a pace")),
+        };
+        Ok([pace(&before)?, pace(&behind)?])
     }
 }
 

@@ -14,10 +14,16 @@ pub fn paces_apart(first: Option<Pace>, second: Option<Pace>) -> Option<[f64; 2]
     Some([percent(|pace| pace.chain_ns)?, percent(|pace| pace.wide_ns)?])
 }
 
+/// How much of the time that a word takes between two cores counts as contention. From one look to the next it differs by a
+/// tenth or two, and by several times where a host moves the cores away from each other.
+const FAR: f64 = 0.1;
+
 /// The contention at one pace.
 pub(crate) fn contended(pace: Pace) -> f64 {
-    let ratio = (pace.wide_ns as f64 / pace.chain_ns as f64).ln();
-    if ratio.is_finite() { ratio } else { f64::NAN }
+    let over_chain = |ns: u64| (ns as f64 / pace.chain_ns as f64).ln();
+    let far = if pace.talk_ns > 0 { FAR * over_chain(pace.talk_ns) } else { 0.0 };
+    let contended = over_chain(pace.wide_ns) + far;
+    if contended.is_finite() { contended } else { f64::NAN }
 }
 
 /// Share of the time that a core has nobody else on its units at least, and by how much contention exceeds what it is then, as
@@ -48,7 +54,12 @@ pub(crate) fn contention(paces: &[[Pace; 2]]) -> Vec<f64> {
 /// counts, since an interrupt only ever adds.
 pub(crate) fn settled(paces: &[[Pace; 2]]) -> Vec<[Pace; 2]> {
     let faster = |a: Pace, b: Option<Pace>| match b.filter(|b| b.chain_ns > 0 && b.wide_ns > 0) {
-        Some(b) => Pace { chain_ns: a.chain_ns.min(b.chain_ns), wide_ns: a.wide_ns.min(b.wide_ns) },
+        Some(b) => Pace {
+            chain_ns: a.chain_ns.min(b.chain_ns),
+            wide_ns: a.wide_ns.min(b.wide_ns),
+            // 0 isn't known.
+            talk_ns: [a.talk_ns, b.talk_ns].into_iter().filter(|ns| *ns > 0).min().unwrap_or_default(),
+        },
         None => a,
     };
     let settle = |index: usize| {
@@ -152,7 +163,7 @@ mod tests {
     use super::*;
 
     fn pace(slower: f64) -> Pace {
-        Pace { chain_ns: (1e5 * slower) as u64, wide_ns: 40_000 }
+        Pace { chain_ns: (1e5 * slower) as u64, wide_ns: 40_000, talk_ns: 0 }
     }
 
     #[test]

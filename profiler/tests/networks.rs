@@ -179,7 +179,7 @@ fn profiles_that_others_on_the_core_spoilt_do_not_count() {
     let spoil = |alone: &NodeProfile, process, wide_ns| {
         let mut spoilt = alone.profiled.clone();
         spoilt.plain_ns = spoilt.plain_ns * 5 / 4;
-        spoilt.paces = [Pace { chain_ns: 5_000, wide_ns }; 2];
+        spoilt.paces = [Pace { chain_ns: 5_000, wide_ns, talk_ns: 0 }; 2];
         let half = spoilt.nodes.len() / 2;
         spoilt.nodes[..half].iter_mut().for_each(|node| node.span_us = node.span_us * 3 / 2);
         NodeProfile { process, profiled: spoilt, ..*alone }
@@ -190,7 +190,7 @@ fn profiles_that_others_on_the_core_spoilt_do_not_count() {
         // Of every fourth network there is only a little contention to be had.
         if alone.subject % 4 > 0 {
             alone.process = 2;
-            alone.profiled.paces = [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2];
+            alone.profiled.paces = [Pace { chain_ns: 5_000, wide_ns: 2_000, talk_ns: 0 }; 2];
             disturbed.push(alone);
         }
     }
@@ -210,12 +210,15 @@ fn profiles_that_others_on_the_core_spoilt_do_not_count() {
     // Paces that differ while networks take as long are a clock's coarse steps, say: every profile counts.
     for (index, profile) in disturbed.iter_mut().enumerate() {
         let wide_ns = if index % 2 == 0 { 2_000 } else { 2_500 };
-        (profile.profiled.plain_ns, profile.profiled.paces) = (180_000, [Pace { chain_ns: 5_000, wide_ns }; 2]);
+        (profile.profiled.plain_ns, profile.profiled.paces) =
+            (180_000, [Pace { chain_ns: 5_000, wide_ns, talk_ns: 0 }; 2]);
     }
     assert_eq!(Attribution::Time(&disturbed, &[]).counted().unwrap().left_aside, 0);
     // The visits tell that the core was shared all the while.
     let all = disturbed.len();
-    disturbed.iter_mut().for_each(|profile| profile.profiled.paces = [Pace { chain_ns: 5_000, wide_ns: 3_000 }; 2]);
+    disturbed
+        .iter_mut()
+        .for_each(|profile| profile.profiled.paces = [Pace { chain_ns: 5_000, wide_ns: 3_000, talk_ns: 0 }; 2]);
     let alone = (2_000f64 / 5_000.0).ln();
     let counted = Attribution::Time(&disturbed, &vec![alone; 1000]).counted().unwrap();
     assert_eq!((counted.taken, counted.left_aside, counted.networks_shared), (all, all - 84, 84));

@@ -18,9 +18,15 @@ pub fn describe() -> Machine {
     }
 }
 
+/// Whether this system lets a process choose its cores.
+const CAN_PIN: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// Pins the process, before any of its threads is made, and returns the cores. Where none are named, the last of the
-/// permitted ones are taken: the first core serves most interrupts.
+/// permitted ones are taken, since the first core serves most interrupts; or none, on a system that has no way to.
 pub fn pin(cores: &[usize], threads: usize) -> Result<Vec<usize>, EngineError> {
+    if cores.is_empty() && !CAN_PIN {
+        return Ok(Vec::new());
+    }
     let allowed = allowed();
     let chosen = if cores.is_empty() {
         if threads > allowed.len() {

@@ -17,6 +17,8 @@ const STEPS: u32 = 1_000;
 const LANES: usize = 10;
 /// Times that each load runs; the fastest counts, since an interrupt only ever adds.
 const REPEATS: usize = 3;
+/// Rounds that a word makes through all cores.
+const ROUNDS: usize = 100;
 
 /// Time after which cores no longer wait for each other: one that somebody else has taken is looked at when it is free again.
 const COMPANY: Duration = Duration::from_millis(5);
@@ -36,21 +38,23 @@ pub fn take(cores: &[usize]) -> Result<Pace, EngineError> {
             wide();
         }
     };
-    let look = |core: usize| {
+    let token = AtomicUsize::new(0);
+    let look = |place: usize, core: usize| {
         machine::pin_thread(core)?;
         meet(&ready);
         let pace = here();
         meet(&done);
-        Ok(pace)
+        let talk_ns = talk(&token, place, cores.len(), start + COMPANY).unwrap_or_default();
+        Ok(Pace { talk_ns, ..pace })
     };
     let look = &look;
     thread::scope(|scope| {
         let failed = |core: usize, why: &str| EngineError(format!("a look at core {core}: {why}"));
-        let spawn = |&core: &usize| {
-            let thread = thread::Builder::new().spawn_scoped(scope, move || look(core));
+        let spawn = |(place, &core): (usize, &usize)| {
+            let thread = thread::Builder::new().spawn_scoped(scope, move || look(place, core));
             thread.map(|thread| (core, thread)).map_err(|error| failed(core, &error.to_string()))
         };
-        let threads: Vec<_> = cores.iter().map(spawn).collect();
+        let threads: Vec<_> = cores.iter().enumerate().map(spawn).collect();
         let join = |thread: Result<(usize, ScopedJoinHandle<'_, Result<Pace, EngineError>>), EngineError>| {
             let (core, thread) = thread?;
             thread.join().unwrap_or_else(|_| Err(failed(core, "its thread panicked")))
@@ -59,11 +63,37 @@ pub fn take(cores: &[usize]) -> Result<Pace, EngineError> {
     })
 }
 
+/// What it takes in ns until the next of so many threads sees what the one before has written, over some rounds, the fastest of a
+/// few times; `None` where it takes until the end.
+fn talk(token: &AtomicUsize, place: usize, threads: usize, end: Instant) -> Option<u64> {
+    let mut fastest = u64::MAX;
+    for repeat in 0..REPEATS {
+        let began = Instant::now();
+        for round in 0..ROUNDS {
+            let turn = (repeat * ROUNDS + round) * threads + place;
+            let mut waits = 0u32;
+            while token.load(Ordering::Acquire) != turn {
+                std::hint::spin_loop();
+                waits += 1;
+                // The clock is looked at now and then only: it would be part of what is measured.
+                if waits.is_multiple_of(1_000) && Instant::now() > end {
+                    return None;
+                }
+            }
+            token.store(turn + 1, Ordering::Release);
+        }
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        fastest = fastest.min(took / (ROUNDS * threads) as u64);
+    }
+    Some(fastest.max(1))
+}
+
 /// The slowest clock, with the most contention: cores of several kinds differ in both.
 fn worst(paces: &[Pace]) -> Pace {
     let chain_ns = paces.iter().map(|pace| pace.chain_ns).max().unwrap_or_default();
     let contention = paces.iter().map(contention).fold(0.0, f64::max);
-    Pace { chain_ns, wide_ns: (contention * chain_ns as f64).round() as u64 }
+    let talk_ns = paces.iter().map(|pace| pace.talk_ns).max().unwrap_or_default();
+    Pace { chain_ns, wide_ns: (contention * chain_ns as f64).round() as u64, talk_ns }
 }
 
 fn contention(pace: &Pace) -> f64 {
@@ -77,7 +107,7 @@ pub fn usual(mut paces: Vec<Pace>) -> Pace {
 }
 
 fn here() -> Pace {
-    Pace { chain_ns: fastest(chain), wide_ns: fastest(wide) }
+    Pace { chain_ns: fastest(chain), wide_ns: fastest(wide), talk_ns: 0 }
 }
 
 fn fastest(load: fn()) -> u64 {
@@ -117,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_pace_of_several_cores_is_that_of_the_slowest_clock_and_the_most_contention() {
-        let pace = |chain_ns, wide_ns| Pace { chain_ns, wide_ns };
+        let pace = |chain_ns, wide_ns| Pace { chain_ns, wide_ns, talk_ns: 0 };
         // A slower core that is alone, a faster one with somebody else on it.
         assert_eq!(worst(&[pace(10_000, 4_500), pace(5_000, 4_000)]), pace(10_000, 8_000));
         assert_eq!(worst(&[pace(5_000, 2_000), pace(10_000, 4_500)]), pace(10_000, 4_500));
@@ -131,8 +161,22 @@ mod tests {
     }
 
     #[test]
+    fn threads_tell_each_other_how_far_they_are_and_wait_for_nobody_for_ever() {
+        let token = AtomicUsize::new(0);
+        let end = Instant::now() + Duration::from_secs(60);
+        let took = thread::scope(|scope| {
+            let other = scope.spawn(|| talk(&token, 1, 2, end));
+            (talk(&token, 0, 2, end), other.join().unwrap())
+        });
+        assert!(took.0.is_some_and(|ns| ns > 0) && took.1.is_some_and(|ns| ns > 0), "{took:?}");
+        assert_eq!(token.load(Ordering::Relaxed), 2 * REPEATS * ROUNDS);
+        // Nobody has the first turn.
+        assert_eq!(talk(&AtomicUsize::new(0), 1, 2, Instant::now()), None);
+    }
+
+    #[test]
     fn the_usual_pace_is_the_one_in_the_middle() {
-        let pace = |wide_ns| Pace { chain_ns: 100, wide_ns };
+        let pace = |wide_ns| Pace { chain_ns: 100, wide_ns, talk_ns: 0 };
         assert_eq!(usual(vec![pace(50), pace(90), pace(40)]), pace(50));
         assert_eq!(usual(Vec::new()), Pace::default());
     }

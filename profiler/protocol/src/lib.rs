@@ -103,6 +103,10 @@ pub struct Pace {
     pub chain_ns: u64,
     /// More independent integer operations than the core can start at once, in nanoseconds: what others leave of its units.
     pub wide_ns: u64,
+    /// What a word takes from one of several cores to the next, in nanoseconds: how far they are from each other; 0 for a single one,
+    /// or where it isn't known.
+    #[serde(default)]
+    pub talk_ns: u64,
 }
 
 /// Samples of a model.

@@ -28,7 +28,7 @@ impl Peer for Thread {
 }
 
 /// The core's pace, which never changes.
-const PACES: [Pace; 2] = [Pace { chain_ns: 5_000, wide_ns: 2_000 }; 2];
+const PACES: [Pace; 2] = [Pace { chain_ns: 5_000, wide_ns: 2_000, talk_ns: 0 }; 2];
 /// Bytes of a model that cost a nanosecond.
 const NS_BYTES: u64 = 4;
 /// What a run of a model takes.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the tables that data/ ships, on this CPU: presets x {optimisation all, basic} x {one, two threads} x {fp32, int8}.
 #     scripts/tables.sh FOLDER [SPACE...]
-# Tables, their journals and node profiles go to runs/tables (a killed run goes on where it was), the tables then to FOLDER.
+# Tables and their journals go to runs/tables (a killed run goes on where it was), the tables then to FOLDER.
 # About an hour and a half; nothing else should run meanwhile.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -9,7 +9,7 @@ use fleetfoot_console::claim;
 use fleetfoot_profiler::{Comparison, Cost, LatencyTable, Ratio, write_atomically};
 use serde_json::json;
 
-use crate::measuring::tell_paces;
+use crate::measuring::{INTERVAL, tell_paces};
 use crate::report::markup::{Markup, element};
 use crate::report::plot::{Axis, Plot};
 use crate::report::{facts::fixed, page::document};
@@ -97,6 +97,16 @@ fn tell_conditions(first: &LatencyTable, second: &LatencyTable) {
         && let Err(differences) = ours.compatible(&theirs)
     {
         eprintln!("conditions differ: {differences}");
+    }
+    for (whose, table) in [("A", first), ("B", second)] {
+        let is_current = table.provenance.get("interval") == Some(INTERVAL);
+        if !is_current {
+            let says =
+                table.provenance.get("interval").map_or("of an unknown kind".to_owned(), |says| format!("'{says}'"));
+            eprintln!(
+                "warning: {whose}'s intervals are {says}, taken for '{INTERVAL}': what is said of noise is rough"
+            );
+        }
     }
     tell_paces(first.provenance.pace(), second.provenance.pace(), "for B against that for A");
 }

@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::positive;
 use fleetfoot_profiler::{
-    Agent, DeviceConfig, Finding, Health, ModelId, Pace, ProviderShare, Subject, Timing, findings, relative_variance,
-    shared_core,
+    Agent, DeviceConfig, Finding, Health, ModelId, Pace, ProviderShare, Subject, Timing, Whole, findings,
+    relative_variance, shared_core, taken_core,
 };
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
 use serde_json::json;
@@ -42,11 +42,15 @@ pub fn run(options: &Options) -> Result<()> {
     ProviderShare::permitted(&device, &[(reference.name.as_str(), placement.clone())])?;
     let model = agent.load(&reference.onnx)?;
     let before = agent.look()?;
-    let (visits, paces) = watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
+    let Watched { visits, paces, lost } =
+        watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
     let after = agent.look()?;
     let mut findings = findings(&before, &after, agent.pinned());
     let (shared, finding) = shared_core(&paces, &visits);
     findings.extend(finding);
+    // Other providers, and several threads, compute elsewhere than in the thread that calls.
+    let lost = lost.filter(|_| device.threads == 1 && device.provider == "cpu");
+    findings.extend(taken_core(lost, &before, agent.pinned()));
     // The worst first; those alike in their order.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let reference_percent = 100.0 * relative_variance(&visits).sqrt();
@@ -56,6 +60,7 @@ pub fn run(options: &Options) -> Result<()> {
             "device": device.name,
             "findings": findings,
             "reference_percent": reference_percent,
+            "not_shown": unseen(&after),
             "shared_percent": shared.map(|shared| 100.0 * shared),
             "provider_nodes_percent": placement.nodes_percent(),
             "provider_time_percent": placement.time_percent(),
@@ -69,7 +74,10 @@ pub fn run(options: &Options) -> Result<()> {
     if findings.is_empty() {
         writeln!(out, "nothing that the system shows harms measurements")?;
     }
-    writeln!(out, "{}", unseen(&after))?;
+    match unseen(&after)[..] {
+        [] => writeln!(out, "seen: everything that is looked for")?,
+        ref absent => writeln!(out, "not shown by the system: {}", absent.join(", "))?,
+    }
     writeln!(
         out,
         "reference unit: {} visits in {:.0} s, one visit's value repeats within {reference_percent:.2} % (standard deviation)",
@@ -96,24 +104,37 @@ fn reference(precision: Precision) -> Result<Subject> {
     Ok(Subject::of_network("reference".to_owned(), &Network::of_unit(&key, 1e-3)?)?)
 }
 
-/// The reference's median in each visit, in ns a run, and the core's pace around it.
-fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<(Vec<f64>, Vec<[Pace; 2]>)> {
+/// What visits to the reference unit showed.
+#[derive(Debug)]
+struct Watched {
+    /// Its median in each visit, in ns a run.
+    visits: Vec<f64>,
+    /// The core's pace around each.
+    paces: Vec<[Pace; 2]>,
+    /// The share of their time in which the measuring thread didn't have its core; `None` where that isn't known.
+    lost: Option<f64>,
+}
+
+fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<Watched> {
     let start = Instant::now();
-    let (mut visits, mut paces) = (Vec::new(), Vec::new());
+    let (mut visits, mut paces, mut whole) = (Vec::new(), Vec::new(), Whole::default());
     // At least as many as a standard deviation needs.
     while start.elapsed() < time || visits.len() < 10 {
         let timed = agent.time(model, VISIT)?;
         let mut samples: Vec<u64> = timed.samples.iter().map(|sample| sample.wall_ns).collect();
         samples.sort_unstable();
         paces.push(timed.paces);
+        whole.wall_ns += timed.whole.wall_ns;
+        whole.cpu_ns += timed.whole.cpu_ns;
         visits.push(samples[samples.len() / 2] as f64 / f64::from(VISIT.batch));
         thread::sleep(PAUSE);
     }
-    Ok((visits, paces))
+    let lost = (whole.cpu_ns > 0).then(|| 1.0 - whole.cpu_ns as f64 / whole.wall_ns.max(1) as f64);
+    Ok(Watched { visits, paces, lost })
 }
 
 /// What the system doesn't show: no finding there is no proof.
-fn unseen(health: &Health) -> String {
+fn unseen(health: &Health) -> Vec<&'static str> {
     let cores = |known: fn(&fleetfoot_profiler::Core) -> bool| health.cores.iter().any(known);
     let shown = [
         ("load of cores", !health.cores.is_empty()),
@@ -123,11 +144,7 @@ fn unseen(health: &Health) -> String {
         ("temperature", !health.temperatures.is_empty()),
         ("throttling", cores(|core| core.throttled.is_some())),
         ("clock source", health.clock.is_some()),
+        ("energy saving", health.power_profile.is_some() || cores(|core| core.preference.is_some())),
     ];
-    let absent: Vec<&str> = shown.iter().filter(|(_, shown)| !shown).map(|(name, _)| *name).collect();
-    if absent.is_empty() {
-        "seen: everything that is looked for".to_owned()
-    } else {
-        format!("not shown by the system: {}", absent.join(", "))
-    }
+    shown.into_iter().filter(|(_, shown)| !shown).map(|(name, _)| name).collect()
 }

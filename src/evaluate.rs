@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use fleetfoot_console::{count, usage};
+use fleetfoot_console::usage;
 use fleetfoot_predictor::{Evaluation, Predictor};
 use fleetfoot_profiler::{Cost, DeviceConfig, Subject, median, write_json};
 use fleetfoot_space::SearchSpace;
@@ -45,10 +45,10 @@ pub struct Options {
     #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
     device: String,
     /// Number of random networks
-    #[arg(long, alias = "random", value_name = "N", default_value_t = 100, value_parser = count())]
+    #[arg(long, alias = "random", value_name = "N", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     networks: usize,
     /// Measure every network this often, each time in a new agent: their spread is the repeatability
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(2..=1000))]
     passes: usize,
     /// Rows of the table that are measured again between the networks: what is measured while the machine is as fast as it
     /// was for the table counts, as far as it can be had

@@ -14,7 +14,7 @@ use fleetfoot_profiler::{
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-pub const JOURNAL_FORMAT: u32 = 6;
+pub const JOURNAL_FORMAT: u32 = 7;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
@@ -130,6 +130,10 @@ pub struct Measured {
     pub pace: Option<Pace>,
     /// How often somebody else was on its units.
     pub sharing: Sharing,
+    /// Subjects that were hardly ever measured undisturbed ([`Campaign::never_quiet`]).
+    pub never_quiet: usize,
+    /// Subjects whose interval is as narrow as was asked for.
+    pub known: usize,
     /// How much contention there was at every visit ([`Campaign::contention`]).
     pub contention: Vec<f64>,
     /// Untimed runs in front of every visit, the fewest and the most.
@@ -142,7 +146,13 @@ pub struct Measured {
 
 impl Measured {
     /// Writes down how it was measured.
-    pub fn to_provenance(&self, provenance: &mut Provenance) {
+    pub fn to_provenance(&self, plan: &Plan, provenance: &mut Provenance) {
+        let Plan { min_rounds, max_rounds, half_width, sitting, visit, .. } = plan;
+        let (percent, visit) = (100.0 * half_width, visit.as_secs_f64() * 1e3);
+        let plan = format!(
+            "{min_rounds} to {max_rounds} rounds, until within {percent} %; visits of {visit} ms; a process for {sitting} rounds"
+        );
+        provenance.set("plan", plan);
         let (least, most) = self.leads;
         if let Some(soak) = self.soaked {
             provenance.set("soak_slower_percent", format!("{:.2}", 100.0 * (soak.last_ns / soak.first_ns - 1.0)));
@@ -152,6 +162,46 @@ impl Measured {
             provenance.set_pace(pace);
         }
         provenance.set_sharing(self.sharing);
+        let [left_aside, samples] = self.left_aside();
+        let (windows, count) = (self.course.spent().disturbed_windows, self.subjects.len());
+        provenance.set("left_aside", format!("{left_aside} of {samples} samples, {windows} disturbed windows"));
+        if self.never_quiet > 0 {
+            provenance.set("hardly_ever_quiet", format!("{} of {count} subjects", self.never_quiet));
+        }
+    }
+
+    /// Samples that don't count, and all.
+    fn left_aside(&self) -> [usize; 2] {
+        let left_aside: usize = self.subjects.iter().map(|subject| subject.disturbed).sum();
+        [left_aside, left_aside + self.subjects.iter().map(|subject| subject.samples).sum::<usize>()]
+    }
+
+    /// In words, for standard error.
+    fn tell(&self, plan: &Plan) {
+        let ([left_aside, samples], spent, count) = (self.left_aside(), self.course.spent(), self.subjects.len());
+        eprintln!(
+            "{} of {count} subjects known to ±{} %; {left_aside} of {samples} samples left aside; {:.0} s measuring, {:.0} s waiting; {} \
+             disturbed windows",
+            self.known,
+            100.0 * plan.half_width,
+            spent.seconds_measuring,
+            spent.seconds_waiting,
+            spent.disturbed_windows,
+        );
+        if self.sharing.is_crowded {
+            eprintln!(
+                "somebody else was on the core's execution units at {:.0} % of the visits, and rarely not: what counts is where that was \
+                 least, and likely too slow; `fleetfoot doctor` tells when it is over",
+                100.0 * self.sharing.share
+            );
+        }
+        if self.never_quiet > 0 {
+            eprintln!(
+                "{} of {count} subjects were hardly ever measured undisturbed, so that what was disturbed counts, too: they are likely too \
+                 slow; `fleetfoot doctor` says what disturbs, measure again without it",
+                self.never_quiet
+            );
+        }
     }
 }
 
@@ -206,15 +256,24 @@ pub fn measure(
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
     let (soaked, sharing, contention) = (campaign.soaked(), campaign.sharing(), campaign.contention());
-    if sharing.is_crowded && measured.is_ok() {
-        eprintln!(
-            "somebody else was on the core's execution units at {:.0} % of the visits, and rarely not: what counts is where that was \
-             least, and likely too slow; `fleetfoot doctor` tells when it is over",
-            100.0 * sharing.share
-        );
-    }
-    let whole =
-        |subjects| Measured { subjects, slower, course, pace, sharing, contention, leads, provider_share, soaked };
+    let (never_quiet, known) = (campaign.never_quiet(), campaign.known());
+    let whole = |subjects| {
+        let measured = Measured {
+            subjects,
+            slower,
+            course,
+            pace,
+            sharing,
+            never_quiet,
+            known,
+            contention,
+            leads,
+            provider_share,
+            soaked,
+        };
+        measured.tell(plan);
+        measured
+    };
     measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun))
 }
 
@@ -290,7 +349,8 @@ fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool) -> anyhow::E
 }
 
 /// Reads what subjects take besides time, and keeps the readings in the output's journal, if there is one. A cost that the
-/// device doesn't tell leaves readings without an amount.
+/// device doesn't tell leaves readings without an amount. What ran on the device's execution provider is told, too; `None` on the
+/// CPU's.
 pub fn usage(
     agent: &mut Agent,
     subjects: &[Subject],
@@ -298,7 +358,8 @@ pub fn usage(
     what: What<'_>,
     conditions: &Conditions,
     output: Option<&Output>,
-) -> Result<Vec<Usage>> {
+) -> Result<(Vec<Usage>, Option<ProviderShare>)> {
+    let provider_share = ProviderShare::of(agent, subjects)?;
     let header = header(subjects, &Plan::default(), what, conditions);
     let (mut journal, earlier) = opened(output, &header)?;
     let is_begun = earlier != Records::default();
@@ -316,7 +377,8 @@ pub fn usage(
     let kept = (journal.as_mut(), earlier);
     let usages = take_usage(agent, subjects, costs, repeats, kept, &stop, &mut watch);
     bar.finish();
-    usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))
+    let usages = usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))?;
+    Ok((usages, provider_share))
 }
 
 /// A device that doesn't tell such a cost is an error.
@@ -335,14 +397,14 @@ pub fn cost(
     what: What<'_>,
     conditions: &Conditions,
     output: Option<&Output>,
-) -> Result<Vec<Measurement>> {
+) -> Result<(Vec<Measurement>, Option<ProviderShare>)> {
     check_told(agent, cost, conditions)?;
-    let usages = usage(agent, subjects, (&[cost], repeats), what, conditions, output)?;
+    let (usages, provider_share) = usage(agent, subjects, (&[cost], repeats), what, conditions, output)?;
     let measured = subjects.iter().enumerate().map(|(index, subject)| {
         let lost = || anyhow!("{}: its {cost} wasn't available every time; measure again", subject.name);
         usage_of(&usages, index, cost).ok_or_else(lost)
     });
-    measured.collect()
+    Ok((measured.collect::<Result<_>>()?, provider_share))
 }
 
 /// Why a device doesn't tell its memory, or its energy.
@@ -380,6 +442,9 @@ pub fn sustained(
     Ok(visits.iter().map(|visits| Sustained::of_visits(visits, plan.statistic, detect)).collect())
 }
 
+/// What intervals are, as files of measurements say it.
+pub const INTERVAL: &str = "99 % of what another campaign finds";
+
 /// The head of a file of measurements.
 pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan, share: Option<&ProviderShare>) -> Provenance {
     let mut provenance = Provenance::default();
@@ -389,7 +454,7 @@ pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan, share: Op
     let machine = agent.machine();
     provenance.set("os", &machine.os);
     provenance.set("arch", &machine.arch);
-    provenance.set("interval", "99 % of what another campaign finds");
+    provenance.set("interval", INTERVAL);
     provenance.set("seed", plan.seed);
     if let Some(share) = share {
         share.to_provenance(&mut provenance);

@@ -8,8 +8,8 @@ use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::usage;
 use fleetfoot_profiler::{
-    Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NodeProfile, Plan, Spent,
-    USAGE_REPEATS,
+    Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, NodeProfile, Plan, Row, Spent,
+    USAGE_REPEATS, median,
 };
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
@@ -76,11 +76,11 @@ pub fn run(options: &Options) -> Result<()> {
             options.cost
         )));
     }
-    let usual = if options.cost == Cost::Latency { device.context } else { Context::Network };
+    let usual = if options.cost == Cost::Latency { device.usual_context() } else { Context::Network };
     let context = options.context.unwrap_or(usual);
     let work = Work::new(&space, options.batch, device.precision, context, options.cost)?;
     if let Work::Networks(..) = work {
-        // A unit's cost rests on a dozen networks: each of them may be known half as well.
+        // A unit's cost rests on a dozen networks: each of them may be known half as well, as --half-width says.
         plan.half_width *= 2.0;
     }
     let Some(path) = options.output.as_ref().filter(|_| !options.dry_run) else {
@@ -97,25 +97,22 @@ pub fn run(options: &Options) -> Result<()> {
         measuring::measure(&mut agent, work.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     provenance.set("space", space.name());
-    measured.to_provenance(&mut provenance);
+    measured.to_provenance(&plan, &mut provenance);
     let Measured { subjects: measured, course, contention, .. } = measured;
     let (overhead, rows) = work.rows(&measured, (&profiles, &contention), &mut provenance)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(output.path())?;
-    let widest = measured.iter().map(Measurement::half_width).fold(0.0, f64::max);
-    let disturbed: usize = measured.iter().map(|m| m.disturbed).sum();
     let spent = course.spent();
+    let mut halves: Vec<f64> = table.rows().iter().filter_map(Row::half_width).collect();
+    halves.sort_by(f64::total_cmp);
     eprintln!(
-        "{}: {} units on {}, widest interval ±{:.1} %, {disturbed} disturbed samples left aside, empty graph {:.1} µs; \
-         {:.0} s measuring, {:.0} s waiting in {} disturbed windows",
+        "{}: {} units on {}, ±{:.1} % in the median, the widest ±{:.1} %; empty graph {:.1} µs",
         path.display(),
         table.rows().len(),
         device.name,
-        100.0 * widest,
+        100.0 * median(halves.iter().copied()).unwrap_or_default(),
+        100.0 * halves.last().copied().unwrap_or_default(),
         1000.0 * overhead.ms(),
-        spent.seconds_measuring,
-        spent.seconds_waiting,
-        spent.disturbed_windows,
     );
     if options.json {
         let line = serde_json::to_string(&Ended { rows: table.rows().len(), spent })?;
@@ -153,8 +150,9 @@ fn of_usage(
     measuring::check_told(agent, cost, conditions)?;
     let (profiles, output) = node_profiles(work, agent, &Plan::default(), What::units(space), conditions, output)?;
     let repeated = (cost, USAGE_REPEATS);
-    let measured = measuring::cost(agent, work.subjects(), repeated, What::units(space), conditions, Some(&output))?;
-    let mut provenance = measuring::provenance(agent, conditions, plan, None);
+    let (measured, share) =
+        measuring::cost(agent, work.subjects(), repeated, What::units(space), conditions, Some(&output))?;
+    let mut provenance = measuring::provenance(agent, conditions, plan, share.as_ref());
     provenance.set("space", space.name());
     let (overhead, rows) = work.rows(&measured, (&profiles, &[]), &mut provenance)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;

@@ -66,11 +66,15 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     let plan = Plan { statistic: options.statistic, sitting: header.sitting, ..Plan::default() };
-    let profiles = records.profiles.clone();
+    let (profiles, ended) = (records.profiles.clone(), records.ended);
     let mut campaign = Campaign::new(plan, work.subjects(), records, header.conditions.computes_in_caller());
-    let measured = campaign.measurements().with_context(|| {
-        format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display())
-    })?;
+    let unfinished = format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display());
+    let measured = campaign
+        .measurements()
+        .with_context(|| if ended { journal.display().to_string() } else { unfinished.clone() })?;
+    if !ended {
+        eprintln!("warning: {unfinished}; until then intervals are wider than they need to be");
+    }
     // What the journal doesn't say (the date, the machine) stands in the table, if there is one yet.
     let mut provenance = Provenance::from_head(&std::fs::read_to_string(&options.table).unwrap_or_default());
     let conditions = fleetfoot_profiler::Conditions { statistic: options.statistic, ..header.conditions };
@@ -80,6 +84,9 @@ pub fn run(options: &Options) -> Result<()> {
         provenance.set_pace(pace);
     }
     provenance.set_sharing(campaign.sharing());
+    if !ended {
+        provenance.set("unfinished", "from the journal of a campaign that was stopped before its end");
+    }
     provenance.set("space", space.name());
     let (overhead, rows) = work.rows(&measured, (&profiles, &campaign.contention()), &mut provenance)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;

@@ -34,7 +34,8 @@ pub struct Options {
     /// Rows to measure again; of a table in context network, networks
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count())]
     rows: usize,
-    /// What the rows may be off by in the median, in percent, beyond what their intervals leave open
+    /// What the rows may be off by in the median, in percent, where most differ beyond noise; a single row may be off by three
+    /// times as much, beyond what its interval leaves open
     #[arg(long, value_name = "PERCENT", default_value_t = 3.0, value_parser = share)]
     tolerance: f64,
     /// Print the figures as JSON
@@ -79,7 +80,7 @@ pub fn run(options: &Options) -> Result<()> {
             let measured = measuring::measure(&mut agent, subjects, &plan, what, &conditions, None)?;
             return Ok::<_, anyhow::Error>((measured.subjects, measured.pace));
         }
-        Ok((measuring::cost(&mut agent, subjects, (cost, USAGE_REPEATS), what, &conditions, None)?, None))
+        Ok((measuring::cost(&mut agent, subjects, (cost, USAGE_REPEATS), what, &conditions, None)?.0, None))
     };
     let then = table.provenance.pace();
     let foreign =
@@ -111,7 +112,7 @@ pub fn run(options: &Options) -> Result<()> {
     let median = comparison.median_ratio().context("the rows that were measured again cost nothing")?;
     let (operators, beyond) = (comparison.ratios.len(), comparison.beyond_noise());
     let off = 100.0 * (median - 1.0);
-    let is_true = off.abs() <= options.tolerance || beyond * 2 <= operators;
+    let is_true = comparison.is_within(options.tolerance / 100.0);
     let mut out = io::stdout().lock();
     if options.json {
         let figures = json!({

@@ -241,6 +241,7 @@ fn a_device_that_cannot_be_is_refused() {
         ("transport = \"local\"\nthreads = 0\n", &["device.toml", "threads = 0"]),
         ("transport = \"local\"\nthreads = -1\n", &["device.toml", "line 2"]),
         ("transport = \"local\"\nthreads = 2\ncores = [0]\n", &["device.toml", "cores"]),
+        ("transport = \"local\"\nthreads = 2\ncores = [1, 0, 1]\n", &["device.toml", "1 is named twice"]),
         ("transport = \"local\"\ncores = [9999]\n", &["9999"]),
         ("transport = \"local\"\nruntime_library = \"/nowhere/libonnxruntime.so\"\n", &["/nowhere/libonnxruntime.so"]),
         ("transport = \"local\"\nruntime_library = \"/proc/self/exe\"\n", &["ONNX Runtime"]),
@@ -316,7 +317,9 @@ fn a_value_that_an_option_cannot_have_is_wrong_usage() {
         (&measure, ["--half-width", "0"]),
         (&measure, ["--half-width", "inf"]),
         (&evaluate, ["--networks", "0"]),
+        (&evaluate, ["--networks", "184467440737095517"]),
         (&evaluate, ["--passes", "1"]),
+        (&evaluate, ["--passes", "4294967296"]),
     ] {
         let done = fleetfoot(&[command, &option].concat()).assert().code(2);
         assert!(stderr(&done).contains(option[0]), "{option:?}: {}", stderr(&done));

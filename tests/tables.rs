@@ -60,6 +60,26 @@ fn a_table_is_computed_again_from_its_samples_by_any_statistic() {
 }
 
 #[test]
+fn a_table_of_an_unfinished_journal_says_so() {
+    let folder = TempDir::new().unwrap();
+    let table = profiled(&folder, "T.csv", &[]);
+    let journal = folder.path().join("T.csv.journal");
+    let whole = fs::read_to_string(&journal).unwrap();
+    let again = || {
+        let done = fleetfoot(&["table", text(&table), "--statistic", "median"]).assert().success();
+        (Csv::parse(&stdout(&done)).provenance.contains_key("unfinished"), stderr(&done))
+    };
+    let (is_unfinished, said) = again();
+    assert!(!is_unfinished && !said.contains("unfinished"), "{said}");
+    // Killed in its sixth round.
+    let visits = whole.lines().position(|line| line.starts_with("{\"round\":6")).unwrap();
+    let cut: Vec<&str> = whole.lines().take(visits + 5).collect();
+    fs::write(&journal, cut.join("\n") + "\n").unwrap();
+    let (is_unfinished, said) = again();
+    assert!(is_unfinished && said.contains("T.csv.journal is unfinished") && said.contains("--resume"), "{said}");
+}
+
+#[test]
 fn samples_that_make_no_table_are_refused() {
     let folder = TempDir::new().unwrap();
     let table = profiled(&folder, "T.csv", &[]);

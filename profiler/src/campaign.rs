@@ -17,7 +17,7 @@ use crate::journal::{Journal, JournalError, Records, Soak, Visit};
 use crate::look::Look;
 use crate::pace::{contention, settled};
 use crate::sittings;
-use crate::statistics::{self, Measurement, Statistic, median};
+use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Statistic, median};
 use crate::subject::Subject;
 use crate::sustained::{HALF_MINUTE, keep_busy};
 use crate::warmup::steady_after;
@@ -126,7 +126,7 @@ pub enum CampaignError {
     Interrupted,
     /// A subject with too few samples for the statistic.
     #[error(
-        "{subject} has {samples} samples that count, {statistic} needs {needed}: measure more rounds (--min-rounds), or choose another statistic"
+        "{subject} has {samples} samples that count, {statistic} needs {needed}: measure more rounds (with a higher --min-rounds; of a finished run with --resume), or choose another statistic"
     )]
     FewSamples {
         /// The subject.
@@ -157,6 +157,8 @@ pub struct Campaign<'a> {
     sharing: Sharing,
     clock: Clock,
     looks: Vec<Look>,
+    /// Whether the journal says that the campaign came to its end with these visits.
+    ended: bool,
     /// What the machine's state was at the last look of this run.
     health: Health,
     soaked: Option<Soak>,
@@ -223,6 +225,7 @@ impl<'a> Campaign<'a> {
             sharing: Sharing::default(),
             clock: Clock::default(),
             looks: earlier.looks,
+            ended: earlier.ended,
             soaked: earlier.soaks.last().copied(),
             health: Health::default(),
         };
@@ -315,6 +318,7 @@ impl<'a> Campaign<'a> {
                 if let Some(journal) = journal.as_deref_mut() {
                     journal.append(&visit)?;
                 }
+                self.ended = false;
                 self.record(visit);
                 watch(self.progress(round));
             }
@@ -334,6 +338,11 @@ impl<'a> Campaign<'a> {
             }
         }
         self.release(agent)?;
+        if let Some(journal) = journal.filter(|_| !self.ended) {
+            journal.append_end()?;
+            journal.sync()?;
+        }
+        self.ended = true;
         self.measurements()
     }
 
@@ -433,10 +442,21 @@ impl<'a> Campaign<'a> {
         let moment = |&(subject, position): &(usize, usize)| {
             let round = &self.states[subject].rounds[position];
             let (at_ns, end_ns) = round.span;
-            let (slower, samples) = (many.then_some(round.slower), round.samples.len());
-            Moment { at_ns, end_ns, slower, disturbed: round.disturbed && choosy[subject], samples }
+            let (slower, samples, disturbed) = (many.then_some(round.slower), round.samples.len(), round.disturbed);
+            Moment { at_ns, end_ns, slower, disturbed, counts: !(disturbed && choosy[subject]), samples }
         };
         Course::new(self.log.iter().map(moment).collect(), self.looks.clone())
+    }
+
+    /// Subjects that were hardly ever measured undisturbed, so that disturbed rounds count, too.
+    pub fn never_quiet(&self) -> usize {
+        let is_restless = |state: &&State| state.quiet() < state.rounds.len() && !state.leaves_disturbed_aside();
+        self.states.iter().filter(is_restless).count()
+    }
+
+    /// Subjects whose interval is as narrow as the plan wants it; the others' rounds, or time, ended before.
+    pub fn known(&self) -> usize {
+        self.states.iter().filter(|state| state.is_narrow(&self.plan, self.detect)).count()
     }
 
     /// The core's usual pace in the visits that count.
@@ -590,8 +610,11 @@ impl State {
 
     fn is_done(&self, plan: &Plan, detect: bool) -> bool {
         self.visited >= plan.max_rounds
-            || (self.quiet() >= plan.min_rounds as usize
-                && self.measurement(plan, detect).is_some_and(|known| known.half_width() <= plan.half_width))
+            || (self.quiet() >= (plan.min_rounds as usize).max(INTERVAL_ROUNDS) && self.is_narrow(plan, detect))
+    }
+
+    fn is_narrow(&self, plan: &Plan, detect: bool) -> bool {
+        self.measurement(plan, detect).is_some_and(|known| known.half_width() <= plan.half_width)
     }
 
     /// Logarithms of the quiet rounds' times at the machine's usual speed, with their sittings.

@@ -49,6 +49,12 @@ const STOLEN: f64 = 0.005;
 const BACKGROUND: f64 = 0.3;
 /// Clock sources that are read from slow hardware.
 const SLOW_CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "jiffies", "pit"];
+/// Power profiles of firmware that slow a machine down.
+const SAVERS: [&str; 3] = ["low-power", "cool", "quiet"];
+/// Share of the measuring thread's time without the core, above which something else must be on it.
+const LOST: f64 = 0.01;
+/// Processes that want to run, on average, above which something must be at work.
+const LOADED: f64 = 0.5;
 /// Degrees Celsius from which processors slow down sooner or later.
 const HOT: f64 = 85.0;
 
@@ -77,6 +83,29 @@ pub fn findings(before: &Health, after: &Health, pinned: &[usize]) -> Vec<Findin
     findings.extend(of_quota(before, after, pinned.len()));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
+}
+
+/// Whether something else took the cores that measure: `lost` is the share of the visits' time in which the measuring thread
+/// didn't have its core, as far as it computes by itself. Where all cores measure, no other is left to show it, and the load from before is all
+/// there is.
+pub fn taken_core(lost: Option<f64>, before: &Health, pinned: &[usize]) -> Option<Finding> {
+    if let Some(lost) = lost {
+        return (lost > LOST).then(|| {
+            let what = format!("something else ran on the core that measures for {:.0} % of the time", 100.0 * lost);
+            Finding::new(
+                Severity::Problem,
+                what,
+                "stop what runs in the background, or measure on another core (cores)",
+            )
+        });
+    }
+    let all_measure = before.cores.iter().all(|core| pinned.contains(&core.core));
+    let load = before.load.filter(|&load| all_measure && load > LOADED)?;
+    Some(Finding::new(
+        Severity::Warning,
+        format!("{load:.1} processes wanted to run on average in the minute before, and all cores are to measure"),
+        "stop what runs in the background; where that was a measurement itself, wait a minute and ask again",
+    ))
 }
 
 impl Finding {
@@ -109,6 +138,15 @@ fn of_core(then: &Core, now: &Core) -> Vec<Finding> {
             Severity::Warning,
             format!("core {core}'s frequency is set by the governor '{governor}'"),
             "set it to 'performance': cpupower frequency-set -g performance",
+        ));
+    }
+    // Under the governor 'performance' drivers ignore it, or are at the highest already.
+    let preference = now.preference.as_deref().filter(|_| now.governor.as_deref() != Some("performance"));
+    if let Some(preference) = preference.filter(|preference| preference.contains("power")) {
+        findings.push(Finding::new(
+            Severity::Warning,
+            format!("core {core} is to save energy (energy_performance_preference is '{preference}')"),
+            "set it to 'performance', or switch the battery saver off",
         ));
     }
     if let Some((permitted, maximum)) = now.permitted_khz.zip(now.maximum_khz).filter(|(p, m)| p < m) {
@@ -180,6 +218,13 @@ fn of_machine(health: &Health) -> Vec<Finding> {
             Severity::Warning,
             format!("{sensor} is {celsius:.0} °C hot"),
             "let it cool down before measuring, or mend its cooling",
+        ));
+    }
+    if let Some(profile) = health.power_profile.as_deref().filter(|profile| SAVERS.contains(profile)) {
+        findings.push(Finding::new(
+            Severity::Warning,
+            format!("the machine saves energy: its power profile is '{profile}'"),
+            "switch the battery saver off (powerprofilesctl set performance, or platform_profile)",
         ));
     }
     if let Some(battery) = health.battery.filter(|battery| battery.discharging) {
@@ -261,7 +306,7 @@ mod tests {
     #[test]
     fn each_harm_is_found_alone() {
         type Change = fn(&mut Health);
-        let harms: [(Change, &str); 11] = [
+        let harms: [(Change, &str); 13] = [
             (
                 |health| health.cores[3].ticks = Ticks { busy: 98, idle: 0, stolen: 2 },
                 "problem: the host took 2.0 % of core 3",
@@ -284,6 +329,14 @@ mod tests {
                 |health| health.cores[0].ticks = Ticks { busy: 90, idle: 10, stolen: 0 },
                 "warning: other cores do the work of 0.9",
             ),
+            (
+                |health| {
+                    let core = &mut health.cores[3];
+                    (core.governor, core.preference) = (None, Some("balance_power".into()));
+                },
+                "warning: core 3 is to save energy",
+            ),
+            (|health| health.power_profile = Some("low-power".into()), "warning: the machine saves energy"),
             (|health| health.turbo = Some(true), "warning: turbo is on"),
             (|health| health.temperatures = vec![("a".into(), 40.0), ("b".into(), 90.0)], "warning: b is 90 °C hot"),
             (|health| health.quota_cores = Some(0.5), "problem: the process may use 0.5 cores"),
@@ -318,6 +371,20 @@ mod tests {
         assert_eq!(shared_core(&[pace(2_000); 300], &times(1.27)), (Some(0.0), None));
         assert_eq!(shared_core(&[[Pace::default(); 2]; 300], &times(1.27)), (None, None));
         assert_eq!(shared_core(&[], &[]), (None, None));
+    }
+
+    #[test]
+    fn what_takes_the_measuring_core_is_found() {
+        let what = |lost, load, pinned: &[usize]| {
+            let before = Health { load, ..machine() };
+            taken_core(lost, &before, pinned).map(|finding| finding.what)
+        };
+        assert!(what(Some(0.3), None, &[3]).unwrap().contains("for 30 % of the time"));
+        assert_eq!(what(Some(0.001), Some(4.0), &[3]), None);
+        // Several threads: no thread's own time tells.
+        assert!(what(None, Some(1.8), &[0, 1, 2, 3]).unwrap().starts_with("1.8 processes"));
+        assert_eq!((what(None, Some(1.8), &[2, 3]), what(None, Some(0.1), &[0, 1, 2, 3])), (None, None));
+        assert_eq!(what(None, None, &[0, 1, 2, 3]), None);
     }
 
     #[test]

@@ -108,6 +108,15 @@ impl Comparison {
         quantile(&ratios, 0.5)
     }
 
+    /// Whether the first is still true by the second, with this tolerance as a share: the median is within it, or no more than half
+    /// of the units differ beyond noise; and no unit is beyond three times that with all of its interval.
+    pub fn is_within(&self, tolerance: f64) -> bool {
+        let is_close = self.median_ratio().is_some_and(|median| (median - 1.0).abs() <= tolerance);
+        let far = 3.0 * tolerance;
+        let is_far = |ratio: &Ratio| ratio.low > 1.0 + far || ratio.high < 1.0 - far;
+        (is_close || 2 * self.beyond_noise() <= self.ratios.len()) && !self.ratios.iter().any(is_far)
+    }
+
     /// Units that differ beyond noise.
     pub fn beyond_noise(&self) -> usize {
         self.ratios.iter().filter(|ratio| ratio.is_beyond_noise()).count()
@@ -134,6 +143,23 @@ mod tests {
             Row { key, latency: latency(ms), low, high, samples: 1, raw: None, boundary: None, measured: None }
         };
         LatencyTable::new(Provenance::default(), Latency::ZERO, rows.iter().map(row).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_table_is_no_longer_true_where_most_rows_differ_or_one_is_far_off() {
+        let then = table(&[(1, 1.0, 0.01), (2, 1.0, 0.01), (3, 1.0, 0.01), (4, 1.0, 0.01), (5, 1.0, 0.01)]);
+        let is_true = |ms: [f64; 5], half: f64| {
+            let rows: Vec<(usize, f64, f64)> = (1..).zip(ms).map(|(channels, ms)| (channels, ms, half)).collect();
+            Comparison::new(&then, &table(&rows)).is_within(0.03)
+        };
+        assert!(is_true([1.0, 1.01, 0.99, 1.02, 1.0], 0.01));
+        // Beyond noise, but by less than it matters.
+        assert!(is_true([1.02; 5], 0.001));
+        assert!(!is_true([1.05; 5], 0.01));
+        // The median says nothing of these.
+        assert!(is_true([1.0, 1.0, 1.0, 1.08, 0.93], 0.01));
+        assert!(!is_true([1.0, 1.0, 1.0, 1.5, 1.0], 0.01) && !is_true([1.0, 1.0, 1.0, 1.0, 0.7], 0.01));
+        assert!(is_true([1.0, 1.0, 1.0, 1.5, 1.0], 0.6), "nobody knows");
     }
 
     #[test]

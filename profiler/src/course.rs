@@ -22,8 +22,10 @@ pub struct Moment {
     pub end_ns: u64,
     /// By what factor the machine was slower around it than it usually was; `None` where that isn't known.
     pub slower: Option<f64>,
-    /// Whether it is left aside.
+    /// Whether it was disturbed.
     pub disturbed: bool,
+    /// Whether it counts, disturbed or not: all do where hardly any was quiet.
+    pub counts: bool,
     /// Its samples.
     pub samples: usize,
 }
@@ -44,7 +46,7 @@ pub struct Spent {
     pub seconds_measuring: f64,
     /// Time of the visits that were left aside: the machine was waited for.
     pub seconds_waiting: f64,
-    /// Stretches of visits in a row that were left aside.
+    /// Stretches of visits in a row that were disturbed, whether they were left aside or not.
     pub disturbed_windows: usize,
 }
 
@@ -85,7 +87,7 @@ impl Course {
             let seconds =
                 Duration::from_nanos(moment.end_ns.saturating_sub(from.unwrap_or(moment.at_ns))).as_secs_f64();
             end_ns = Some(moment.end_ns);
-            if moment.disturbed {
+            if !moment.counts {
                 spent.seconds_waiting += seconds;
                 spent.samples_taken_again += moment.samples;
             } else {
@@ -106,6 +108,7 @@ impl Course {
             end_ns: visits[visits.len() - 1].end_ns,
             slower: crate::statistics::median(visits.iter().filter_map(|visit| visit.slower)),
             disturbed: 2 * visits.iter().filter(|visit| visit.disturbed).count() > visits.len(),
+            counts: 2 * visits.iter().filter(|visit| visit.counts).count() >= visits.len(),
             samples: visits.iter().map(|visit| visit.samples).sum(),
         };
         self.moments.chunks(size).map(step).collect()
@@ -121,7 +124,14 @@ mod tests {
 
     fn moment(second: u64, disturbed: bool) -> Moment {
         let (at_ns, end_ns) = (second * 1_000_000_000, second * 1_000_000_000 + 600_000_000);
-        Moment { at_ns, end_ns, slower: Some(if disturbed { 1.2 } else { 1.0 }), disturbed, samples: 5 }
+        Moment {
+            at_ns,
+            end_ns,
+            slower: Some(if disturbed { 1.2 } else { 1.0 }),
+            disturbed,
+            counts: !disturbed,
+            samples: 5,
+        }
     }
 
     #[test]
@@ -152,11 +162,12 @@ mod tests {
             let mut campaign = Campaign::new(Plan::default(), &subjects, records, true);
             let measured = campaign.measurements().unwrap();
             assert_eq!((measured[0].disturbed, campaign.pace().map(|pace| pace.wide_ns)), (0, Some(2_000)));
+            assert_eq!(campaign.never_quiet(), 1, "which is said");
             campaign.course().spent()
         };
         for rounds in [3, 10] {
             let Spent { samples_taken_again, seconds_measuring, seconds_waiting, disturbed_windows } = spent(rounds);
-            assert_eq!((samples_taken_again, seconds_waiting, disturbed_windows), (0, 0.0, 0));
+            assert_eq!((samples_taken_again, seconds_waiting, disturbed_windows), (0, 0.0, 1));
             assert!(seconds_measuring > 0.0);
         }
     }

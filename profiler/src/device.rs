@@ -71,9 +71,10 @@ pub struct DeviceConfig {
     /// Number format of the models.
     #[serde(default)]
     pub precision: Precision,
-    /// In which context units are measured for a latency table, where nobody says.
+    /// In which context units are measured for a latency table, where nobody says; absent: see
+    /// [`usual_context`](Self::usual_context).
     #[serde(default)]
-    pub context: Context,
+    pub context: Option<Context>,
     /// The runtime's library on the device.
     #[serde(default)]
     pub runtime_library: Option<String>,
@@ -147,7 +148,24 @@ impl DeviceConfig {
                 format!("threads = {} on {} cores: name at least as many cores", config.threads, config.cores.len());
             return Err(invalid(what));
         }
+        let mut cores = config.cores.clone();
+        cores.sort_unstable();
+        if let Some(twice) = cores.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(invalid(format!("cores: {} is named twice", twice[0])));
+        }
         Ok(config)
+    }
+
+    /// In which context units are measured for a latency table, where nobody says: what the configuration says, else whole networks
+    /// on ONNX Runtime's CPU kernels, where they told most of the truth on every device that they were compared on, and units alone
+    /// elsewhere.
+    pub fn usual_context(&self) -> Context {
+        let usual = if self.transport == TransportKind::Local && self.provider == "cpu" {
+            Context::Network
+        } else {
+            Context::Cold
+        };
+        self.context.unwrap_or(usual)
     }
 
     /// The execution provider with its options: what measurements depend on.

@@ -2,7 +2,7 @@
 //!
 //! A journal is a file of JSON lines: a [`Header`], then one [`Visit`] a line, and a [`Look`] at the end of every round; a
 //! [`Soak`] in front of the rounds that it goes before, [`NodeProfile`]s in front of all where networks' units are told apart by
-//! them, and one [`Usage`] a line where other things than time are measured.
+//! them, one [`Usage`] a line where other things than time are measured, and `{"end":{}}` behind a campaign that came to its end.
 //! A line is written before the next measurement starts; the file is forced to disk at the end of every round. A line that a kill cut short is dropped
 //! when the journal is opened again.
 
@@ -85,6 +85,8 @@ pub struct Records {
     pub usages: Vec<Usage>,
     /// What the runtime's profile says of the networks' nodes.
     pub profiles: Vec<NodeProfile>,
+    /// Whether the campaign came to its end with the last visit: no one stopped it.
+    pub ended: bool,
 }
 
 /// How a device that is kept busy has slowed down.
@@ -108,10 +110,11 @@ enum Named {
     Soak(Soak),
     Usage(Usage),
     Profile(NodeProfile),
+    End {},
 }
 
 /// How the lines of other records begin: theirs have a name that no visit has.
-const NAMED: [&[u8]; 4] = [br#"{"look":"#, br#"{"soak":"#, br#"{"usage":"#, br#"{"profile":"#];
+const NAMED: [&[u8]; 5] = [br#"{"look":"#, br#"{"soak":"#, br#"{"usage":"#, br#"{"profile":"#, br#"{"end":"#];
 
 mod pair {
     use super::{Deserialize, Serialize, Whole};
@@ -280,6 +283,11 @@ impl Journal {
         self.line(&Named::Profile(profile.clone()))
     }
 
+    /// Says that the campaign came to its end.
+    pub fn append_end(&mut self) -> Result<(), JournalError> {
+        self.line(&Named::End {})
+    }
+
     /// Forces what was appended to the disk.
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.file.sync_data().map_err(|source| JournalError::Io { path: self.path.clone(), source })
@@ -322,6 +330,7 @@ fn parse(path: &Path, text: &[u8]) -> Result<Option<(Header, Records)>, JournalE
                     of(profile.subject)?;
                     records.profiles.push(profile);
                 }
+                Named::End {} => records.ended = true,
             }
             continue;
         }
@@ -330,6 +339,8 @@ fn parse(path: &Path, text: &[u8]) -> Result<Option<(Header, Records)>, JournalE
             return Err(broken(line, format!("there is no subject {} or its batch is 0", visit.subject)));
         }
         records.visits.push(visit);
+        // It was gone on with.
+        records.ended = false;
     }
     Ok(Some((header, records)))
 }

@@ -27,11 +27,6 @@ impl Latency {
     pub const fn ms(self) -> f64 {
         self.0
     }
-
-    /// What is left above `other`, at least 0.
-    pub fn above(self, other: Self) -> Self {
-        Self((self.0 - other.0).max(0.0))
-    }
 }
 
 impl TryFrom<f64> for Latency {

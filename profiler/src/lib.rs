@@ -39,7 +39,7 @@ pub use agent::{Agent, AgentError, ModelId};
 pub use atomic_file::{write_atomically, write_json};
 pub use budget::{Budget, BudgetError, BudgetParseError};
 pub use campaign::{Campaign, CampaignError, Plan, Progress};
-pub use checkup::{Finding, Severity, findings, shared_core};
+pub use checkup::{Finding, Severity, findings, shared_core, taken_core};
 pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};
 pub use cost::{Cost, CostParseError};

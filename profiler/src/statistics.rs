@@ -122,6 +122,10 @@ pub fn is_disturbed(sample: &Sample) -> bool {
 pub const Z: f64 = 2.575_829;
 /// A normal distribution's standard deviation in medians of the absolute deviation.
 pub(crate) const MAD: f64 = 1.4826;
+/// Values from which order statistics hold their median with 99 %.
+pub(crate) const INTERVAL_ROUNDS: usize = 8;
+/// Student's t of 99 % intervals, of 2 values (one degree of freedom) and more, as far as there are fewer than that.
+const STUDENT: [f64; INTERVAL_ROUNDS - 2] = [63.657, 9.925, 5.841, 4.604, 4.032, 3.707];
 /// What such an interval leaves open on either side.
 const TAIL: f64 = 0.005;
 
@@ -255,11 +259,24 @@ impl Measurement {
 
 /// Median of the rounds' own statistics, with the ends of its interval.
 fn middle(rounds: &[Vec<f64>], statistic: Statistic) -> Option<(f64, f64, f64)> {
-    let mut values: Vec<f64> = rounds.iter().filter_map(|runs| quantile(runs, statistic.quantile())).collect();
+    around_median(rounds.iter().filter_map(|runs| quantile(runs, statistic.quantile())).collect())
+}
+
+/// Median of values, with the ends of its interval. Order statistics of fewer values than
+/// [`INTERVAL_ROUNDS`] can't hold it with 99 %: the interval is wider then, as wide as one by Student's t around a median
+/// (whose standard error is sqrt(pi / 2) times a mean's). One value says nothing of how far it may be off.
+pub(crate) fn around_median(mut values: Vec<f64>) -> Option<(f64, f64, f64)> {
     values.sort_by(f64::total_cmp);
     let middle = quantile(&values, 0.5)?;
     let (low, high) = median_ranks(values.len());
-    Some((middle, values[low], values[high]))
+    let half = match values.len() {
+        1 => middle,
+        n => STUDENT.get(n - 2).map_or(0.0, |t| {
+            let mean_error = (relative_variance(&values) / n as f64).sqrt() * values.iter().sum::<f64>() / n as f64;
+            t * std::f64::consts::FRAC_PI_2.sqrt() * mean_error
+        }),
+    };
+    Some((middle, values[low].min(middle - half).max(0.0), values[high].max(middle + half)))
 }
 
 /// A quantile of all rounds' samples together, with the ends of its interval: the quantiles at as much less and more as
@@ -292,6 +309,25 @@ mod tests {
 
     fn plain(rounds: &[Vec<Sample>]) -> Vec<(&[Sample], f64)> {
         rounds.iter().map(|samples| (samples.as_slice(), 1.0)).collect()
+    }
+
+    #[test]
+    fn few_values_leave_their_median_as_open_as_students_t_says() {
+        use rand_distr::{Distribution, Normal};
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let normal = Normal::new(100.0, 5.0).unwrap();
+        for n in [2, 3, 5, 7, 8, 20] {
+            let holds = |_: &usize| {
+                let (_, low, high) = around_median((0..n).map(|_| normal.sample(&mut rng)).collect()).unwrap();
+                (low..=high).contains(&100.0)
+            };
+            let held = (0..2_000).filter(holds).count();
+            assert!(held >= 1_970, "{n} values: {held} of 2000");
+        }
+        // One says nothing of itself.
+        assert_eq!(around_median(vec![3.0]), Some((3.0, 0.0, 6.0)));
+        assert_eq!(around_median(vec![3.0; 5]), Some((3.0, 3.0, 3.0)));
+        assert_eq!(around_median(Vec::new()), None);
     }
 
     #[test]

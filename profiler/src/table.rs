@@ -31,6 +31,13 @@ pub struct Row {
     pub measured: Option<Context>,
 }
 
+impl Row {
+    /// Half the interval's width as a share of the latency; `None` where that is nothing.
+    pub fn half_width(&self) -> Option<f64> {
+        (self.latency > Latency::ZERO).then(|| (self.high.ms() - self.low.ms()) / 2.0 / self.latency.ms())
+    }
+}
+
 /// A latency table. Its form is CSV: one row a unit, a column for every field of the operator (empty where it has
 /// none), times in milliseconds, and `# name: value` lines of provenance in front.
 #[derive(Clone, Debug, Default, PartialEq)]

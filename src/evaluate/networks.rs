@@ -105,7 +105,7 @@ fn usage(
     let output = |path| Output::with_journal(path, ".usage.journal", options.resume, options.force);
     let output = options.output.as_deref().map(output).transpose()?;
     let (what, passes) = (What::networks(space.name()), options.passes as u32);
-    let usages = measuring::usage(&mut agent, subjects, (&[cost], passes), what, &conditions, output.as_ref())?;
+    let (usages, _) = measuring::usage(&mut agent, subjects, (&[cost], passes), what, &conditions, output.as_ref())?;
     let pass = |pass: u32| {
         let of = |usage: &&Usage| usage.repeat == pass;
         let mut own: Vec<&Usage> = usages.iter().filter(of).collect();

@@ -15,11 +15,22 @@ const EXPORT_TOLERANCE: f64 = 1e-4;
 
 /// Provenance that must agree between the latency table and the measurements; units and whole networks differ in their
 /// `context` by nature.
-const CONDITIONS: [&str; 10] =
-    ["device", "cpu", "runtime", "provider", "optimisation", "threads", "cores", "precision", "batch", "statistic"];
+const CONDITIONS: [&str; 11] = [
+    "device",
+    "cpu",
+    "runtime",
+    "provider",
+    "optimisation",
+    "threads",
+    "cores",
+    "precision",
+    "batch",
+    "statistic",
+    "soak_seconds",
+];
 
-/// What is so where a file doesn't say it: `fleetfoot export` writes models of fp32 at batch 1.
-const UNSAID: [(&str, &str); 2] = [("precision", "fp32"), ("batch", "1")];
+/// What is so where a file doesn't say it: `fleetfoot export` writes models of fp32 at batch 1, and devices have rested.
+const UNSAID: [(&str, &str); 3] = [("precision", "fp32"), ("batch", "1"), ("soak_seconds", "0")];
 
 /// The warnings of a run, one sentence each.
 pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<String> {

@@ -42,6 +42,12 @@ pub struct Timeline {
     /// How often heat slowed a measuring core down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled: Option<u64>,
+    /// How often the limit of the process' control group stopped it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_stops: Option<u64>,
+    /// Rounds in which the machine ran on its battery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds_on_battery: Option<u64>,
 }
 
 /// Some visits that follow each other.
@@ -52,7 +58,7 @@ pub struct Step {
     /// By how much the machine was slower than usual; absent where that isn't known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slower_percent: Option<f64>,
-    /// Whether most of them were left aside.
+    /// Whether most of them were disturbed.
     pub disturbed: bool,
 }
 
@@ -75,7 +81,7 @@ impl Timeline {
             slower_percent: moment.slower.map(|slower| 100.0 * (slower - 1.0)),
             disturbed: moment.disturbed,
         };
-        let throttled: Vec<u64> = looks().filter_map(|look| look.throttled).collect();
+        let sum = |value: fn(&Look) -> Option<u64>| looks().filter_map(value).reduce(|a, b| a.saturating_add(b));
         Self {
             spent: course.spent(),
             steps: course.steps(STEPS).into_iter().map(step).collect(),
@@ -85,12 +91,14 @@ impl Timeline {
             lowest_mhz: looks().filter_map(|look| look.frequency_mhz).reduce(f64::min),
             highest_mhz: most(|look| look.frequency_mhz),
             hottest_celsius: most(|look| look.hottest_celsius),
-            throttled: (!throttled.is_empty()).then(|| throttled.iter().sum()),
+            throttled: sum(|look| look.throttled),
+            quota_stops: sum(|look| look.quota_stops),
+            rounds_on_battery: sum(|look| look.on_battery.map(u64::from)),
         }
     }
 }
 
-/// The plot: by how much the machine was slower, what was left aside shaded.
+/// The plot: by how much the machine was slower, what was disturbed shaded.
 pub fn plot(timeline: &Timeline) -> Markup {
     let steps = &timeline.steps;
     let known = || steps.iter().filter_map(|step| Some((step.minutes, step.slower_percent?)));
@@ -128,6 +136,8 @@ pub fn figures(timeline: &Timeline, facts: &Facts) -> Markup {
         ("frequency, at most", "highest_mhz", 0, " MHz", timeline.highest_mhz.is_some()),
         ("hottest sensor", "hottest_celsius", 0, " °C", timeline.hottest_celsius.is_some()),
         ("slowed down by heat", "throttled", 0, " times", timeline.throttled.is_some()),
+        ("stopped by a limit of CPU time", "quota_stops", 0, " times", timeline.quota_stops.is_some()),
+        ("on its battery", "rounds_on_battery", 0, " rounds", timeline.rounds_on_battery.is_some()),
     ];
     let figure = |(name, field, decimals, unit, _): (&str, &str, usize, &str, bool)| -> [Element; 2] {
         let value = facts.show(&format!("/timeline/{field}"), Format::Fixed(decimals));
@@ -143,5 +153,5 @@ pub fn figures(timeline: &Timeline, facts: &Facts) -> Markup {
 
 /// The plot's words.
 pub fn caption() -> Markup {
-    text("Shaded: left aside, and measured again.")
+    text("Shaded: disturbed; left aside and measured again, unless hardly anything was quiet.")
 }

@@ -25,10 +25,11 @@ fn look_below(root: &Path, at_ns: u64) -> Health {
         load: text(&root.join("proc/loadavg")).and_then(|text| text.split(' ').next()?.parse().ok()),
         turbo,
         virtual_machine: flags.map(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")),
-        temperatures: temperatures(&root.join("sys/class/thermal")),
+        temperatures: temperatures(&root.join("sys/class")),
         quota_cores,
         quota_stops,
         clock: text(&root.join("sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        power_profile: text(&root.join("sys/firmware/acpi/platform_profile")),
         battery: battery(&root.join("sys/class/power_supply")),
         peak_resident_bytes: peak_resident(root),
         energy: energy(&root.join("sys/class/powercap")),
@@ -93,6 +94,7 @@ fn cores(root: &Path, cpu: &Path) -> Vec<Core> {
             },
             siblings: siblings.into_iter().filter(|&sibling| sibling != core).collect(),
             governor: text(&folder.join("cpufreq/scaling_governor")),
+            preference: text(&folder.join("cpufreq/energy_performance_preference")),
             frequency_khz: frequency("scaling_cur_freq"),
             permitted_khz: frequency("scaling_max_freq"),
             maximum_khz: frequency("cpuinfo_max_freq"),
@@ -111,17 +113,33 @@ fn list(text: &str) -> Vec<usize> {
     text.split(',').filter_map(range).flatten().take(4096).collect()
 }
 
-fn temperatures(thermal: &Path) -> Vec<(String, f64)> {
-    let zones = entries(thermal)
-        .into_iter()
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("thermal_zone")));
-    let zone = |path: std::path::PathBuf| {
-        let celsius = text(&path.join("temp"))?.parse::<f64>().ok()? / 1000.0;
-        // Sensors that aren't there answer with absurd values.
-        (-40.0..150.0).contains(&celsius).then_some((text(&path.join("type"))?, celsius))
+/// Thermal zones, and the processors' own sensors, which not all systems make zones of.
+fn temperatures(class: &Path) -> Vec<(String, f64)> {
+    let named = |path: &Path, start: &str, end: &str| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with(start) && name.ends_with(end)
     };
-    zones.filter_map(zone).collect()
+    let celsius = |path: &Path| {
+        let celsius = text(path)?.parse::<f64>().ok()? / 1000.0;
+        // Sensors that aren't there answer with absurd values.
+        (-40.0..150.0).contains(&celsius).then_some(celsius)
+    };
+    let zones = entries(&class.join("thermal")).into_iter().filter(|path| named(path, "thermal_zone", ""));
+    let zone = |path: std::path::PathBuf| {
+        let celsius = celsius(&path.join("temp"))?;
+        Some((text(&path.join("type"))?, celsius))
+    };
+    let chips = entries(&class.join("hwmon")).into_iter();
+    let sensors = chips.filter_map(|chip| {
+        let name = text(&chip.join("name")).filter(|name| PROCESSORS.contains(&name.as_str()))?;
+        let inputs = entries(&chip).into_iter().filter(|path| named(path, "temp", "_input"));
+        Some(inputs.filter_map(move |input| Some((name.clone(), celsius(&input)?))).collect::<Vec<_>>())
+    });
+    zones.filter_map(zone).chain(sensors.flatten()).collect()
 }
+
+/// Drivers of processors' temperature sensors.
+const PROCESSORS: [&str; 4] = ["coretemp", "k10temp", "zenpower", "cpu_thermal"];
 
 /// The limit of the process' own control group (version 2, else 1), and how often it has struck.
 fn quota(root: &Path) -> (Option<f64>, Option<u64>) {
@@ -192,6 +210,7 @@ mod tests {
             (&format!("{cpu}/intel_pstate/no_turbo"), "1\n"),
             (&format!("{cpu}/cpu1/topology/thread_siblings_list"), "0-1,3\n"),
             (&frequency("scaling_governor"), "powersave\n"),
+            (&frequency("energy_performance_preference"), "balance_power\n"),
             (&frequency("scaling_cur_freq"), "800000\n"),
             (&frequency("scaling_max_freq"), "2000000\n"),
             (&frequency("cpuinfo_max_freq"), "3000000\n"),
@@ -200,6 +219,12 @@ mod tests {
             ("sys/class/thermal/thermal_zone0/temp", "61500\n"),
             ("sys/class/thermal/thermal_zone1/type", "absent\n"),
             ("sys/class/thermal/thermal_zone1/temp", "-274000\n"),
+            ("sys/class/hwmon/hwmon0/name", "nvme\n"),
+            ("sys/class/hwmon/hwmon0/temp1_input", "70000\n"),
+            ("sys/class/hwmon/hwmon1/name", "k10temp\n"),
+            ("sys/class/hwmon/hwmon1/temp1_input", "72250\n"),
+            ("sys/class/hwmon/hwmon1/temp1_max", "95000\n"),
+            ("sys/firmware/acpi/platform_profile", "low-power\n"),
             ("sys/class/power_supply/mouse/type", "Battery\n"),
             ("sys/class/power_supply/mouse/scope", "Device\n"),
             ("sys/class/power_supply/pack/type", "Battery\n"),
@@ -224,11 +249,13 @@ mod tests {
         let core = &health.cores[1];
         assert_eq!((core.core, &core.siblings[..]), (1, &[0, 3][..]));
         assert_eq!(core.governor.as_deref(), Some("powersave"));
+        assert_eq!(core.preference.as_deref(), Some("balance_power"));
+        assert_eq!(health.power_profile.as_deref(), Some("low-power"));
         let frequencies = (core.frequency_khz, core.permitted_khz, core.maximum_khz);
         assert_eq!((frequencies, core.throttled), ((Some(800_000), Some(2_000_000), Some(3_000_000)), Some(5)));
         assert_eq!((health.at_ns, health.load, health.turbo), (7, Some(0.75), Some(false)));
         assert_eq!((health.quota_cores, health.quota_stops), (Some(1.5), Some(3)));
-        assert_eq!(health.temperatures, [("x86_pkg_temp".to_owned(), 61.5)]);
+        assert_eq!(health.temperatures, [("x86_pkg_temp".to_owned(), 61.5), ("k10temp".to_owned(), 72.25)]);
         assert_eq!(health.battery, Some(Battery { percent: Some(80.0), discharging: true, milliwatts: Some(2000.0) }));
         assert_eq!(health.peak_resident_bytes, Some(12 * 1024));
         let meters: Vec<_> = health.energy.iter().map(|meter| (meter.part.as_str(), meter.microjoules)).collect();

@@ -1,20 +1,45 @@
 //! The machine that the agent runs on: what it is, and which of its cores the agent uses.
 
+use std::collections::BTreeSet;
+
 use fleetfoot_protocol::{EngineError, Machine};
 
 /// What the system tells of itself.
 pub fn describe() -> Machine {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let field = |name: &str| {
-        let line = cpuinfo.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
-    };
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Machine {
-        cpu: field("model name").or_else(|| field("Hardware")).unwrap_or_else(|| "unknown".to_owned()),
+        cpu: processor(&cpuinfo),
         os: format!("{} {}", std::env::consts::OS, release.trim()).trim().to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         cores: allowed().len().max(1),
+    }
+}
+
+/// What a processor is by /proc/cpuinfo: its name, and the numbers that tell it from others of that name, since virtual machines
+/// tend to be told a family's name only and ARM's cores have none.
+fn processor(cpuinfo: &str) -> String {
+    let pairs =
+        || cpuinfo.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim()));
+    let field = |wanted: &str| pairs().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let all = |wanted: &str| -> Vec<&str> {
+        let values: BTreeSet<&str> = pairs().filter(|(name, _)| *name == wanted).map(|(_, value)| value).collect();
+        values.into_iter().collect()
+    };
+    let numbers = match (field("cpu family"), field("model"), field("stepping")) {
+        (Some(family), Some(model), Some(stepping)) => format!("family {family}, model {model}, stepping {stepping}"),
+        _ => {
+            // Cores may be of several kinds.
+            let kinds = [("implementer", all("CPU implementer")), ("part", all("CPU part"))];
+            let known = kinds.iter().filter(|(_, values)| !values.is_empty());
+            known.map(|(name, values)| format!("{name} {}", values.join(" "))).collect::<Vec<_>>().join(", ")
+        }
+    };
+    match (field("model name").or_else(|| field("Hardware")), numbers.is_empty()) {
+        (Some(name), true) => name.to_owned(),
+        (Some(name), false) => format!("{name} ({numbers})"),
+        (None, true) => "unknown".to_owned(),
+        (None, false) => numbers,
     }
 }
 
@@ -87,4 +112,19 @@ pub fn allowed() -> Vec<usize> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn set(_: &[usize]) -> Result<(), EngineError> {
     Err(EngineError("this system has no way to pin a process to cores".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::processor;
+
+    #[test]
+    fn processors_of_one_name_are_told_apart() {
+        let x86 = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\n";
+        assert_eq!(processor(x86), "AMD EPYC (family 25, model 17, stepping 1)");
+        let phone = "processor: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd05\nprocessor: 4\nCPU implementer\t: 0x41\nCPU part\t: 0xd0d\n\nHardware\t: Qualcomm SM8350\n";
+        assert_eq!(processor(phone), "Qualcomm SM8350 (implementer 0x41, part 0xd05 0xd0d)");
+        assert_eq!(processor("CPU implementer : 0x41\nCPU part : 0xd0c\n"), "implementer 0x41, part 0xd0c");
+        assert_eq!((processor("model name : X\n"), processor("")), ("X".to_owned(), "unknown".to_owned()));
+    }
 }

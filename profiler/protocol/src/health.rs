@@ -24,6 +24,8 @@ pub struct Health {
     pub quota_stops: Option<u64>,
     /// What the system measures time by, such as `tsc`.
     pub clock: Option<String>,
+    /// What the firmware favours, such as `low-power` or `performance`, where it lets that be chosen.
+    pub power_profile: Option<String>,
     /// The battery, where there is one.
     pub battery: Option<Battery>,
     /// Bytes of memory that the agent's process has had resident at most.
@@ -66,6 +68,8 @@ pub struct Core {
     pub siblings: Vec<usize>,
     /// Who sets the frequency, such as `performance`.
     pub governor: Option<String>,
+    /// What the processor itself is to favour when it sets the frequency, such as `balance_power`.
+    pub preference: Option<String>,
     /// Its frequency now.
     pub frequency_khz: Option<u64>,
     /// The highest frequency that is permitted now.

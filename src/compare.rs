@@ -99,10 +99,9 @@ fn tell_conditions(first: &LatencyTable, second: &LatencyTable) {
         eprintln!("conditions differ: {differences}");
     }
     for (whose, table) in [("A", first), ("B", second)] {
-        let is_current = table.provenance.get("interval") == Some(INTERVAL);
-        if !is_current {
-            let says =
-                table.provenance.get("interval").map_or("of an unknown kind".to_owned(), |says| format!("'{says}'"));
+        let says = table.provenance.get("interval");
+        if says != Some(INTERVAL) {
+            let says = says.map_or("of an unknown kind".to_owned(), |says| format!("'{says}'"));
             eprintln!(
                 "warning: {whose}'s intervals are {says}, taken for '{INTERVAL}': what is said of noise is rough"
             );

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::positive;
 use fleetfoot_profiler::{
-    Agent, DeviceConfig, Finding, Health, ModelId, Pace, ProviderShare, Subject, Timing, Whole, findings,
+    Agent, DeviceConfig, Finding, Health, ModelId, Pace, Plan, ProviderShare, Subject, Timing, Whole, findings,
     relative_variance, shared_core, taken_core,
 };
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
@@ -48,8 +48,8 @@ pub fn run(options: &Options) -> Result<()> {
     let mut findings = findings(&before, &after, agent.pinned());
     let (shared, finding) = shared_core(&paces, &visits);
     findings.extend(finding);
-    // Other providers, and several threads, compute elsewhere than in the thread that calls.
-    let lost = lost.filter(|_| device.threads == 1 && device.provider == "cpu");
+    let conditions = agent.conditions(device.usual_context(), &Plan::default());
+    let lost = lost.filter(|_| conditions.computes_in_caller());
     findings.extend(taken_core(lost, &before, agent.pinned()));
     // The worst first; those alike in their order.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -124,13 +124,11 @@ fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<Watched> {
         let mut samples: Vec<u64> = timed.samples.iter().map(|sample| sample.wall_ns).collect();
         samples.sort_unstable();
         paces.push(timed.paces);
-        whole.wall_ns += timed.whole.wall_ns;
-        whole.cpu_ns += timed.whole.cpu_ns;
+        whole += timed.whole;
         visits.push(samples[samples.len() / 2] as f64 / f64::from(VISIT.batch));
         thread::sleep(PAUSE);
     }
-    let lost = (whole.cpu_ns > 0).then(|| 1.0 - whole.cpu_ns as f64 / whole.wall_ns.max(1) as f64);
-    Ok(Watched { visits, paces, lost })
+    Ok(Watched { visits, paces, lost: whole.lost() })
 }
 
 /// What the system doesn't show: no finding there is no proof.

@@ -349,8 +349,7 @@ fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool) -> anyhow::E
 }
 
 /// Reads what subjects take besides time, and keeps the readings in the output's journal, if there is one. A cost that the
-/// device doesn't tell leaves readings without an amount. What ran on the device's execution provider is told, too; `None` on the
-/// CPU's.
+/// device doesn't tell leaves readings without an amount. Whether the subjects run on the device's execution provider is the caller's to ask.
 pub fn usage(
     agent: &mut Agent,
     subjects: &[Subject],
@@ -358,8 +357,7 @@ pub fn usage(
     what: What<'_>,
     conditions: &Conditions,
     output: Option<&Output>,
-) -> Result<(Vec<Usage>, Option<ProviderShare>)> {
-    let provider_share = ProviderShare::of(agent, subjects)?;
+) -> Result<Vec<Usage>> {
     let header = header(subjects, &Plan::default(), what, conditions);
     let (mut journal, earlier) = opened(output, &header)?;
     let is_begun = earlier != Records::default();
@@ -377,8 +375,7 @@ pub fn usage(
     let kept = (journal.as_mut(), earlier);
     let usages = take_usage(agent, subjects, costs, repeats, kept, &stop, &mut watch);
     bar.finish();
-    let usages = usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))?;
-    Ok((usages, provider_share))
+    usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))
 }
 
 /// A device that doesn't tell such a cost is an error.
@@ -389,7 +386,7 @@ pub fn check_told(agent: &mut Agent, cost: Cost, conditions: &Conditions) -> Res
     bail!("{cost} is not available: device '{}' {}", conditions.device, UNTOLD[usize::from(cost == Cost::Energy)]);
 }
 
-/// What subjects cost besides time, each read so often.
+/// What subjects cost besides time, each read so often, and what of them ran on the device's execution provider; `None` on the CPU's.
 pub fn cost(
     agent: &mut Agent,
     subjects: &[Subject],
@@ -399,7 +396,8 @@ pub fn cost(
     output: Option<&Output>,
 ) -> Result<(Vec<Measurement>, Option<ProviderShare>)> {
     check_told(agent, cost, conditions)?;
-    let (usages, provider_share) = usage(agent, subjects, (&[cost], repeats), what, conditions, output)?;
+    let provider_share = ProviderShare::of(agent, subjects)?;
+    let usages = usage(agent, subjects, (&[cost], repeats), what, conditions, output)?;
     let measured = subjects.iter().enumerate().map(|(index, subject)| {
         let lost = || anyhow!("{}: its {cost} wasn't available every time; measure again", subject.name);
         usage_of(&usages, index, cost).ok_or_else(lost)

@@ -524,8 +524,7 @@ impl<'a> Campaign<'a> {
         while round == 0 && samples.len() < WARMUP_SAMPLES.1 && steady_after(&walls(&samples)).is_none() {
             let more = agent.time(model, timing).map_err(failed)?;
             samples.extend(more.samples);
-            whole.wall_ns += more.whole.wall_ns;
-            whole.cpu_ns += more.whole.cpu_ns;
+            whole += more.whole;
             paces[1] = more.paces[1];
         }
         let samples = self.clock.tell(samples);

@@ -103,6 +103,9 @@ pub struct Conditions {
     pub soak_seconds: u64,
 }
 
+/// What is so where a file's head doesn't say it: such files are of the latency in fp32 at batch 1 of a device that had rested.
+const UNSAID: [(&str, &str); 4] = [("precision", "fp32"), ("batch", "1"), ("cost", "latency"), ("soak_seconds", "0")];
+
 /// What stands for the precision and the batch size of models that have their own.
 const OWN: &str = "each model's own";
 
@@ -166,6 +169,16 @@ impl Conditions {
         ]
     }
 
+    /// Where the heads of a latency table and of networks' measurements contradict each other: what one of them doesn't say is no
+    /// contradiction. Contexts differ by nature.
+    pub fn contradictions(table: &Provenance, networks: &Provenance) -> Differences {
+        let differing = Self::NAMES.into_iter().filter(|name| *name != "context").filter_map(|name| {
+            let (ours, theirs) = (said(table, name)?, said(networks, name)?);
+            (ours != theirs).then(|| (name, ours.to_owned(), theirs.to_owned()))
+        });
+        Differences(differing.collect())
+    }
+
     fn differing(&self, other: &Self, skip: &[&str]) -> Result<(), Differences> {
         let pairs = Self::NAMES.into_iter().zip(self.values().into_iter().zip(other.values()));
         let differing = pairs
@@ -201,8 +214,7 @@ impl Conditions {
     /// Read back from a file's head; `None` where one is missing, but for precision, batch size, cost and soak: files that
     /// don't say them are of the latency in fp32 at batch 1 of a device that had rested.
     pub fn from_provenance(provenance: &Provenance) -> Option<Self> {
-        let text = |name: &str| provenance.get(name).map(str::to_owned);
-        let format = |name: &str, unsaid: &str| text(name).unwrap_or_else(|| unsaid.to_owned());
+        let text = |name: &str| said(provenance, name).map(str::to_owned);
         Some(Self {
             device: text("device")?,
             cpu: text("cpu")?,
@@ -211,14 +223,19 @@ impl Conditions {
             optimisation: text("optimisation")?,
             threads: text("threads")?.parse().ok()?,
             cores: text("cores")?,
-            precision: format("precision", "fp32").parse().ok(),
-            batch: format("batch", "1").parse().ok(),
+            precision: text("precision")?.parse().ok(),
+            batch: text("batch")?.parse().ok(),
             context: text("context")?,
             statistic: Statistic::from_str(&text("statistic")?).ok()?,
-            cost: format("cost", "latency").parse().ok()?,
-            soak_seconds: format("soak_seconds", "0").parse().ok()?,
+            cost: text("cost")?.parse().ok()?,
+            soak_seconds: text("soak_seconds")?.parse().ok()?,
         })
     }
+}
+
+fn said<'a>(provenance: &'a Provenance, name: &str) -> Option<&'a str> {
+    let unsaid = || UNSAID.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    provenance.get(name).or_else(unsaid)
 }
 
 /// Names of the core's usual pace in a file's head.

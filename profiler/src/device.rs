@@ -160,11 +160,8 @@ impl DeviceConfig {
     /// on ONNX Runtime's CPU kernels, where they told most of the truth on every device that they were compared on, and units alone
     /// elsewhere.
     pub fn usual_context(&self) -> Context {
-        let usual = if self.transport == TransportKind::Local && self.provider == "cpu" {
-            Context::Network
-        } else {
-            Context::Cold
-        };
+        let is_simulated = self.transport == TransportKind::Mock;
+        let usual = if self.provider == "cpu" && !is_simulated { Context::Network } else { Context::Cold };
         self.context.unwrap_or(usual)
     }
 

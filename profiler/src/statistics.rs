@@ -138,8 +138,7 @@ pub(crate) fn of_visit(samples: &[Sample], whole: Whole, batch: u32, statistic: 
     runs.sort_by(f64::total_cmp);
     let lost: u64 = left.iter().map(|sample| sample.wall_ns - sample.cpu_ns).sum();
     let interrupted = lost as f64 / samples.iter().map(|sample| sample.wall_ns).sum::<u64>().max(1) as f64;
-    let whole = if detect && whole.cpu_ns > 0 { 1.0 - whole.cpu_ns as f64 / whole.wall_ns.max(1) as f64 } else { 0.0 };
-    let interrupted = interrupted.max(whole);
+    let interrupted = interrupted.max(whole.lost().filter(|_| detect).unwrap_or(0.0));
     (quantile(&runs, statistic.quantile()).unwrap_or(f64::NAN), interrupted)
 }
 

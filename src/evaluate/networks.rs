@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use fleetfoot_profiler::{
-    Agent, Conditions, Context, Cost, DeviceConfig, LatencyTable, NetworkCampaign, Plan, Subject, Usage,
+    Agent, Conditions, Context, Cost, DeviceConfig, LatencyTable, NetworkCampaign, Plan, ProviderShare, Subject, Usage,
     relative_variance,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
@@ -105,7 +105,8 @@ fn usage(
     let output = |path| Output::with_journal(path, ".usage.journal", options.resume, options.force);
     let output = options.output.as_deref().map(output).transpose()?;
     let (what, passes) = (What::networks(space.name()), options.passes as u32);
-    let (usages, _) = measuring::usage(&mut agent, subjects, (&[cost], passes), what, &conditions, output.as_ref())?;
+    ProviderShare::of(&mut agent, subjects)?;
+    let usages = measuring::usage(&mut agent, subjects, (&[cost], passes), what, &conditions, output.as_ref())?;
     let pass = |pass: u32| {
         let of = |usage: &&Usage| usage.repeat == pass;
         let mut own: Vec<&Usage> = usages.iter().filter(of).collect();

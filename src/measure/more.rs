@@ -107,7 +107,7 @@ fn usage(agent: &mut Agent, asked: &Asked<'_>, costs: &[Cost], head: &mut Proven
     subjects.push(Subject::of_network("empty graph".to_owned(), &empty)?);
     let output = asked.output(".usage.journal")?;
     let repeated = (costs, USAGE_REPEATS);
-    let (usages, _) = measuring::usage(agent, &subjects, repeated, asked.what, asked.conditions, output.as_ref())?;
+    let usages = measuring::usage(agent, &subjects, repeated, asked.what, asked.conditions, output.as_ref())?;
     let cell = |subject: usize, cost: Cost| {
         let measured = usage_of(&usages, subject, cost);
         measured.map_or_else(|| NOT_AVAILABLE.to_owned(), |measured| format!("{:.4}", measured.latency.ms()))

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use fleetfoot_profiler::{Conditions, Differences};
 use fleetfoot_space::SearchSpace;
 
 use super::collect::resolve;
@@ -12,25 +13,6 @@ use super::tables::Provenance;
 /// An output of an exported model may differ from the trained one's by this much, relative to max(1, |output|): what
 /// `fleetfoot export` permits.
 const EXPORT_TOLERANCE: f64 = 1e-4;
-
-/// Provenance that must agree between the latency table and the measurements; units and whole networks differ in their
-/// `context` by nature.
-const CONDITIONS: [&str; 11] = [
-    "device",
-    "cpu",
-    "runtime",
-    "provider",
-    "optimisation",
-    "threads",
-    "cores",
-    "precision",
-    "batch",
-    "statistic",
-    "soak_seconds",
-];
-
-/// What is so where a file doesn't say it: `fleetfoot export` writes models of fp32 at batch 1, and devices have rested.
-const UNSAID: [(&str, &str); 3] = [("precision", "fp32"), ("batch", "1"), ("soak_seconds", "0")];
 
 /// The warnings of a run, one sentence each.
 pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<String> {
@@ -63,17 +45,16 @@ pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<
 
 /// Conditions that the table and the measurements state differently.
 fn conflicts(table: &[Provenance], measured: &[Provenance]) -> Vec<String> {
-    fn said<'a>(file: &'a [Provenance], key: &str) -> Option<&'a str> {
-        let unsaid = || UNSAID.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
-        file.iter().find(|pair| pair.key == key).map(|pair| pair.value.as_str()).or_else(unsaid)
-    }
-    let differing = |key: &&str| {
-        let (a, b) = (said(table, key)?, said(measured, key)?);
-        let sentence =
-            || format!("{key} is {a} in table.csv, but {b} in measured.csv: predictions and measurements differ");
-        (a != b).then(sentence)
+    let head = |file: &[Provenance]| {
+        let mut head = fleetfoot_profiler::Provenance::default();
+        file.iter().for_each(|pair| head.set(&pair.key, &pair.value));
+        head
     };
-    CONDITIONS.iter().filter_map(differing).collect()
+    let Differences(differing) = Conditions::contradictions(&head(table), &head(measured));
+    let sentence = |(key, a, b): (&str, String, String)| {
+        format!("{key} is {a} in table.csv, but {b} in measured.csv: predictions and measurements differ")
+    };
+    differing.into_iter().map(sentence).collect()
 }
 
 /// What makes two accuracies incomparable.

@@ -15,6 +15,7 @@ pub use placement::{Placed, Placement};
 pub use serve::{Engine, EngineError, serve};
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +128,20 @@ pub struct Whole {
     pub wall_ns: u64,
     /// CPU time of the calling thread, in nanoseconds; 0 where the system doesn't tell.
     pub cpu_ns: u64,
+}
+
+impl Whole {
+    /// The share of it in which the calling thread didn't have its core; `None` where the system doesn't tell.
+    pub fn lost(self) -> Option<f64> {
+        (self.cpu_ns > 0).then(|| 1.0 - self.cpu_ns as f64 / self.wall_ns.max(1) as f64)
+    }
+}
+
+impl AddAssign for Whole {
+    fn add_assign(&mut self, other: Self) {
+        self.wall_ns += other.wall_ns;
+        self.cpu_ns += other.cpu_ns;
+    }
 }
 
 /// What one node of the graph that a runtime made of a model took, over all profiled runs together.

@@ -14,7 +14,7 @@ use fleetfoot_profiler::{
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-pub const JOURNAL_FORMAT: u32 = 7;
+pub const JOURNAL_FORMAT: u32 = 8;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
@@ -244,7 +244,9 @@ pub fn measure(
     let measured = campaign.run(agent, journal.as_mut(), &stop, &mut watch);
     bar.finish();
     let is_begun = is_begun || visits > 0;
-    if measured.is_err() && !is_begun {
+    if measured.is_ok() {
+        compress(journal);
+    } else if !is_begun {
         discard(journal, output);
     }
     let unsteady = campaign.unsteady();
@@ -275,6 +277,13 @@ pub fn measure(
         measured
     };
     measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun))
+}
+
+/// All was measured.
+fn compress(journal: Option<Journal>) {
+    if let Some(Err(error)) = journal.map(Journal::compress) {
+        eprintln!("warning: it isn't compressed: {error}");
+    }
 }
 
 /// Nothing was measured: there is nothing to go on with.
@@ -375,6 +384,9 @@ pub fn usage(
     let kept = (journal.as_mut(), earlier);
     let usages = take_usage(agent, subjects, costs, repeats, kept, &stop, &mut watch);
     bar.finish();
+    if usages.is_ok() {
+        compress(journal);
+    }
     usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))
 }
 
@@ -436,6 +448,7 @@ pub fn sustained(
     let visits = sustain(agent, subjects, duration, kept, &stop, &mut watch);
     bar.finish();
     let visits = visits.map_err(|error| ended_early(error, output.is_some(), begun))?;
+    compress(journal);
     let detect = conditions.computes_in_caller();
     Ok(visits.iter().map(|visits| Sustained::of_visits(visits, plan.statistic, detect)).collect())
 }

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Csv, fails_in_one_line, fleetfoot, refused_as_usage, stderr, stdout, text};
+use common::{Csv, fails_in_one_line, fleetfoot, journal_text, refused_as_usage, stderr, stdout, text};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -47,7 +47,7 @@ fn every_row_says_how_it_was_measured() {
 
 /// A journal's lines of node profiles.
 fn profiles(journal: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(journal).unwrap();
+    let text = journal_text(journal);
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter_map(|line| line.get("profile").cloned()).collect()
 }
@@ -58,7 +58,7 @@ fn node_profiles_stand_in_the_journal_and_a_cut_one_is_gone_on_with() {
     let path = profiled(&folder, "mock", "network", &[]);
     let journal = folder.path().join("network.csv.journal");
     let table = fs::read_to_string(&path).unwrap();
-    let whole = fs::read_to_string(&journal).unwrap();
+    let whole = journal_text(&journal);
     assert_eq!(profiles(&journal).len(), 3 * 84);
     // Killed among the node profiles, in one of them, behind the last, among the visits.
     for end in [1, 100, 250, 253, 300] {
@@ -72,7 +72,7 @@ fn node_profiles_stand_in_the_journal_and_a_cut_one_is_gone_on_with() {
         }
         profiled(&folder, "mock", "network", &["--resume"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), table, "{end}");
-        assert_eq!(fs::read_to_string(&journal).unwrap(), whole, "{end}");
+        assert_eq!(journal_text(&journal), whole, "{end}");
     }
 
     let statistic = ["table", text(&path), "--statistic", "p20"];
@@ -154,7 +154,7 @@ fn contexts_are_compared_by_networks_that_none_was_measured_with() {
     });
     assert_eq!(report["winner"], report["tables"][best.unwrap()]["table"]);
     let written: Value = serde_json::from_slice(&fs::read(&points).unwrap()).unwrap();
-    let journal = fs::read_to_string(folder.path().join("network.csv.journal")).unwrap();
+    let journal = journal_text(&folder.path().join("network.csv.journal"));
     let header: Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
     let design = header["subjects"].as_array().unwrap();
     assert!(design.len() > 80, "{design:?}");

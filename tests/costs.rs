@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Csv, fails_in_one_line, fleetfoot, refused_as_usage, stderr, stdout, text};
+use common::{Csv, fails_in_one_line, fleetfoot, journal_text, refused_as_usage, stderr, stdout, text};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -51,7 +51,7 @@ fn networks_are_told_with_their_throughput_memory_and_energy() {
     assert!(csv.provenance["empty_graph_memory_mib"].starts_with("10.0"), "{:?}", csv.provenance);
     // What was read stands in a journal of its own, from which a killed run goes on.
     let journal = folder.path().join("M.csv.usage.journal");
-    let whole = fs::read(&journal).unwrap();
+    let whole = journal_text(&journal);
     let before = fs::read(&path).unwrap();
     for cut in [whole.len() / 3, whole.len() - 4] {
         fs::write(&journal, &whole[..cut]).unwrap();
@@ -59,7 +59,7 @@ fn networks_are_told_with_their_throughput_memory_and_energy() {
         let measure = ["measure", "--space", "fashion-28", "--device", "mock", "--random", "4", "-o", text(&path)];
         fleetfoot(&[&measure[..], &ROUNDS, &also, &["--resume"]].concat()).assert().success();
         assert_eq!(fs::read(&path).unwrap(), before);
-        assert_eq!(fs::read(&journal).unwrap(), whole);
+        assert_eq!(journal_text(&journal), whole);
     }
 }
 
@@ -74,7 +74,7 @@ fn a_long_run_s_last_half_minute_is_held_against_its_first() {
     }
     // A run that was cut is run again from its beginning, whole ones aren't.
     let journal = folder.path().join("M.csv.sustained.journal");
-    let whole = fs::read_to_string(&journal).unwrap();
+    let whole = journal_text(&journal);
     let visits = |text: &str| text.lines().filter(|line| line.starts_with("{\"round\"")).count();
     let cut: String = whole.split_inclusive('\n').take(visits(&whole) * 3 / 8).collect();
     fs::write(&journal, &cut).unwrap();
@@ -83,7 +83,7 @@ fn a_long_run_s_last_half_minute_is_held_against_its_first() {
     let measure = ["measure", "--space", "fashion-28", "--device", "mock", "--random", "4", "-o", text(&path)];
     fleetfoot(&[&measure[..], &ROUNDS, &["--sustained", "70", "--resume"]].concat()).assert().success();
     assert_eq!(fs::read(&path).unwrap(), before);
-    let again = fs::read_to_string(&journal).unwrap();
+    let again = journal_text(&journal);
     assert!(again.starts_with(&cut) && visits(&again) > visits(&whole), "the second's cut run and a whole one");
     let message = stderr(
         &fleetfoot(&["measure", "--space", "fashion-28", "--random", "1", "--sustained", "59"]).assert().code(2),
@@ -101,7 +101,7 @@ fn a_busy_device_s_table_says_so_and_is_verified_busy() {
         (csv.provenance["soak_seconds"].as_str(), csv.provenance["soak_slower_percent"].as_str()),
         ("60", "0.00")
     );
-    let journal = fs::read_to_string(folder.path().join("B.csv.journal")).unwrap();
+    let journal = journal_text(&folder.path().join("B.csv.journal"));
     let soaks: Vec<Value> = journal
         .lines()
         .filter(|line| line.starts_with("{\"soak\""))

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, own_runtime, stderr, stdout, text};
+use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, journal_text, own_runtime, stderr, stdout, text};
 use fleetfoot_profiler::Subject;
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -42,7 +42,7 @@ fn journal_of(table: &Path) -> PathBuf {
 
 /// What a journal holds behind its header: the visits' lines, and the rounds at whose ends the machine was looked at.
 fn records(journal: &Path) -> (Vec<Value>, Vec<u64>) {
-    let text = fs::read_to_string(journal).unwrap();
+    let text = journal_text(journal);
     let record = |line: &str| -> Value { serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")) };
     let records = text.lines().skip(1).map(record).filter(|line| line["end"].is_null());
     let (looks, visits): (Vec<Value>, Vec<Value>) = records.partition(|line| line["look"].is_object());
@@ -51,7 +51,7 @@ fn records(journal: &Path) -> (Vec<Value>, Vec<u64>) {
 
 #[track_caller]
 fn assert_every_visit_stands_once(journal: &Path, rounds: u64) {
-    let ends = fs::read_to_string(journal).unwrap();
+    let ends = journal_text(journal);
     let ends: Vec<&str> = ends.split_inclusive('\n').filter(|line| line.starts_with("{\"end\"")).collect();
     assert_eq!(ends, ["{\"end\":{}}\n"], "the journal says once that it is finished");
     let (visits, looks) = records(journal);
@@ -125,7 +125,7 @@ fn replacing_a_table_from_a_device_out_of_reach_leaves_the_table() {
     command.env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
     fails_in_one_line(command);
     assert!(path.exists(), "the old table is gone, and there is no new one");
-    assert_eq!(fs::read(journal_of(&path)).unwrap(), journal);
+    assert!(journal_text(&journal_of(&path)).as_bytes() == journal, "the old journal isn't as it was");
 }
 
 #[test]
@@ -223,8 +223,7 @@ fn every_thread_of_an_agent_is_pinned_and_there_are_as_many_as_said() {
         let stay: Vec<_> = seen[0].keys().filter(|&task| seen.iter().all(|masks| masks.contains_key(task))).collect();
         assert!((1..=threads + 1).contains(&stay.len()), "{device}: {stay:?} of {seen:?}");
         assert!(seen.iter().flat_map(HashMap::values).all(|mask| cores(mask) <= threads), "{device}: {seen:?}");
-        let session: Value =
-            serde_json::from_str(fs::read_to_string(journal_of(&path)).unwrap().lines().next().unwrap()).unwrap();
+        let session: Value = serde_json::from_str(journal_text(&journal_of(&path)).lines().next().unwrap()).unwrap();
         assert_eq!(session["conditions"]["threads"], threads);
     }
 }
@@ -320,22 +319,32 @@ fn killed_and_resumed(folder: &TempDir, device: &str, options: &[&str], kills: &
         kept = whole;
     }
     fleetfoot(&profile(device, &path, &options)).assert().success();
-    assert!(whole_lines(&journal_of(&path)).starts_with(&kept));
+    assert!(journal_text(&journal_of(&path)).as_bytes().starts_with(&kept));
     assert_complete(&Csv::read(&path));
     path
 }
 
-/// A simulated profile that nobody kills, long enough that rounds are judged sparsely: table and journal.
-fn unkilled(folder: &TempDir, options: &[&str]) -> (Vec<u8>, Vec<u8>) {
+/// A simulated profile that nobody kills, long enough that rounds are judged sparsely: table, the journal's lines, and its
+/// file, in which they are compressed.
+struct Unkilled {
+    table: Vec<u8>,
+    lines: Vec<u8>,
+    journal: Vec<u8>,
+}
+
+fn unkilled(folder: &TempDir, options: &[&str]) -> Unkilled {
     let path = folder.path().join("unkilled.csv");
     fleetfoot(&profile("mock", &path, options)).assert().success();
-    (fs::read(&path).unwrap(), fs::read(journal_of(&path)).unwrap())
+    let journal = fs::read(journal_of(&path)).unwrap();
+    let lines = journal_text(&journal_of(&path)).into_bytes();
+    assert!(4 * journal.len() < lines.len(), "{} bytes of {} bytes of lines", journal.len(), lines.len());
+    Unkilled { table: fs::read(&path).unwrap(), lines, journal }
 }
 
 #[track_caller]
-fn assert_byte_equal(table: &Path, unkilled: &(Vec<u8>, Vec<u8>), what: &str) {
-    assert!(fs::read(table).unwrap() == unkilled.0, "{what}: the table differs");
-    assert!(fs::read(journal_of(table)).unwrap() == unkilled.1, "{what}: the journal differs");
+fn assert_byte_equal(table: &Path, unkilled: &Unkilled, what: &str) {
+    assert!(fs::read(table).unwrap() == unkilled.table, "{what}: the table differs");
+    assert!(fs::read(journal_of(table)).unwrap() == unkilled.journal, "{what}: the journal differs");
 }
 
 const LONG: [&str; 6] = ["--min-rounds", "48", "--max-rounds", "48", "--seed", "7"];
@@ -347,7 +356,7 @@ fn a_killed_simulation_ends_with_the_same_bytes() {
     let unkilled = unkilled(&folder, &LONG);
     for _ in 0..3 {
         let folder = TempDir::new().unwrap();
-        let mut kills: Vec<u64> = (0..4).map(|_| rng.random_range(0..unkilled.1.len() as u64)).collect();
+        let mut kills: Vec<u64> = (0..4).map(|_| rng.random_range(0..unkilled.lines.len() as u64)).collect();
         kills.sort_unstable();
         let path = killed_and_resumed(&folder, "mock", &LONG, &kills);
         assert_byte_equal(&path, &unkilled, &format!("killed at {kills:?}"));
@@ -360,7 +369,7 @@ fn a_killed_simulation_ends_with_the_same_bytes() {
 fn a_death_at_any_byte_of_the_journal_leaves_the_same_bytes_in_the_end() {
     let whole = TempDir::new().unwrap();
     let unkilled = unkilled(&whole, &LONG);
-    let (length, header) = (unkilled.1.len(), unkilled.1.iter().position(|&byte| byte == b'\n').unwrap());
+    let (length, header) = (unkilled.lines.len(), unkilled.lines.iter().position(|&byte| byte == b'\n').unwrap());
     let mut torn = 0;
     for seed in 0..24 {
         let mut rng = ChaCha8Rng::seed_from_u64(100 + seed);
@@ -381,7 +390,10 @@ fn a_death_at_any_byte_of_the_journal_leaves_the_same_bytes_in_the_end() {
             let status = limited.stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap();
             assert!(!status.success(), "seed {seed}: it doesn't die at byte {bytes}");
             let left = fs::read(journal_of(&path)).unwrap();
-            assert!(left == unkilled.1[..bytes], "seed {seed}: what is left at byte {bytes} isn't what was written");
+            assert!(
+                left == unkilled.lines[..bytes],
+                "seed {seed}: what is left at byte {bytes} isn't what was written"
+            );
             torn += usize::from(left.last() != Some(&b'\n'));
             assert!(!path.exists(), "no table of an unfinished profile");
         }
@@ -410,19 +422,20 @@ fn assert_samples_in_order(journal: &Path) {
         let unix_ms = visit["unix_ms"].as_u64().unwrap();
         assert!(unix_ms >= last_ms, "{unix_ms} behind {last_ms}");
         last_ms = unix_ms;
-        for sample in visit["samples"].as_array().unwrap() {
-            let [at, wall] = [0, 1].map(|index| sample[index].as_u64().unwrap());
-            assert!(at >= end, "a sample starts at {at}, the one in front ends at {end}");
-            end = at + wall;
+        for (index, sample) in visit["samples"].as_array().unwrap().iter().enumerate() {
+            let gap = sample[0].as_u64().expect("no sample begins before the one in front ends");
+            let at = if index == 0 { gap } else { end + gap };
+            assert!(at >= end, "a visit starts at {at}, the one in front ends at {end}");
+            end = at + sample[1].as_u64().unwrap();
         }
     }
 }
 
-/// A finished simulation: its table's path and its journal's bytes.
+/// A finished simulation: its table's path and its journal's lines.
 fn simulated(folder: &TempDir) -> (PathBuf, Vec<u8>) {
     let path = folder.path().join("whole.csv");
     fleetfoot(&profile("mock", &path, &SHORT)).assert().success();
-    let journal = fs::read(journal_of(&path)).unwrap();
+    let journal = journal_text(&journal_of(&path)).into_bytes();
     (path, journal)
 }
 
@@ -445,9 +458,29 @@ fn a_journal_cut_anywhere_is_mended_by_resuming() {
     let cuts: Vec<usize> = edges.into_iter().chain((0..20).map(|_| rng.random_range(0..journal.len()))).collect();
     for cut in cuts {
         let path = resumed(&folder, &format!("cut-{cut}.csv"), &journal[..cut]);
+        assert!(journal_text(&journal_of(&path)).as_bytes() == journal, "cut at {cut}: the journal differs");
+        assert!(fs::read(&path).unwrap() == whole, "cut at {cut}: the table differs");
+    }
+}
+
+#[test]
+fn a_compressed_journal_is_gone_on_with_wherever_it_is_cut() {
+    let folder = TempDir::new().unwrap();
+    let (path, _) = simulated(&folder);
+    let (whole, journal) = (fs::read(&path).unwrap(), fs::read(journal_of(&path)).unwrap());
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let cuts = [2, 10, journal.len() - 1, journal.len()];
+    for cut in cuts.into_iter().chain((0..6).map(|_| rng.random_range(2..journal.len()))) {
+        let path = resumed(&folder, &format!("cut-{cut}.csv"), &journal[..cut]);
         assert!(fs::read(journal_of(&path)).unwrap() == journal, "cut at {cut}: the journal differs");
         assert!(fs::read(&path).unwrap() == whole, "cut at {cut}: the table differs");
     }
+    // A damaged one isn't taken for a cut one.
+    let mut damaged = journal.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 20].iter_mut().for_each(|byte| *byte ^= 0x55);
+    let message = refused(&folder, &damaged, &SHORT);
+    assert!(message.contains("refused.csv.journal") && message.contains("damaged"), "{message}");
 }
 
 #[test]

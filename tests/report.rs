@@ -2,6 +2,7 @@
 
 #[path = "report/chromium.rs"]
 mod chromium;
+mod common;
 #[path = "report/run_folder.rs"]
 mod run_folder;
 
@@ -12,6 +13,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
+use common::journal_text;
 use run_folder::{BASELINE, FOUND, RunFolder};
 
 fn report(run: &RunFolder) -> Assert {
@@ -146,7 +148,7 @@ fn how_the_machine_behaved_is_shown_where_the_tables_journal_is_there() {
     let table = run.at("measured/table.csv");
     std::fs::create_dir(run.at("measured")).unwrap();
     Command::cargo_bin("fleetfoot").unwrap().args(profile).arg(&table).assert().success();
-    let journal = std::fs::read_to_string(run.at("measured/table.csv.journal")).unwrap();
+    let journal = journal_text(&run.at("measured/table.csv.journal"));
     run.write("table.csv.journal", &journal);
     let timeline = summary(&run)["timeline"].clone();
     let steps = timeline["steps"].as_array().unwrap();

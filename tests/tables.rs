@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Csv, fails_in_one_line, fleetfoot, stderr, stdout, text};
+use common::{Csv, fails_in_one_line, fleetfoot, journal_text, stderr, stdout, text};
 use fleetfoot_space::SearchSpace;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ fn a_table_of_an_unfinished_journal_says_so() {
     let folder = TempDir::new().unwrap();
     let table = profiled(&folder, "T.csv", &[]);
     let journal = folder.path().join("T.csv.journal");
-    let whole = fs::read_to_string(&journal).unwrap();
+    let whole = journal_text(&journal);
     let again = || {
         let done = fleetfoot(&["table", text(&table), "--statistic", "median"]).assert().success();
         (Csv::parse(&stdout(&done)).provenance.contains_key("unfinished"), stderr(&done))
@@ -84,7 +84,7 @@ fn samples_that_make_no_table_are_refused() {
     let folder = TempDir::new().unwrap();
     let table = profiled(&folder, "T.csv", &[]);
     let journal = folder.path().join("T.csv.journal");
-    let whole = fs::read_to_string(&journal).unwrap();
+    let whole = journal_text(&journal);
     let refused = |content: &str, says: &str| {
         fs::write(&journal, content).unwrap();
         let message = fails_in_one_line(fleetfoot(&["table", text(&table), "--statistic", "p20"]));

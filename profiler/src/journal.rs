@@ -5,14 +5,21 @@
 //! them, one [`Usage`] a line where other things than time are measured, and `{"end":{}}` behind a campaign that came to its end.
 //! A line is written before the next measurement starts; the file is forced to disk at the end of every round. A line that a kill cut short is dropped
 //! when the journal is opened again.
+//!
+//! Behind a campaign's end the file is compressed (gzip) under the same name, about six times as small; going on with it makes it lines
+//! again. A compressed journal that was cut holds the lines up to there.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use fleetfoot_protocol::{Pace, Sample, Whole};
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file::write_atomically;
 use crate::conditions::Conditions;
 use crate::look::Look;
 use crate::node_profiles::NodeProfile;
@@ -61,7 +68,8 @@ pub struct Visit {
     pub batch: u32,
     /// Unix time in milliseconds at the first sample.
     pub unix_ms: u64,
-    /// Start (since the campaign's first agent started), wall time, CPU time of every sample, in nanoseconds.
+    /// Every sample: in the file three numbers, the time from the end of the one before to its start (of the first: from the start of the
+    /// campaign's first agent), its wall time, and by how much its CPU time was shorter, in nanoseconds.
     #[serde(with = "triples")]
     pub samples: Vec<Sample>,
     /// What it took from the first sample to the last.
@@ -160,13 +168,24 @@ mod triples {
     use serde::{Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(samples: &[Sample], serializer: S) -> Result<S::Ok, S::Error> {
-        let triples: Vec<(u64, u64, u64)> = samples.iter().map(|s| (s.at_ns, s.wall_ns, s.cpu_ns)).collect();
-        triples.serialize(serializer)
+        let mut end = 0;
+        let triple = |sample: &Sample| {
+            let Sample { at_ns, wall_ns, cpu_ns } = *sample;
+            let triple = (at_ns.wrapping_sub(end) as i64, wall_ns, wall_ns.wrapping_sub(cpu_ns) as i64);
+            end = at_ns.wrapping_add(wall_ns);
+            triple
+        };
+        samples.iter().map(triple).collect::<Vec<(i64, u64, i64)>>().serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Sample>, D::Error> {
-        let triples = Vec::<(u64, u64, u64)>::deserialize(deserializer)?;
-        Ok(triples.into_iter().map(|(at_ns, wall_ns, cpu_ns)| Sample { at_ns, wall_ns, cpu_ns }).collect())
+        let mut end = 0u64;
+        let sample = |(gap, wall_ns, lost): (i64, u64, i64)| {
+            let at_ns = end.wrapping_add_signed(gap);
+            end = at_ns.wrapping_add(wall_ns);
+            Sample { at_ns, wall_ns, cpu_ns: wall_ns.wrapping_sub(lost as u64) }
+        };
+        Ok(Vec::<(i64, u64, i64)>::deserialize(deserializer)?.into_iter().map(sample).collect())
     }
 }
 
@@ -231,14 +250,16 @@ impl Journal {
     /// starts anew.
     pub fn resume(path: &Path, header: &Header) -> Result<(Self, Records), JournalError> {
         let io = |source| JournalError::Io { path: path.to_path_buf(), source };
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(io)?;
+        let (text, is_compressed) = text(path)?;
         let whole = whole(&text);
         let earlier = parse(path, &text[..whole])?;
         if let Some((found, _)) = earlier.as_ref().filter(|(found, _)| !found.is_continued_by(header)) {
             return Err(JournalError::Foreign { path: path.to_path_buf(), what: difference(found, header) });
         }
+        if is_compressed {
+            write_atomically(path, &text[..whole]).map_err(io)?;
+        }
+        let mut file = OpenOptions::new().write(true).open(path).map_err(io)?;
         file.set_len(whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
         let mut journal = Self { path: path.to_path_buf(), file };
@@ -253,7 +274,7 @@ impl Journal {
 
     /// A journal's header and what stands behind it; what a kill cut short at its end is left out.
     pub fn read(path: &Path) -> Result<(Header, Records), JournalError> {
-        let text = std::fs::read(path).map_err(|source| JournalError::Io { path: path.to_path_buf(), source })?;
+        let (text, _) = text(path)?;
         let broken = || JournalError::Broken { path: path.to_path_buf(), line: 1, why: "it has no header".to_owned() };
         parse(path, &text[..whole(&text)])?.ok_or_else(broken)
     }
@@ -293,12 +314,44 @@ impl Journal {
         self.file.sync_data().map_err(|source| JournalError::Io { path: self.path.clone(), source })
     }
 
+    /// Closes and compresses it: nothing is measured any more. Where that fails, it stays as it was.
+    pub fn compress(self) -> Result<(), JournalError> {
+        let Self { path, file } = self;
+        drop(file);
+        let compressed = || {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&fs::read(&path)?)?;
+            write_atomically(&path, &encoder.finish()?)
+        };
+        compressed().map_err(|source| JournalError::Io { path: path.clone(), source })
+    }
+
     fn line(&mut self, record: &impl Serialize) -> Result<(), JournalError> {
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let mut line = serde_json::to_vec(record).map_err(|error| io(io::Error::other(error)))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(io)
     }
+}
+
+/// How a file that is compressed begins.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// A journal's text, as far as it goes, and whether it was compressed.
+fn text(path: &Path) -> Result<(Vec<u8>, bool), JournalError> {
+    let io = |source| JournalError::Io { path: path.to_path_buf(), source };
+    let bytes = fs::read(path).map_err(io)?;
+    if !bytes.starts_with(GZIP) {
+        return Ok((bytes, false));
+    }
+    let mut text = Vec::new();
+    match GzDecoder::new(bytes.as_slice()).read_to_end(&mut text) {
+        // It was cut: what was read of it stands.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(error) => return Err(io(io::Error::new(error.kind(), format!("damaged compression: {error}")))),
+        Ok(_) => {}
+    }
+    Ok((text, true))
 }
 
 /// Bytes up to the last line break: what lies behind it was cut short by a kill.

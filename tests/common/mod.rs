@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -61,6 +62,17 @@ pub fn random_unit(rng: &mut ChaCha8Rng) -> OperatorKey {
     let batch = if rng.random_range(0..4) == 0 { 3 } else { 1 };
     let input = Shape::new(batch, c_in, rng.random_range(1..=33), rng.random_range(1..=33));
     OperatorKey { operator, input, precision: Precision::Fp32 }
+}
+
+/// A journal's lines, be it compressed or not.
+pub fn journal_text(journal: &Path) -> String {
+    let bytes = fs::read(journal).unwrap();
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return String::from_utf8(bytes).unwrap();
+    }
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
+    text
 }
 
 /// What a program that ended said on standard error.

@@ -59,6 +59,20 @@ fn a_table_is_computed_again_from_its_samples_by_any_statistic() {
     assert!(message.contains("--force"), "{message}");
 }
 
+/// As far as logarithms are the same on every machine.
+#[test]
+fn a_shipped_journal_gives_its_table_again() {
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/epyc-turin/fashion-28.local-cpu.csv");
+    let again = fleetfoot(&["table", text(&table), "--statistic", "median"]).assert().success();
+    let (again, shipped) = (Csv::parse(&stdout(&again)), Csv::read(&table));
+    assert_eq!(again.provenance["node_profiles"], shipped.provenance["node_profiles"]);
+    for column in ["latency_ms", "low_ms", "high_ms"] {
+        let pairs = again.numbers(column).into_iter().zip(shipped.numbers(column));
+        let far: Vec<(f64, f64)> = pairs.filter(|(again, shipped)| (again - shipped).abs() > 1e-6 * shipped).collect();
+        assert!(far.is_empty() && again.rows.len() == 45, "{column}: {far:?}");
+    }
+}
+
 #[test]
 fn a_table_of_an_unfinished_journal_says_so() {
     let folder = TempDir::new().unwrap();

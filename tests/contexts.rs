@@ -59,6 +59,7 @@ fn node_profiles_stand_in_the_journal_and_a_cut_one_is_gone_on_with() {
     let journal = folder.path().join("network.csv.journal");
     let table = fs::read_to_string(&path).unwrap();
     let whole = journal_text(&journal);
+    let compressed = fs::read(&journal).unwrap();
     assert_eq!(profiles(&journal).len(), 3 * 84);
     // Killed among the node profiles, in one of them, behind the last, among the visits.
     for end in [1, 100, 250, 253, 300] {
@@ -72,7 +73,7 @@ fn node_profiles_stand_in_the_journal_and_a_cut_one_is_gone_on_with() {
         }
         profiled(&folder, "mock", "network", &["--resume"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), table, "{end}");
-        assert_eq!(journal_text(&journal), whole, "{end}");
+        assert!(fs::read(&journal).unwrap() == compressed, "{end}");
     }
 
     let statistic = ["table", text(&path), "--statistic", "p20"];

@@ -52,14 +52,14 @@ fn networks_are_told_with_their_throughput_memory_and_energy() {
     // What was read stands in a journal of its own, from which a killed run goes on.
     let journal = folder.path().join("M.csv.usage.journal");
     let whole = journal_text(&journal);
-    let before = fs::read(&path).unwrap();
+    let (before, compressed) = (fs::read(&path).unwrap(), fs::read(&journal).unwrap());
     for cut in [whole.len() / 3, whole.len() - 4] {
         fs::write(&journal, &whole[..cut]).unwrap();
         fs::remove_file(&path).unwrap();
         let measure = ["measure", "--space", "fashion-28", "--device", "mock", "--random", "4", "-o", text(&path)];
         fleetfoot(&[&measure[..], &ROUNDS, &also, &["--resume"]].concat()).assert().success();
         assert_eq!(fs::read(&path).unwrap(), before);
-        assert_eq!(journal_text(&journal), whole);
+        assert!(fs::read(&journal).unwrap() == compressed, "cut at {cut}: the journal differs");
     }
 }
 

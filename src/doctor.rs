@@ -46,6 +46,7 @@ pub fn run(options: &Options) -> Result<()> {
         watch(&mut agent, model, Duration::from_secs_f64(options.seconds.min(3600.0)))?;
     let after = agent.look()?;
     let mut findings = findings(&before, &after, agent.pinned());
+    let uses_accelerators = !agent.machine().accelerators.is_empty();
     let (shared, finding) = shared_core(&paces, &visits);
     findings.extend(finding);
     let conditions = agent.conditions(device.usual_context(), &Plan::default());
@@ -60,7 +61,7 @@ pub fn run(options: &Options) -> Result<()> {
             "device": device.name,
             "findings": findings,
             "reference_percent": reference_percent,
-            "not_shown": unseen(&after),
+            "not_shown": unseen(&after, uses_accelerators),
             "shared_percent": shared.map(|shared| 100.0 * shared),
             "provider_nodes_percent": placement.nodes_percent(),
             "provider_time_percent": placement.time_percent(),
@@ -74,7 +75,7 @@ pub fn run(options: &Options) -> Result<()> {
     if findings.is_empty() {
         writeln!(out, "nothing that the system shows harms measurements")?;
     }
-    match unseen(&after)[..] {
+    match unseen(&after, uses_accelerators)[..] {
         [] => writeln!(out, "seen: everything that is looked for")?,
         ref absent => writeln!(out, "not shown by the system: {}", absent.join(", "))?,
     }
@@ -131,8 +132,8 @@ fn watch(agent: &mut Agent, model: ModelId, time: Duration) -> Result<Watched> {
     Ok(Watched { visits, paces, lost: whole.lost() })
 }
 
-/// What the system doesn't show: no finding there is no proof.
-fn unseen(health: &Health) -> Vec<&'static str> {
+/// What the system doesn't show: no finding there is no proof. Accelerators' state only matters where one computes.
+fn unseen(health: &Health, uses_accelerators: bool) -> Vec<&'static str> {
     let cores = |known: fn(&fleetfoot_profiler::Core) -> bool| health.cores.iter().any(known);
     let shown = [
         ("load of cores", !health.cores.is_empty()),
@@ -142,6 +143,7 @@ fn unseen(health: &Health) -> Vec<&'static str> {
         ("temperature", !health.temperatures.is_empty()),
         ("throttling", cores(|core| core.throttled.is_some())),
         ("clock source", health.clock.is_some()),
+        ("state of an accelerator", !uses_accelerators || !health.accelerators.is_empty()),
         ("energy saving", health.power_profile.is_some() || cores(|core| core.preference.is_some())),
     ];
     shown.into_iter().filter(|(_, shown)| !shown).map(|(name, _)| name).collect()

@@ -169,6 +169,7 @@ impl Agent {
         Conditions {
             device: self.device.name.clone(),
             cpu: self.machine.cpu.clone(),
+            accelerator: self.machine.accelerators.join("; "),
             runtime: self.runtime.clone(),
             provider: self.device.provider_with_options(),
             optimisation: optimisation.and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),

@@ -7,12 +7,16 @@ pub(crate) struct Solution {
     pub deviations: Vec<f64>,
 }
 
-/// An equation: coefficients, right-hand side, standard deviation of the latter.
+/// An equation.
 #[derive(Clone, Debug)]
 pub(crate) struct Equation {
     pub coefficients: Vec<f64>,
+    /// The right-hand side.
     pub value: f64,
+    /// How far it may be from the sum, as a standard deviation: its weight against the anchors.
     pub deviation: f64,
+    /// How far it would be elsewhere if it were measured again, as a standard deviation.
+    pub spread: f64,
 }
 
 /// What is known of an unknown beforehand.
@@ -32,15 +36,15 @@ const SWEEPS: usize = 10_000;
 /// `t_u > 0`.
 ///
 /// The weights needn't be what the data scatter by, so the deviations aren't those of the weights: with `H = A' S^-2 A + T^-2`, they
-/// are the square roots of the diagonal of `H^-1 (f A' S^-2 A + T^-2 R^2 T^-2) H^-1` (a sandwich), where `R` are the anchors' spreads
-/// and `f` is by how much more, or less, the equations miss than their deviations say: their sum of squares over their
-/// number less the unknowns that they determine. By `shifts` all anchors would be off together, as one standard deviation of what
-/// moves them.
+/// are the square roots of the diagonal of `H^-1 (A' S^-2 Q^2 S^-2 A + T^-2 R^2 T^-2) H^-1` (a sandwich), where `R` are the anchors'
+/// spreads and `Q` the equations', or what the equations miss by, where that is less: `f^(1/2) S`, `f` being their sum of squares over
+/// their number less the unknowns that they determine. What they miss by is the same in every campaign as far as sums of
+/// costs aren't what networks take. By `shifts` all anchors would be off together, as one standard deviation of what moves them.
 pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor], shifts: &[f64]) -> Solution {
     let n = anchors.len();
     let mut told = vec![vec![0.0; n]; n];
     let mut right: Vec<f64> = anchors.iter().map(|anchor| anchor.value / anchor.deviation.powi(2)).collect();
-    for Equation { coefficients: a, value, deviation } in equations {
+    for Equation { coefficients: a, value, deviation, .. } in equations {
         let weight = 1.0 / (deviation * deviation);
         for u in (0..n).filter(|&u| a[u] != 0.0) {
             right[u] += weight * a[u] * value;
@@ -71,12 +75,14 @@ pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor], shifts: &[f64]) 
     let inverse: Vec<Vec<f64>> = (0..n).map(|u| substitute(&factor, &unit(u))).collect();
     let missed = missed(equations, &values, &told, &inverse);
     let deviation = |row: &Vec<f64>| {
-        let noise: f64 =
-            told.iter().zip(row).map(|(told, x)| x * told.iter().zip(row).map(|(t, y)| t * y).sum::<f64>()).sum();
+        let noise = equations.iter().map(|Equation { coefficients: a, deviation, spread, .. }| {
+            let moves: f64 = a.iter().zip(row).map(|(a, x)| a * x).sum();
+            (moves * spread.min(missed.sqrt() * deviation) / deviation.powi(2)).powi(2)
+        });
         let moved = row.iter().zip(anchors).map(|(x, anchor)| (x * anchor.spread / anchor.deviation.powi(2)).powi(2));
         let shifted =
             row.iter().zip(anchors).zip(shifts).map(|((x, anchor), shift)| x * shift / anchor.deviation.powi(2));
-        (missed * noise.max(0.0) + moved.sum::<f64>() + shifted.sum::<f64>().powi(2)).sqrt()
+        (noise.sum::<f64>() + moved.sum::<f64>() + shifted.sum::<f64>().powi(2)).sqrt()
     };
     Solution { deviations: inverse.iter().map(deviation).collect(), values }
 }
@@ -133,7 +139,7 @@ mod tests {
     use super::*;
 
     fn equation(coefficients: &[f64], value: f64, deviation: f64) -> Equation {
-        Equation { coefficients: coefficients.to_vec(), value, deviation }
+        Equation { coefficients: coefficients.to_vec(), value, deviation, spread: deviation }
     }
 
     /// Anchors that are as often off as they may be.
@@ -191,6 +197,18 @@ mod tests {
         let together = solve(&equations, &[found_again, found_again], &[0.5, 0.5]);
         let apart = solve(&equations, &[found_again, found_again], &[0.5, -0.5]);
         assert!(together.deviations[0] < 0.01 && (apart.deviations[0] - 0.5).abs() < 0.01, "{together:?} {apart:?}");
+    }
+
+    #[test]
+    fn what_is_the_same_in_every_campaign_is_no_doubt() {
+        // Networks that aren't the sum of their units miss by 2, whoever measures them; what they take is known to 0.1.
+        let missing = |value, spread| Equation { spread, ..equation(&[1.0, 1.0], value, 2.0) };
+        let equations = |spread| [8.0, 12.0, 8.0, 12.0].map(|value| missing(value, spread));
+        let anchor = Anchor { value: 5.0, deviation: 1.0, spread: 0.0 };
+        let doubt = |spread| solve(&equations(spread), &[anchor, anchor], &[0.0; 2]).deviations[0];
+        assert!(doubt(0.1) < 0.05 && doubt(2.0) > 10.0 * doubt(0.1), "{} {}", doubt(0.1), doubt(2.0));
+        // Times whose intervals are too wide for how well they agree.
+        assert!(doubt(50.0) < 1.2 * doubt(2.5), "{} {}", doubt(50.0), doubt(2.5));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::journal::{Journal, JournalError, Records, Soak, Visit};
 use crate::look::Look;
 use crate::pace::{contention, settled};
 use crate::sittings;
-use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Statistic, median};
+use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Sieve, Statistic, median};
 use crate::subject::Subject;
 use crate::sustained::{HALF_MINUTE, keep_busy};
 use crate::warmup::steady_after;
@@ -83,6 +83,8 @@ const MAX_BATCH: u64 = 16;
 const COMPANY: usize = 10;
 /// Quiet rounds without which the disturbed ones count, too.
 const FEWEST_ROUNDS: usize = 6;
+/// Share of the visits at which somebody else is on the core's units, from which on single samples are told, too.
+const BURSTS: f64 = 0.05;
 /// Samples of a visit, at least and at most.
 const VISIT_SAMPLES: (u64, u64) = (3, 40);
 /// Samples that a subject's rounds together should have at least, in multiples of what the statistic needs.
@@ -152,7 +154,10 @@ pub struct Campaign<'a> {
     detect: bool,
     /// Times of the subjects that have a reference, in ns.
     references: BTreeMap<usize, f64>,
+    /// Which samples of a visit count, as the rounds were judged last.
+    sieve: Sieve,
     doubt: f64,
+    wander: f64,
     slower: Option<f64>,
     sharing: Sharing,
     clock: Clock,
@@ -220,7 +225,9 @@ impl<'a> Campaign<'a> {
             under_way: 0,
             detect,
             references: references.filter(|(_, time)| *time > 0.0).collect(),
+            sieve: Sieve { interruptions: detect, bursts: false },
             doubt: 0.0,
+            wander: 0.0,
             slower: None,
             sharing: Sharing::default(),
             clock: Clock::default(),
@@ -259,14 +266,24 @@ impl<'a> Campaign<'a> {
     fn judge(&mut self, round: u32, last: bool) {
         let of = |&(subject, position): &(usize, usize)| &self.states[subject].rounds[position];
         let judged: Vec<(usize, usize)> = self.log.iter().filter(|visit| of(visit).number < round).copied().collect();
-        let visited = judged.iter().map(|visit| {
-            let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
-            let (time, interrupted) =
-                statistics::of_visit(samples, of(visit).whole, batch, Statistic::Median, self.detect);
-            Visited { subject: visit.0, time, interrupted, paces: of(visit).paces }
-        });
-        let Judgement { disturbed, levels, doubt, slower, sharing } =
-            judge(&visited.collect::<Vec<_>>(), &self.references, last);
+        let visited = |sieve: Sieve| {
+            let visited = judged.iter().map(|visit| {
+                let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
+                let (time, interrupted) =
+                    statistics::of_visit(samples, of(visit).whole, batch, Statistic::Median, sieve);
+                Visited { subject: visit.0, time, interrupted, paces: of(visit).paces }
+            });
+            visited.collect::<Vec<_>>()
+        };
+        let mut sieve = Sieve { interruptions: self.detect, bursts: false };
+        let mut judgement = judge(&visited(sieve), &self.references, last, false);
+        // A tail is made of the slowest samples: there nothing tells what is the device's own.
+        if judgement.sharing.share > BURSTS && !self.plan.statistic.is_tail() {
+            sieve.bursts = true;
+            judgement = judge(&visited(sieve), &self.references, last, true);
+        }
+        self.sieve = sieve;
+        let Judgement { disturbed, levels, doubt, wander, slower, sharing } = judgement;
         // Among few, a subject's own noise would pass for the machine's.
         let many = self.subjects.len() >= COMPANY;
         for ((subject, position), (mark, level)) in judged.into_iter().zip(disturbed.into_iter().zip(levels)) {
@@ -274,13 +291,14 @@ impl<'a> Campaign<'a> {
             round.disturbed = mark;
             round.slower = if many && level.is_finite() { level.exp() } else { 1.0 };
         }
-        (self.doubt, self.slower) = (if many { doubt } else { 0.0 }, slower.map(f64::exp));
+        (self.doubt, self.wander) = if many { (doubt, wander) } else { (0.0, 0.0) };
+        self.slower = slower.map(f64::exp);
         self.sharing = sharing;
-        let rounds = |state: &State| state.logarithms(&self.plan, self.detect);
+        let rounds = |state: &State| state.logarithms(&self.plan, self.sieve);
         let doubts = sittings::doubts(&self.states.iter().map(rounds).collect::<Vec<_>>());
         for (state, doubt) in self.states.iter_mut().zip(doubts) {
             state.doubt = doubt;
-            state.done = state.is_done(&self.plan, self.detect);
+            state.done = state.is_done(&self.plan, self.sieve);
         }
     }
 
@@ -406,8 +424,8 @@ impl<'a> Campaign<'a> {
         let measured = self.states.iter().zip(self.subjects);
         measured
             .map(|(state, subject)| {
-                let measured = state.measurement(&self.plan, self.detect);
-                let measured = measured.map(|measured| measured.with_common_doubt(self.doubt).of_another());
+                let measured = state.measurement(&self.plan, self.sieve);
+                let measured = measured.map(|measured| measured.with_common_doubt(self.wander).of_another());
                 measured.ok_or_else(|| CampaignError::FewSamples {
                     subject: subject.name.clone(),
                     samples: state.rounds.iter().map(|round| round.samples.len()).sum(),
@@ -456,7 +474,7 @@ impl<'a> Campaign<'a> {
 
     /// Subjects whose interval is as narrow as the plan wants it; the others' rounds, or time, ended before.
     pub fn known(&self) -> usize {
-        self.states.iter().filter(|state| state.is_narrow(&self.plan, self.detect)).count()
+        self.states.iter().filter(|state| state.is_narrow(&self.plan, self.sieve)).count()
     }
 
     /// The core's usual pace in the visits that count.
@@ -607,32 +625,32 @@ impl State {
         self.rounds.iter().partition(|round| !(choosy && round.disturbed))
     }
 
-    fn is_done(&self, plan: &Plan, detect: bool) -> bool {
+    fn is_done(&self, plan: &Plan, sieve: Sieve) -> bool {
         self.visited >= plan.max_rounds
-            || (self.quiet() >= (plan.min_rounds as usize).max(INTERVAL_ROUNDS) && self.is_narrow(plan, detect))
+            || (self.quiet() >= (plan.min_rounds as usize).max(INTERVAL_ROUNDS) && self.is_narrow(plan, sieve))
     }
 
-    fn is_narrow(&self, plan: &Plan, detect: bool) -> bool {
-        self.measurement(plan, detect).is_some_and(|known| known.half_width() <= plan.half_width)
+    fn is_narrow(&self, plan: &Plan, sieve: Sieve) -> bool {
+        self.measurement(plan, sieve).is_some_and(|known| known.half_width() <= plan.half_width)
     }
 
     /// Logarithms of the quiet rounds' times at the machine's usual speed, with their sittings.
-    fn logarithms(&self, plan: &Plan, detect: bool) -> Vec<(u32, f64)> {
+    fn logarithms(&self, plan: &Plan, sieve: Sieve) -> Vec<(u32, f64)> {
         let quiet = self.rounds.iter().filter(|round| !round.disturbed);
         let logarithm = |round: &Round| {
             let (time, _) =
-                statistics::of_visit(&round.samples, round.whole, self.batch, plan.statistic.of_visit(), detect);
+                statistics::of_visit(&round.samples, round.whole, self.batch, plan.statistic.of_visit(), sieve);
             (plan.sitting_of(round.number), (time / round.slower).ln())
         };
         quiet.map(logarithm).collect()
     }
 
     /// From the rounds that count.
-    fn measurement(&self, plan: &Plan, detect: bool) -> Option<Measurement> {
+    fn measurement(&self, plan: &Plan, sieve: Sieve) -> Option<Measurement> {
         let (counted, left) = self.counted();
         let samples: Vec<(&[Sample], f64)> =
             counted.iter().map(|round| (round.samples.as_slice(), round.slower)).collect();
-        let mut measurement = Measurement::from_rounds(&samples, self.batch, plan.statistic, detect)?;
+        let mut measurement = Measurement::from_rounds(&samples, self.batch, plan.statistic, sieve)?;
         measurement.disturbed += left.iter().map(|round| round.samples.len()).sum::<usize>();
         Some(measurement.with_doubt(self.doubt))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fleetfoot_protocol::{Core, Health, Pace};
+use fleetfoot_protocol::{Accelerator, Core, Health, Pace};
 use serde::{Deserialize, Serialize};
 
 use crate::pace::{HARMFUL, contention, most_alone};
@@ -80,6 +80,7 @@ pub fn findings(before: &Health, after: &Health, pinned: &[usize]) -> Vec<Findin
         ));
     }
     findings.extend(of_machine(after));
+    findings.extend(after.accelerators.iter().flat_map(of_accelerator));
     findings.extend(of_quota(before, after, pinned.len()));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     findings
@@ -252,6 +253,41 @@ fn of_machine(health: &Health) -> Vec<Finding> {
     findings
 }
 
+/// Of a GPU, while something ran on it.
+fn of_accelerator(gpu: &Accelerator) -> Vec<Finding> {
+    let name = &gpu.name;
+    let mut findings = Vec::new();
+    if gpu.slowed_by_heat == Some(true) {
+        findings.push(Finding::new(
+            Severity::Problem,
+            format!("heat slows {name} down"),
+            "let it cool down, mend its cooling, or cap its clock",
+        ));
+    }
+    if gpu.slowed_by_power == Some(true) {
+        findings.push(Finding::new(
+            Severity::Warning,
+            format!("its limit of power slows {name} down"),
+            "raise the limit (nvidia-smi -pl), or cap the clock below where it strikes (nvidia-smi -lgc)",
+        ));
+    }
+    if let Some(others) = gpu.processes.map(|all| all.saturating_sub(1)).filter(|&others| others > 0) {
+        findings.push(Finding::new(
+            Severity::Problem,
+            format!("{others} other processes compute on {name}"),
+            "stop them (nvidia-smi names them), or measure on another GPU (device_id)",
+        ));
+    }
+    if gpu.is_kept_awake == Some(false) {
+        findings.push(Finding::new(
+            Severity::Note,
+            format!("{name}'s driver lets it sleep while no process uses it: first runs wake it"),
+            "keep it awake (nvidia-smi -pm 1, or nvidia-persistenced)",
+        ));
+    }
+    findings
+}
+
 /// Of the limit of CPU time that a container may have.
 fn of_quota(before: &Health, after: &Health, threads: usize) -> Option<Finding> {
     let stops = after.quota_stops.zip(before.quota_stops).map_or(0, |(now, then)| now.saturating_sub(then));
@@ -282,6 +318,21 @@ mod tests {
         Health { cores: (0..4).map(core).collect(), ..Health::default() }
     }
 
+    /// A GPU that this process computes on, as fast as it can.
+    fn gpu(change: impl FnOnce(&mut Accelerator)) -> Accelerator {
+        let (no, yes) = (Some(false), Some(true));
+        let mut gpu = Accelerator {
+            name: "GPU 0".into(),
+            processes: Some(1),
+            slowed_by_heat: no,
+            slowed_by_power: no,
+            is_kept_awake: yes,
+            ..Accelerator::default()
+        };
+        change(&mut gpu);
+        gpu
+    }
+
     fn after(change: impl FnOnce(&mut Health)) -> Vec<String> {
         let before = machine();
         let mut after = machine();
@@ -301,12 +352,13 @@ mod tests {
     #[test]
     fn a_quiet_machine_has_no_findings() {
         assert_eq!(after(|_| {}), Vec::<String>::new());
+        assert_eq!(after(|health| health.accelerators = vec![gpu(|_| {})]), Vec::<String>::new());
     }
 
     #[test]
     fn each_harm_is_found_alone() {
         type Change = fn(&mut Health);
-        let harms: [(Change, &str); 13] = [
+        let harms: [(Change, &str); 17] = [
             (
                 |health| health.cores[3].ticks = Ticks { busy: 98, idle: 0, stolen: 2 },
                 "problem: the host took 2.0 % of core 3",
@@ -346,6 +398,22 @@ mod tests {
             ),
             (|health| health.clock = Some("hpet".into()), "warning: time is measured by 'hpet'"),
             (|health| health.virtual_machine = Some(true), "note: this is a virtual machine"),
+            (
+                |health| health.accelerators = vec![gpu(|gpu| gpu.slowed_by_heat = Some(true))],
+                "problem: heat slows GPU 0 down",
+            ),
+            (
+                |health| health.accelerators = vec![gpu(|gpu| gpu.slowed_by_power = Some(true))],
+                "warning: its limit of power slows GPU 0 down",
+            ),
+            (
+                |health| health.accelerators = vec![gpu(|gpu| gpu.processes = Some(3))],
+                "problem: 2 other processes compute on GPU 0",
+            ),
+            (
+                |health| health.accelerators = vec![gpu(|gpu| gpu.is_kept_awake = Some(false))],
+                "note: GPU 0's driver lets it sleep",
+            ),
         ];
         for (change, says) in harms {
             let found = after(change);

@@ -77,6 +77,9 @@ pub struct Conditions {
     pub device: String,
     /// The processor.
     pub cpu: String,
+    /// What else the execution provider may compute with, such as a GPU, and its driver's version; empty where there is nothing.
+    #[serde(default)]
+    pub accelerator: String,
     /// Name and version of the runtime.
     pub runtime: String,
     /// Execution provider, with the options that it was given.
@@ -103,8 +106,12 @@ pub struct Conditions {
     pub soak_seconds: u64,
 }
 
-/// What is so where a file's head doesn't say it: such files are of the latency in fp32 at batch 1 of a device that had rested.
-const UNSAID: [(&str, &str); 4] = [("precision", "fp32"), ("batch", "1"), ("cost", "latency"), ("soak_seconds", "0")];
+/// What is so where a file's head doesn't say it: such files are of the latency in fp32 at batch 1 of a processor that had rested.
+const UNSAID: [(&str, &str); 5] =
+    [("precision", "fp32"), ("batch", "1"), ("cost", "latency"), ("soak_seconds", "0"), ("accelerator", NONE)];
+
+/// What stands for no accelerator.
+const NONE: &str = "none";
 
 /// What stands for the precision and the batch size of models that have their own.
 const OWN: &str = "each model's own";
@@ -124,9 +131,10 @@ impl fmt::Display for Differences {
 }
 
 impl Conditions {
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "device",
         "cpu",
+        "accelerator",
         "runtime",
         "provider",
         "optimisation",
@@ -150,11 +158,12 @@ impl Conditions {
         Self { cost, ..self }
     }
 
-    fn values(&self) -> [String; 13] {
+    fn values(&self) -> [String; 14] {
         let own = || OWN.to_owned();
         [
             self.device.clone(),
             self.cpu.clone(),
+            if self.accelerator.is_empty() { NONE.to_owned() } else { self.accelerator.clone() },
             self.runtime.clone(),
             self.provider.clone(),
             self.optimisation.clone(),
@@ -211,13 +220,14 @@ impl Conditions {
         stated.for_each(|(name, value)| provenance.set(name, value));
     }
 
-    /// Read back from a file's head; `None` where one is missing, but for precision, batch size, cost and soak: files that
-    /// don't say them are of the latency in fp32 at batch 1 of a device that had rested.
+    /// Read back from a file's head; `None` where one is missing, but for the accelerator, precision, batch size, cost
+    /// and soak: files that don't say them are of the latency in fp32 at batch 1 of a processor that had rested.
     pub fn from_provenance(provenance: &Provenance) -> Option<Self> {
         let text = |name: &str| said(provenance, name).map(str::to_owned);
         Some(Self {
             device: text("device")?,
             cpu: text("cpu")?,
+            accelerator: text("accelerator").filter(|accelerator| accelerator != NONE).unwrap_or_default(),
             runtime: text("runtime")?,
             provider: text("provider")?,
             optimisation: text("optimisation")?,

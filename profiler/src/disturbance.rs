@@ -62,8 +62,11 @@ pub(crate) struct Judgement {
     /// By how much the machine was slower at a visit than it usually is in those that count, as a logarithm; not a number
     /// where that isn't known.
     pub levels: Vec<f64>,
-    /// Half of the 99 % interval of what is usual, as a logarithm: it is common to all subjects.
+    /// Half of the 99 % interval of what is usual, as a logarithm, as more visits would narrow it: it is common to all subjects.
     pub doubt: f64,
+    /// Half of the 99 % interval of what another campaign finds usual, as a logarithm: speeds that wander for longer than a campaign
+    /// lasts don't average out in it.
+    pub wander: f64,
     /// By how much the machine was slower in the visits that count than the references say, as a logarithm.
     pub slower: Option<f64>,
     /// How often somebody else was on the core's units.
@@ -82,10 +85,17 @@ pub struct Sharing {
 /// Judges visits, given in the order of time. `references` are times of a run of some subjects, by number, from another
 /// campaign: where there are any, visits at the speed that they stand for count and others are disturbed. With `yielding`,
 /// the visits that come nearest to it count where the machine was hardly ever that fast, or that slow.
-pub(crate) fn judge(visits: &[Visited], references: &BTreeMap<usize, f64>, yielding: bool) -> Judgement {
+/// `in_bursts`: the visits' times are of what lies between the bursts of somebody who shares the core.
+pub(crate) fn judge(
+    visits: &[Visited],
+    references: &BTreeMap<usize, f64>,
+    yielding: bool,
+    in_bursts: bool,
+) -> Judgement {
     let shares: Vec<f64> = visits.iter().map(|visit| visit.interrupted).collect();
     let foreign: Vec<bool> = around(&shares, mean).into_iter().map(|share| share > INTERRUPTED).collect();
-    let Alone { levels: Levels { mut levels, edges, usual }, shared, is_crowded } = levels_of_the_core_alone(visits);
+    let Alone { levels: Levels { mut levels, edges, usual, .. }, share, shared, is_crowded } =
+        levels_of_the_core_alone(visits, in_bursts);
     let offset = offset(&usual, references);
     if let Some(offset) = offset {
         levels.iter_mut().for_each(|level| *level += offset);
@@ -113,30 +123,39 @@ pub(crate) fn judge(visits: &[Visited], references: &BTreeMap<usize, f64>, yield
     let known = disturbed.iter().zip(&levels).filter(|(disturbed, level)| !**disturbed && level.is_finite());
     let known: Vec<f64> = known.map(|(_, level)| *level).collect();
     let middle = if known.is_empty() { 0.0 } else { quantile(&known, 0.5) };
+    let doubt = doubt(&known);
+    // Where there are references, their speed is what counts.
+    let wander = if offset.is_some() { doubt } else { doubt.max(wander(&alone(&levels))) };
     levels.iter_mut().for_each(|level| *level -= middle);
     let slower = offset.filter(|_| !known.is_empty()).map(|_| middle);
-    let share = shared.iter().filter(|shared| **shared).count() as f64 / shared.len().max(1) as f64;
-    Judgement { disturbed, levels, doubt: doubt(&known), slower, sharing: Sharing { share, is_crowded } }
+    Judgement { disturbed, levels, doubt, wander, slower, sharing: Sharing { share, is_crowded } }
 }
 
 /// The machine's levels, and at which visits somebody else shared the core.
 struct Alone {
     levels: Levels,
+    /// Share of the visits whose paces show it.
+    share: f64,
+    /// Those that don't count for it.
     shared: Vec<bool>,
     is_crowded: bool,
 }
 
 /// Its paces tell who shares the core, and the times bear it out.
-fn levels_of_the_core_alone(visits: &[Visited]) -> Alone {
+fn levels_of_the_core_alone(visits: &[Visited], in_bursts: bool) -> Alone {
     let contention = contention(&settled(&visits.iter().map(|visit| visit.paces).collect::<Vec<_>>()));
     // Nobody else, or, where somebody nearly always is there, as little as ever.
     let (most, found) = (most_alone(&contention), quantile(&contention, FOUND));
     let (most, is_crowded) = (most.max(found), found > most);
     let shared: Vec<bool> = contention.iter().map(|contention| *contention > most).collect();
+    let share = shared.iter().filter(|shared| **shared).count() as f64 / shared.len().max(1) as f64;
     let part = |wanted: bool| -> Vec<usize> { (0..visits.len()).filter(|index| shared[*index] == wanted).collect() };
     let (alone, others) = (part(false), part(true));
     if others.is_empty() {
-        return Alone { levels: levels(visits), shared, is_crowded: false };
+        return Alone { levels: levels(visits), share, shared, is_crowded: false };
+    }
+    if in_bursts {
+        return between_bursts(visits, &contention, most, share);
     }
     let found = levels(&alone.iter().map(|index| visits[*index]).collect::<Vec<_>>());
     let usual = |subject: usize| found.usual.get(subject).copied().unwrap_or(f64::NAN);
@@ -144,15 +163,41 @@ fn levels_of_the_core_alone(visits: &[Visited]) -> Alone {
     let slower = smooth(&others.iter().map(slower).collect::<Vec<_>>());
     let harmed = quantile(&slower, 0.5) > HARMFUL;
     if !harmed {
-        return Alone { levels: levels(visits), shared: vec![false; visits.len()], is_crowded: false };
+        return Alone { levels: levels(visits), share: 0.0, shared: vec![false; visits.len()], is_crowded: false };
     }
-    let mut all = Levels { levels: vec![f64::NAN; visits.len()], edges: vec![0.0; visits.len()], usual: found.usual };
-    for (place, index) in alone.into_iter().enumerate() {
-        (all.levels[index], all.edges[index]) = (found.levels[place], found.edges[place]);
-    }
-    others.into_iter().zip(slower).for_each(|(index, level)| all.levels[index] = level);
-    Alone { levels: all, shared, is_crowded }
+    let mut own = vec![f64::NAN; visits.len()];
+    others.into_iter().zip(slower).for_each(|(index, level)| own[index] = level);
+    Alone { levels: found.among(&alone, own), share, shared, is_crowded }
 }
+
+/// The same where somebody else is there in bursts that are shorter than a visit, and the visits' times are those between them: what
+/// the paces at a visit's ends show says little of its middle, and it counts where it took no longer than the clock lets expect.
+fn between_bursts(visits: &[Visited], contention: &[f64], most: f64, share: f64) -> Alone {
+    let is_alone = |index: &usize| contention[*index] <= most;
+    // The clock alone: what others leave of the core's units then is no matter.
+    let clock = |pace: Pace| Pace { wide_ns: pace.chain_ns, ..pace };
+    let paces = settled(&visits.iter().map(|visit| visit.paces).collect::<Vec<_>>());
+    let visits: Vec<Visited> =
+        visits.iter().zip(paces).map(|(visit, ends)| Visited { paces: ends.map(clock), ..*visit }).collect();
+    let members = |accepted: &[usize]| accepted.iter().map(|index| visits[*index]).collect::<Vec<_>>();
+    let mut accepted: Vec<usize> = (0..visits.len()).filter(is_alone).collect();
+    let mut own = Vec::new();
+    for _ in 0..ACCEPTED_IN {
+        let found = levels(&members(&accepted));
+        let usual = |subject: usize| found.usual.get(subject).copied().unwrap_or(f64::NAN);
+        let level = |visit: &Visited| visit.time.ln() - usual(visit.subject);
+        let over = |visit: &Visited| level(visit) - found.paces.level_at(found.weights, &visit.paces);
+        own = visits.iter().map(level).collect();
+        accepted = (0..visits.len()).filter(|index| is_alone(index) || over(&visits[*index]) <= HARMFUL).collect();
+    }
+    let mut shared = vec![true; visits.len()];
+    accepted.iter().for_each(|index| shared[*index] = false);
+    let is_crowded = (accepted.len() as f64) < FOUND * visits.len() as f64;
+    Alone { levels: levels(&members(&accepted)).among(&accepted, own), share, shared, is_crowded }
+}
+
+/// Turns in which the visits that count are found.
+const ACCEPTED_IN: usize = 2;
 
 /// By how much the subjects' usual times exceed the references, as a logarithm: the median over the references.
 fn offset(usual: &[f64], references: &BTreeMap<usize, f64>) -> Option<f64> {
@@ -182,6 +227,22 @@ fn doubt(levels: &[f64]) -> f64 {
     Z * (std::f64::consts::FRAC_PI_2 * variance / independent).sqrt()
 }
 
+/// Parts of a campaign that are held against each other.
+const PARTS: usize = 4;
+
+/// Half of the 99 % interval of a campaign's usual level, by how its parts differ: what wanders from minute to minute (a clock that
+/// a host shares among its guests) does so from one campaign to the next, and by no less.
+fn wander(levels: &[f64]) -> f64 {
+    let parts = levels.chunks(levels.len().div_ceil(PARTS).max(1));
+    let usual: Vec<f64> = parts.map(|part| quantile(part, 0.5)).filter(|level| level.is_finite()).collect();
+    if usual.len() < PARTS {
+        return 0.0;
+    }
+    let middle = mean(&usual);
+    let variance = usual.iter().map(|level| (level - middle).powi(2)).sum::<f64>() / (usual.len() - 1) as f64;
+    Z * variance.sqrt()
+}
+
 /// The upper end of the quiet state's band: of the lowest band that has its share of the levels, else of the fullest. Strays
 /// below the quiet state would make it end within that state: up to half its width further up it is where it is fullest.
 fn quiet_below(levels: &[f64]) -> f64 {
@@ -205,11 +266,25 @@ fn quiet_below(levels: &[f64]) -> f64 {
 }
 
 /// Logarithms: the machine's level at every visit, what its slower end is above that as the paces tell, and every subject's
-/// usual time where the level is 0.
+/// usual time where the level is 0; and how levels follow the paces.
 struct Levels {
     levels: Vec<f64>,
     edges: Vec<f64>,
     usual: Vec<f64>,
+    paces: Paces,
+    weights: [f64; 2],
+}
+
+impl Levels {
+    /// Of visits of which some are left out: a level is known of those that aren't, others have their own.
+    fn among(mut self, members: &[usize], own: Vec<f64>) -> Self {
+        let edges = std::mem::replace(&mut self.edges, vec![0.0; own.len()]);
+        let levels = std::mem::replace(&mut self.levels, own);
+        for (place, &index) in members.iter().enumerate() {
+            (self.levels[index], self.edges[index]) = (levels[place], edges[place]);
+        }
+        self
+    }
 }
 
 /// The machine's level at every visit: `ln time = subject's + level + noise`, both fitted by medians in turns (Tukey's
@@ -220,6 +295,7 @@ fn levels(visits: &[Visited]) -> Levels {
     let mut levels = vec![0.0; visits.len()];
     let mut edges = vec![0.0; visits.len()];
     let mut usual = vec![f64::NAN; subjects];
+    let mut weights = [0.0; 2];
     let paces = Paces::new(visits.iter().map(|visit| visit.paces), smooth);
     for turn in 0..TURNS {
         // Of a machine that is slow half of the time, subjects' medians lie now on this side, now on that; the faster
@@ -231,12 +307,13 @@ fn levels(visits: &[Visited]) -> Levels {
         }
         usual = of_subjects.iter().map(|times| quantile(times, start)).collect();
         let residuals: Vec<f64> = visits.iter().zip(&times).map(|(visit, time)| time - usual[visit.subject]).collect();
-        let (followed, worst) = paces.follow(&smooth(&residuals));
+        weights = paces.weights(&smooth(&residuals));
+        let (followed, worst) = paces.follow(weights);
         let rest: Vec<f64> = residuals.iter().zip(&followed).map(|(residual, followed)| residual - followed).collect();
         levels = smooth(&rest).iter().zip(&followed).map(|(rest, followed)| rest + followed).collect();
         edges = worst.iter().zip(&followed).map(|(worst, followed)| worst - followed).collect();
     }
-    Levels { levels, edges, usual }
+    Levels { levels, edges, usual, paces, weights }
 }
 
 /// A quantile of those values that are numbers; not a number where none is.
@@ -319,7 +396,7 @@ mod tests {
         for (visit, _) in all.iter_mut().zip(&busy).filter(|(_, busy)| **busy) {
             visit.paces = [(); 2].map(|()| shared(rng.random_range(1.05..2.0)));
         }
-        let judgement = judge(&all, &BTreeMap::new(), true);
+        let judgement = judge(&all, &BTreeMap::new(), true, false);
         let (found, alarms) = shares(&judgement.disturbed, |index| busy[index]);
         assert!(found > 0.98 && alarms < 0.02, "{found} {alarms}");
         let of_busy = judgement.levels.iter().zip(&busy).filter(|(_, busy)| **busy).map(|(level, _)| *level);
@@ -352,7 +429,7 @@ mod tests {
         let mut all = visits(40, 12, |index| if busy(index) { 1.3 } else { 1.0 });
         (0..2000).filter(|index| busy(*index)).for_each(|index| all[index].paces = [shared(1.5); 2]);
         (110..2000).step_by(20).filter(|index| !busy(*index)).for_each(|index| all[index].paces[1] = shared(1.5));
-        let judgement = judge(&all, &BTreeMap::new(), true);
+        let judgement = judge(&all, &BTreeMap::new(), true, false);
         let (found, alarms) = shares(&judgement.disturbed, busy);
         assert!(found > 0.98 && alarms < 0.005, "{found} {alarms}");
         assert!((judgement.sharing.share - 0.2).abs() < 0.005 && !judgement.sharing.is_crowded, "{judgement:?}");
@@ -378,7 +455,7 @@ mod tests {
         for (index, visit) in all.iter_mut().enumerate() {
             visit.paces = [shared(contention(index)); 2];
         }
-        let Judgement { disturbed: marks, sharing, .. } = judge(&all, &BTreeMap::new(), true);
+        let Judgement { disturbed: marks, sharing, .. } = judge(&all, &BTreeMap::new(), true, false);
         assert!(sharing.is_crowded && (sharing.share - 0.8).abs() < 0.01, "{sharing:?}");
         let (found, _) = shares(&marks, |index| contention(index) > 1.3);
         let counted = marks.iter().filter(|mark| !**mark).count() as f64 / marks.len() as f64;
@@ -386,7 +463,7 @@ mod tests {
     }
 
     fn disturbed(visits: &[Visited]) -> Vec<bool> {
-        judge(visits, &BTreeMap::new(), true).disturbed
+        judge(visits, &BTreeMap::new(), true, false).disturbed
     }
 
     /// Shares of the visits within and outside of an episode that are marked.
@@ -396,6 +473,38 @@ mod tests {
             part.iter().filter(|(_, mark)| **mark).count() as f64 / part.len().max(1) as f64
         };
         (share(inside), share(outside))
+    }
+
+    #[test]
+    fn bursts_shorter_than_a_visit_leave_what_lies_between_them() {
+        // Times are those between the bursts, so that paces at the ends of visits say nothing of them; now and then
+        // somebody is there all the time.
+        let mut rng = ChaCha8Rng::seed_from_u64(21);
+        let busy = |index: usize| index % 1000 < 350;
+        let mut all = visits(40, 21, |index| if busy(index) { 1.5 } else { 1.0 });
+        for (index, visit) in all.iter_mut().enumerate() {
+            let is_there = |rng: &mut ChaCha8Rng| busy(index) || rng.random_bool(0.5);
+            visit.paces =
+                [(); 2].map(|()| if is_there(&mut rng) { shared(rng.random_range(1.2..1.8)) } else { STEADY[0] });
+        }
+        let judgement = judge(&all, &BTreeMap::new(), true, true);
+        let (found, alarms) = shares(&judgement.disturbed, busy);
+        assert!(found > 0.98 && alarms < 0.05, "{found} {alarms}");
+        assert!(!judgement.sharing.is_crowded && judgement.sharing.share > 0.6, "{:?}", judgement.sharing);
+        // By the ends alone most of what can be used is left aside.
+        let (_, wasted) = shares(&judge(&all, &BTreeMap::new(), true, false).disturbed, busy);
+        assert!(wasted > 0.4, "{wasted}");
+    }
+
+    #[test]
+    fn a_speed_that_wanders_from_part_to_part_does_so_between_campaigns() {
+        let noise = |index: usize| 0.004 * ((index * 7919) % 101) as f64 / 101.0;
+        let steady: Vec<f64> = (0..2000).map(noise).collect();
+        assert!(wander(&steady) < 0.001, "{}", wander(&steady));
+        let drifting: Vec<f64> = (0..2000).map(|index| noise(index) + 0.01 * (index / 500) as f64).collect();
+        // Of 0, 1, 2 and 3 % the standard deviation is 1.29 %.
+        assert!((wander(&drifting) - 0.0129 * Z).abs() < 0.001, "{}", wander(&drifting));
+        assert_eq!(wander(&[]), 0.0);
     }
 
     #[test]
@@ -480,7 +589,7 @@ mod tests {
     #[test]
     fn the_level_is_known_within_a_fraction_of_the_noise() {
         let slow = |index: usize| if (400..900).contains(&index) { 1.02 } else { 1.0 };
-        let judgement = judge(&visits(40, 2, slow), &BTreeMap::new(), true);
+        let judgement = judge(&visits(40, 2, slow), &BTreeMap::new(), true, false);
         assert!(judgement.disturbed.iter().all(|mark| !mark));
         let errors = judgement.levels.iter().enumerate().map(|(index, level)| (level - slow(index).ln()).abs());
         let errors: Vec<f64> = errors.collect();
@@ -492,7 +601,7 @@ mod tests {
     fn only_visits_at_the_references_speed_count() {
         // Of four stretches, one is as slow as the machine was with the references; the others are faster.
         let slow = |index: usize| if index / 500 == 2 { 1.12 } else { 1.0 };
-        let judgement = judge(&visits(40, 4, slow), &references(1.12), true);
+        let judgement = judge(&visits(40, 4, slow), &references(1.12), true, false);
         let (found, alarms) = shares(&judgement.disturbed, |index| slow(index) == 1.0);
         assert!(found > 0.95 && alarms < 0.05, "{found} {alarms}");
         assert!(judgement.slower.unwrap().abs() < 0.005, "{judgement:?}");
@@ -504,9 +613,9 @@ mod tests {
         // A quarter of the time the machine is slower by 20 %, else by 30 %, and never as fast as for the references.
         let slow = |index: usize| if (index / 100).is_multiple_of(4) { 1.2 } else { 1.3 };
         let all = visits(40, 6, slow);
-        let waiting = judge(&all, &references(1.0), false);
+        let waiting = judge(&all, &references(1.0), false, false);
         assert!(waiting.disturbed.iter().all(|&mark| mark) && waiting.slower.is_none());
-        let last = judge(&all, &references(1.0), true);
+        let last = judge(&all, &references(1.0), true, false);
         let (found, alarms) = shares(&last.disturbed, |index| slow(index) == 1.3);
         assert!(found > 0.95 && alarms < 0.3, "{found} {alarms}");
         assert!((last.slower.unwrap() - 1.2f64.ln()).abs() < 0.01, "{last:?}");

@@ -1,6 +1,6 @@
 //! What the system shows of the machine during a campaign: read once a round and kept in the journal.
 
-use fleetfoot_protocol::{Core, Health};
+use fleetfoot_protocol::{Accelerator, Core, Health};
 use serde::{Deserialize, Serialize};
 
 /// The machine's state at the end of a round, and what happened since the look before. What the system doesn't tell is
@@ -35,6 +35,12 @@ pub struct Look {
     /// Whether the machine runs on its battery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_battery: Option<bool>,
+    /// The lowest clock of the GPUs at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator_mhz: Option<f64>,
+    /// Whether heat, or its limit of power, slows a GPU down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator_slowed: Option<bool>,
 }
 
 impl Look {
@@ -48,6 +54,10 @@ impl Look {
         let ticks = |(then, now): &(&Core, &Core)| now.ticks.since(then.ticks);
         let largest = |values: &mut dyn Iterator<Item = f64>| values.reduce(f64::max);
         let throttled = |(then, now): &(&Core, &Core)| Some(now.throttled?.saturating_sub(then.throttled?));
+        let at_work = after.accelerators.iter().filter(|gpu| gpu.processes != Some(0));
+        let slowed = |gpu: &Accelerator| {
+            [gpu.slowed_by_heat, gpu.slowed_by_power].into_iter().flatten().reduce(|heat, power| heat || power)
+        };
         Self {
             round,
             at_ns,
@@ -64,6 +74,8 @@ impl Look {
                 .map(|all| all.iter().sum()),
             quota_stops: after.quota_stops.zip(before.quota_stops).map(|(now, then)| now.saturating_sub(then)),
             on_battery: after.battery.map(|battery| battery.discharging),
+            accelerator_mhz: at_work.filter_map(|gpu| gpu.mhz).map(f64::from).reduce(f64::min),
+            accelerator_slowed: after.accelerators.iter().filter_map(slowed).reduce(|a, b| a || b),
         }
     }
 }
@@ -94,6 +106,20 @@ mod tests {
             temperatures: vec![("a".into(), 40.0), ("b".into(), 60.0)],
             quota_stops: Some(7),
             battery: Some(Battery { percent: None, discharging: true, milliwatts: None }),
+            accelerators: vec![
+                Accelerator {
+                    mhz: Some(1500),
+                    processes: Some(1),
+                    slowed_by_heat: Some(false),
+                    ..Accelerator::default()
+                },
+                Accelerator {
+                    mhz: Some(300),
+                    processes: Some(0),
+                    slowed_by_power: Some(true),
+                    ..Accelerator::default()
+                },
+            ],
             ..Health::default()
         };
         let look = Look::between(&before, &after, &[1], 3, 5);
@@ -101,6 +127,7 @@ mod tests {
         assert_eq!((look.stolen, look.others_busy), (Some(0.1), Some(0.75)));
         assert_eq!((look.frequency_mhz, look.hottest_celsius), (Some(2000.001), Some(60.0)));
         assert_eq!((look.throttled, look.quota_stops, look.on_battery), (Some(3), Some(5), Some(true)));
+        assert_eq!((look.accelerator_mhz, look.accelerator_slowed), (Some(1500.0), Some(true)));
     }
 
     #[test]

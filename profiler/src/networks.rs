@@ -37,9 +37,9 @@ use crate::table::{LatencyTable, Row};
 
 /// Profiled runs of each network in one process, at least and at most: a profile's whole microseconds are coarse for small
 /// networks only.
-const PROFILED_RUNS: (u64, u64) = (6, 30);
+const PROFILED_RUNS: (u64, u64) = (8, 60);
 /// Multiply-accumulate operations that they should add up to.
-const PROFILED_MACS: u64 = 1_500_000_000;
+const PROFILED_MACS: u64 = 2_000_000_000;
 /// Processes in which each network is profiled, one after the other: what is slow for a while, or by where a process' memory
 /// lies, is so in one of them.
 const PROFILINGS: u32 = 3;
@@ -261,8 +261,11 @@ impl NetworkCampaign {
                 attributed[unit].push(share * time);
                 samples[unit] += network.samples as u64;
             }
-            let deviation = network.latency.ms() * NOT_ADDITIVE.hypot(network.half_width() / Z);
-            equations.push(Equation { coefficients, value: time, deviation });
+            let (ms, half) = (network.latency.ms(), network.half_width());
+            // Without what all networks have in common; that of another campaign is part of the interval.
+            let own = (half * half - network.common * network.common).max(0.0).sqrt() / SQRT_2;
+            let (deviation, spread) = (ms * NOT_ADDITIVE.hypot(half / Z), ms * own / Z);
+            equations.push(Equation { coefficients, value: time, deviation, spread });
         }
         // What the doubt of the cost of writing does to all anchors together.
         let mut shifts = vec![0.0; self.units.len()];

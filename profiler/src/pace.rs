@@ -78,6 +78,8 @@ const STEEPEST: f64 = 4.0;
 /// Logarithms of paces, over what is usual.
 #[derive(Clone, Debug)]
 pub(crate) struct Paces {
+    /// What is usual.
+    usual: [f64; 2],
     /// Mean of before and behind.
     means: Vec<[f64; 2]>,
     /// The same, each load by itself, smoothed over neighbouring visits.
@@ -104,13 +106,26 @@ impl Paces {
         };
         let means: Vec<[f64; 2]> = combine(|before, behind| (before + behind) / 2.0);
         let smooth = [0, 1].map(|load| smooth(&means.iter().map(|pace| pace[load]).collect::<Vec<f64>>()));
-        Self { means, smooth, worst: combine(f64::max) }
+        Self { usual, means, smooth, worst: combine(f64::max) }
     }
 
-    /// What levels these paces go with: at every visit, and at its slower end. `residuals` are what visits took over what
-    /// is usual, as logarithms, smoothed likewise.
-    pub(crate) fn follow(&self, residuals: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let weights = fit(&self.smooth, residuals);
+    /// The level that goes with other paces than these.
+    pub(crate) fn level_at(&self, weights: [f64; 2], ends: &[Pace; 2]) -> f64 {
+        let over = |load: usize| {
+            let ns = |pace: &Pace| [pace.chain_ns, pace.wide_ns][load] as f64;
+            let over = (ns(&ends[0]).ln() + ns(&ends[1]).ln()) / 2.0 - self.usual[load];
+            if over.is_finite() { over } else { 0.0 }
+        };
+        weights[0] * over(0) + weights[1] * over(1)
+    }
+
+    /// How levels follow the loads. `residuals` are what visits took over what is usual, as logarithms, smoothed likewise.
+    pub(crate) fn weights(&self, residuals: &[f64]) -> [f64; 2] {
+        fit(&self.smooth, residuals)
+    }
+
+    /// What levels these paces go with: at every visit, and at its slower end.
+    pub(crate) fn follow(&self, weights: [f64; 2]) -> (Vec<f64>, Vec<f64>) {
         let at = |paces: &[[f64; 2]]| paces.iter().map(|pace| weights[0] * pace[0] + weights[1] * pace[1]).collect();
         (at(&self.means), at(&self.worst))
     }
@@ -172,7 +187,7 @@ mod tests {
         let slow = |index: usize| if (40..47).contains(&index) { 0.03 } else { 0.0 };
         let paces = Paces::new((0..200).map(|index| [pace(1.0 + slow(index)); 2]), <[f64]>::to_vec);
         let residuals: Vec<f64> = (0..200).map(|index| 2.0 * slow(index) + rng.random_range(-0.01..0.01)).collect();
-        let (at, _) = paces.follow(&residuals);
+        let (at, _) = paces.follow(paces.weights(&residuals));
         let errors = at.iter().enumerate().map(|(index, level)| (level - 2.0 * slow(index)).abs());
         assert!(errors.fold(0.0, f64::max) < 0.015, "{at:?}");
     }
@@ -185,10 +200,10 @@ mod tests {
             <[f64]>::to_vec,
         );
         let residuals: Vec<f64> = (0..500).map(|index| if index < 250 { 0.0 } else { 0.02 }).collect();
-        let (at, _) = paces.follow(&residuals);
+        let (at, _) = paces.follow(paces.weights(&residuals));
         assert!(at.iter().all(|level| level.abs() < 0.001), "{at:?}");
         let unknown = Paces::new((0..500).map(|_| [Pace::default(); 2]), <[f64]>::to_vec);
-        assert_eq!(unknown.follow(&residuals).0, vec![0.0; 500]);
+        assert_eq!(unknown.follow(unknown.weights(&residuals)).0, vec![0.0; 500]);
     }
 
     #[test]
@@ -198,7 +213,7 @@ mod tests {
         };
         let paces = Paces::new((0..100).map(ends), <[f64]>::to_vec);
         let residuals: Vec<f64> = (0..100).map(|index| if index > 50 { 0.1 } else { 0.0 }).collect();
-        let (at, worst) = paces.follow(&residuals);
+        let (at, worst) = paces.follow(paces.weights(&residuals));
         assert!(worst[50] > at[50] + 0.03 && (worst[40] - at[40]).abs() < 1e-12, "{} {}", at[50], worst[50]);
     }
 }

@@ -118,6 +118,39 @@ pub fn is_disturbed(sample: &Sample) -> bool {
     sample.cpu_ns > 0 && sample.wall_ns.saturating_sub(sample.cpu_ns) > sample.wall_ns / 100 + 20_000
 }
 
+/// Which samples of a visit count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sieve {
+    /// Whether those in which the process was interrupted don't.
+    pub interruptions: bool,
+    /// Whether those of bursts don't: somebody else is on the core's units now and then for less than a visit, and what is
+    /// slower than the visit's fastest samples by more than [`BURST`] was hit by it.
+    pub bursts: bool,
+}
+
+/// By how much a sample that a burst hit is slower than its visit's fastest, and which of them these are.
+const BURST: f64 = 0.04;
+const FASTEST: f64 = 0.1;
+
+impl Sieve {
+    /// Which of a visit's samples count, in their order.
+    pub(crate) fn counted(self, samples: &[Sample]) -> Vec<bool> {
+        let is_quiet = |sample: &Sample| !(self.interruptions && is_disturbed(sample));
+        let mut walls: Vec<f64> =
+            samples.iter().filter(|sample| is_quiet(sample)).map(|sample| sample.wall_ns as f64).collect();
+        walls.sort_by(f64::total_cmp);
+        let fastest = quantile(&walls, FASTEST).filter(|_| self.bursts);
+        let most = fastest.map_or(f64::INFINITY, |fastest| fastest * (1.0 + BURST));
+        samples.iter().map(|sample| is_quiet(sample) && sample.wall_ns as f64 <= most).collect()
+    }
+
+    /// The samples that count, and those that don't.
+    fn split(self, samples: &[Sample]) -> (Vec<&Sample>, Vec<&Sample>) {
+        let mut counted = self.counted(samples).into_iter();
+        samples.iter().partition(|_| counted.next() == Some(true))
+    }
+}
+
 /// Half of a 99 % interval of a normal distribution, in standard deviations: all intervals are of 99 %.
 pub const Z: f64 = 2.575_829;
 /// A normal distribution's standard deviation in medians of the absolute deviation.
@@ -129,16 +162,17 @@ const STUDENT: [f64; INTERVAL_ROUNDS - 2] = [63.657, 9.925, 5.841, 4.604, 4.032,
 /// What such an interval leaves open on either side.
 const TAIL: f64 = 0.005;
 
-/// A visit's time of a run in ns, of the samples that weren't interrupted, and the share of its time that interruptions
+/// A visit's time of a run in ns, of the samples that count, and the share of its time that interruptions
 /// took, in samples or in all of it. The time is no number where all samples were interrupted.
-pub(crate) fn of_visit(samples: &[Sample], whole: Whole, batch: u32, statistic: Statistic, detect: bool) -> (f64, f64) {
-    let (left, quiet): (Vec<&Sample>, Vec<&Sample>) = samples.iter().partition(|sample| detect && is_disturbed(sample));
+pub(crate) fn of_visit(samples: &[Sample], whole: Whole, batch: u32, statistic: Statistic, sieve: Sieve) -> (f64, f64) {
+    let (quiet, _) = sieve.split(samples);
+    let left = samples.iter().filter(|sample| sieve.interruptions && is_disturbed(sample));
     let mut runs: Vec<f64> =
         quiet.iter().map(|sample| sample.wall_ns.max(1) as f64 / f64::from(batch.max(1))).collect();
     runs.sort_by(f64::total_cmp);
-    let lost: u64 = left.iter().map(|sample| sample.wall_ns - sample.cpu_ns).sum();
+    let lost: u64 = left.map(|sample| sample.wall_ns - sample.cpu_ns).sum();
     let interrupted = lost as f64 / samples.iter().map(|sample| sample.wall_ns).sum::<u64>().max(1) as f64;
-    let interrupted = interrupted.max(whole.lost().filter(|_| detect).unwrap_or(0.0));
+    let interrupted = interrupted.max(whole.lost().filter(|_| sieve.interruptions).unwrap_or(0.0));
     (quantile(&runs, statistic.quantile()).unwrap_or(f64::NAN), interrupted)
 }
 
@@ -187,10 +221,11 @@ fn median_ranks(n: usize) -> (usize, usize) {
     (lower, n - 1 - lower)
 }
 
-/// A visit's samples as milliseconds of a run at the machine's usual speed, in ascending order. `all`: the disturbed ones, too.
-fn runs_of(samples: &[Sample], slower: f64, batch: u32, detect: bool, all: bool) -> Vec<f64> {
-    let counted = samples.iter().filter(|sample| all || !(detect && is_disturbed(sample)));
-    let mut runs: Vec<f64> = counted.map(|sample| sample.wall_ns as f64 / f64::from(batch) / 1e6 / slower).collect();
+/// A visit's samples as milliseconds of a run at the machine's usual speed, in ascending order.
+fn runs_of(samples: &[Sample], slower: f64, batch: u32, sieve: Sieve) -> Vec<f64> {
+    let (counted, _) = sieve.split(samples);
+    let mut runs: Vec<f64> =
+        counted.iter().map(|sample| sample.wall_ns as f64 / f64::from(batch) / 1e6 / slower).collect();
     runs.sort_by(f64::total_cmp);
     runs
 }
@@ -202,16 +237,20 @@ impl Measurement {
     ///
     /// Of a tail, the interval is Woodruff's (1952, "Confidence Intervals for Medians and Other Position Measures"), for
     /// samples that come in clusters, the rounds.
-    pub fn from_rounds(rounds: &[(&[Sample], f64)], batch: u32, statistic: Statistic, detect: bool) -> Option<Self> {
-        let runs = |all: bool| {
-            let runs = rounds.iter().map(|&(samples, slower)| runs_of(samples, slower, batch, detect, all));
+    pub(crate) fn from_rounds(
+        rounds: &[(&[Sample], f64)],
+        batch: u32,
+        statistic: Statistic,
+        sieve: Sieve,
+    ) -> Option<Self> {
+        let runs = |sieve: Sieve| {
+            let runs = rounds.iter().map(|&(samples, slower)| runs_of(samples, slower, batch, sieve));
             runs.filter(|runs| !runs.is_empty()).collect::<Vec<Vec<f64>>>()
         };
-        let samples = rounds.iter().flat_map(|(samples, _)| *samples);
-        let left_aside = samples.filter(|sample| detect && is_disturbed(sample)).count();
-        let (mut counted, mut disturbed) = (runs(false), left_aside);
+        let left_aside = rounds.iter().map(|(samples, _)| sieve.split(samples).1.len()).sum();
+        let (mut counted, mut disturbed) = (runs(sieve), left_aside);
         if counted.is_empty() {
-            (counted, disturbed) = (runs(true), 0);
+            (counted, disturbed) = (runs(Sieve::default()), 0);
         }
         let samples = counted.iter().map(Vec::len).sum();
         if samples < statistic.fewest_samples() {
@@ -306,6 +345,8 @@ mod tests {
         Sample { at_ns: 0, wall_ns, cpu_ns }
     }
 
+    const INTERRUPTIONS: Sieve = Sieve { interruptions: true, bursts: false };
+
     fn plain(rounds: &[Vec<Sample>]) -> Vec<(&[Sample], f64)> {
         rounds.iter().map(|samples| (samples.as_slice(), 1.0)).collect()
     }
@@ -334,7 +375,7 @@ mod tests {
         let rounds: Vec<Vec<Sample>> = (0..20).map(|round| vec![sample(1_000_000 + round * 10_000, 0); 50]).collect();
         let slower: Vec<(&[Sample], f64)> =
             rounds.iter().enumerate().map(|(round, samples)| (samples.as_slice(), 1.0 + 0.01 * round as f64)).collect();
-        let measurement = Measurement::from_rounds(&slower, 1, Statistic::Median, true).unwrap();
+        let measurement = Measurement::from_rounds(&slower, 1, Statistic::Median, INTERRUPTIONS).unwrap();
         assert!((measurement.latency.ms() - 1.0).abs() < 1e-9 && measurement.half_width() < 1e-9);
         assert!((measurement.with_doubt(0.03).half_width() - 0.03).abs() < 1e-9);
     }
@@ -353,7 +394,7 @@ mod tests {
     #[test]
     fn a_median_over_rounds_counts_drift_between_them() {
         let rounds: Vec<Vec<Sample>> = (0..20).map(|round| vec![sample(1_000_000 + round * 10_000, 0); 50]).collect();
-        let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, true).unwrap();
+        let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, INTERRUPTIONS).unwrap();
         assert!((measurement.latency.ms() - 1.095).abs() < 1e-9);
         assert!((measurement.interval.low.ms() - 1.03).abs() < 1e-9);
         assert!((measurement.interval.high.ms() - 1.16).abs() < 1e-9);
@@ -363,16 +404,16 @@ mod tests {
     #[test]
     fn interrupted_samples_are_counted_but_not_used() {
         let rounds = vec![vec![sample(1_000_000, 999_000), sample(3_000_000, 1_000_000)]; 8];
-        let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, true).unwrap();
+        let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, INTERRUPTIONS).unwrap();
         assert_eq!((measurement.latency.ms(), measurement.disturbed), (1.0, 8));
-        let undetected = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, false).unwrap();
+        let undetected = Measurement::from_rounds(&plain(&rounds), 1, Statistic::Median, Sieve::default()).unwrap();
         assert_eq!(undetected.latency.ms(), 2.0);
     }
 
     #[test]
     fn a_batch_is_divided_by_its_runs() {
         let rounds = vec![vec![sample(8_000, 0)]; 8];
-        let measurement = Measurement::from_rounds(&plain(&rounds), 4, Statistic::Min, true).unwrap();
+        let measurement = Measurement::from_rounds(&plain(&rounds), 4, Statistic::Min, INTERRUPTIONS).unwrap();
         assert!((measurement.latency.ms() - 0.002).abs() < 1e-12);
     }
 
@@ -388,7 +429,7 @@ mod tests {
                     (0..12).map(|_| sample((1e6 * level * rng.random_range(1.0..2.0)) as u64, 0)).collect()
                 })
                 .collect();
-            let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::P90, true).unwrap();
+            let measurement = Measurement::from_rounds(&plain(&rounds), 1, Statistic::P90, INTERRUPTIONS).unwrap();
             // The 90th percentile of the product of both, by 10 million draws.
             held += usize::from((measurement.interval.low.ms()..=measurement.interval.high.ms()).contains(&1.8983));
             assert!((measurement.latency.ms() - 1.9).abs() < 0.06, "{measurement:?}");
@@ -399,14 +440,14 @@ mod tests {
     #[test]
     fn a_tail_of_few_samples_is_not_known() {
         let rounds = vec![vec![sample(1_000_000, 0); 9]; 11];
-        assert_eq!(Measurement::from_rounds(&plain(&rounds), 1, Statistic::P99, true), None);
-        assert!(Measurement::from_rounds(&plain(&rounds), 1, Statistic::P90, true).is_some());
+        assert_eq!(Measurement::from_rounds(&plain(&rounds), 1, Statistic::P99, INTERRUPTIONS), None);
+        assert!(Measurement::from_rounds(&plain(&rounds), 1, Statistic::P90, INTERRUPTIONS).is_some());
         assert_eq!((Statistic::P99.fewest_samples(), Statistic::P90.fewest_samples()), (100, 10));
     }
 
     #[test]
     fn no_samples_are_no_measurement() {
-        assert_eq!(Measurement::from_rounds(&[], 1, Statistic::Median, true), None);
-        assert_eq!(Measurement::from_rounds(&[(&[], 1.0)], 1, Statistic::Median, true), None);
+        assert_eq!(Measurement::from_rounds(&[], 1, Statistic::Median, INTERRUPTIONS), None);
+        assert_eq!(Measurement::from_rounds(&[(&[], 1.0)], 1, Statistic::Median, INTERRUPTIONS), None);
     }
 }

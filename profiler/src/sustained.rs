@@ -9,7 +9,7 @@ use crate::agent::{Agent, AgentError, ModelId};
 use crate::campaign::CampaignError;
 use crate::clock::Clock;
 use crate::journal::{Journal, Visit};
-use crate::statistics::{Measurement, Statistic, median};
+use crate::statistics::{Measurement, Sieve, Statistic, median};
 use crate::subject::Subject;
 
 /// What is compared: so long at the beginning, and so long at the end.
@@ -42,7 +42,7 @@ impl Sustained {
             let visits = visits.iter().filter(|visit| starts(visit).is_some_and(|at| (from..to).contains(&at)));
             let batch = visits.clone().next()?.batch;
             let rounds: Vec<(&[Sample], f64)> = visits.map(|visit| (visit.samples.as_slice(), 1.0)).collect();
-            Measurement::from_rounds(&rounds, batch, statistic, detect)
+            Measurement::from_rounds(&rounds, batch, statistic, Sieve { interruptions: detect, bursts: false })
         };
         let first = within(began, began.saturating_add(window))?;
         Some(Self { first, last: within(ended.saturating_sub(window), ended)? })

@@ -31,9 +31,11 @@ fn sum(costs: &HashMap<OperatorKey, f64>, network: &Network) -> f64 {
     CALL + network.units().iter().filter_map(|unit| costs.get(&unit.key)).sum::<f64>()
 }
 
-fn measurement(ms: f64) -> Measurement {
+/// That is off by as much as `noise`, as a standard deviation, and whose interval says so of another campaign's.
+fn measurement(ms: f64, noise: f64) -> Measurement {
     let latency = |ms: f64| Latency::from_ms(ms).unwrap();
-    let interval = Interval { low: latency(ms * 0.99), high: latency(ms * 1.01) };
+    let half = (std::f64::consts::SQRT_2 * 2.576 * noise).max(0.01);
+    let interval = Interval { low: latency(ms * (1.0 - half)), high: latency(ms * (1.0 + half)) };
     Measurement { latency: latency(ms), interval, samples: 100, rounds: 10, disturbed: 0, common: 0.0 }
 }
 
@@ -47,11 +49,11 @@ fn world(
 ) -> (Vec<Measurement>, Vec<NodeProfile>) {
     let costs = planted(space);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut measured = vec![measurement(CALL)];
+    let mut measured = vec![measurement(CALL, 0.0)];
     let mut profiles = Vec::new();
     for (index, architecture) in NetworkCampaign::design(space).into_iter().enumerate() {
         let network = space.network(&architecture).unwrap();
-        measured.push(measurement(sum(&costs, &network) * (1.0 + noise * rng.random_range(-1.7..1.7))));
+        measured.push(measurement(sum(&costs, &network) * (1.0 + noise * rng.random_range(-1.7..1.7)), noise));
         let mut nodes = Vec::new();
         // 20 % slower than in the campaign, as the profiled runs are.
         let plain_ms = 1.2 * (sum(&costs, &network) - CALL) + CALL;
@@ -120,7 +122,7 @@ fn energy_is_divided_as_time_is_whatever_the_power() {
     // 300 W: a call takes 0.6 mJ, and many a unit less than that in ms.
     let watts = |ms: f64| 300.0 * ms;
     let (measured, profiles) = world(&space, |_| 0.0, (0.0, 4));
-    let energies: Vec<Measurement> = measured.iter().map(|time| measurement(watts(time.latency.ms()))).collect();
+    let energies: Vec<Measurement> = measured.iter().map(|time| measurement(watts(time.latency.ms()), 0.0)).collect();
     let (_, rows) = campaign.rows(&energies, Attribution::Energy(&profiles)).unwrap();
     for row in &rows {
         let off = row.latency.ms() / watts(costs[&row.key]) - 1.0;

@@ -51,6 +51,7 @@ fn conditions() -> Conditions {
     Conditions {
         device: "here".into(),
         cpu: "a processor".into(),
+        accelerator: String::new(),
         runtime: "ONNX Runtime 1.31.1".into(),
         provider: "cpu".into(),
         optimisation: "all".into(),

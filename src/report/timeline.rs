@@ -48,6 +48,15 @@ pub struct Timeline {
     /// Rounds in which the machine ran on its battery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounds_on_battery: Option<u64>,
+    /// The lowest clock of a GPU at work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lowest_accelerator_mhz: Option<f64>,
+    /// The highest clock of a GPU at work, of each round's lowest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub highest_accelerator_mhz: Option<f64>,
+    /// Rounds in which heat, or its limit of power, slowed a GPU down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds_accelerator_slowed: Option<u64>,
 }
 
 /// Some visits that follow each other.
@@ -94,6 +103,9 @@ impl Timeline {
             throttled: sum(|look| look.throttled),
             quota_stops: sum(|look| look.quota_stops),
             rounds_on_battery: sum(|look| look.on_battery.map(u64::from)),
+            lowest_accelerator_mhz: looks().filter_map(|look| look.accelerator_mhz).reduce(f64::min),
+            highest_accelerator_mhz: most(|look| look.accelerator_mhz),
+            rounds_accelerator_slowed: sum(|look| look.accelerator_slowed.map(u64::from)),
         }
     }
 }
@@ -144,8 +156,20 @@ pub fn figures(timeline: &Timeline, facts: &Facts) -> Markup {
         [element("dt").text(name), element("dd").child(value).text(unit)]
     };
     let unknown: Vec<&str> = shown.iter().filter(|(.., known)| !known).map(|(name, ..)| *name).collect();
+    // Most machines have none: that nothing is known of it isn't worth saying.
+    let of_accelerators = [
+        ("GPU's clock, at least", "lowest_accelerator_mhz", 0, " MHz", timeline.lowest_accelerator_mhz.is_some()),
+        ("GPU's clock, at most", "highest_accelerator_mhz", 0, " MHz", timeline.highest_accelerator_mhz.is_some()),
+        (
+            "GPU slowed down by heat or power",
+            "rounds_accelerator_slowed",
+            0,
+            " rounds",
+            timeline.rounds_accelerator_slowed.is_some(),
+        ),
+    ];
     let list = element("dl").class("figures");
-    let list = list.children(shown.into_iter().filter(|(.., known)| *known).flat_map(figure));
+    let list = list.children(shown.into_iter().chain(of_accelerators).filter(|(.., known)| *known).flat_map(figure));
     let absent = (!unknown.is_empty())
         .then(|| element("p").class("beside").text(&format!("Not shown by the system: {}.", unknown.join("; "))));
     Markup::join([Markup::from(list)].into_iter().chain(absent.map(Markup::from)))

@@ -33,6 +33,7 @@ fn look_below(root: &Path, at_ns: u64) -> Health {
         battery: battery(&root.join("sys/class/power_supply")),
         peak_resident_bytes: peak_resident(root),
         energy: energy(&root.join("sys/class/powercap")),
+        accelerators: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ pub fn describe() -> Machine {
         os: format!("{} {}", std::env::consts::OS, release.trim()).trim().to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         cores: allowed().len().max(1),
+        accelerators: Vec::new(),
     }
 }
 

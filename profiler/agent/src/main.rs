@@ -1,6 +1,7 @@
 //! `fleetfoot-agent`: the one measuring code. Speaks the protocol on standard input and output; talk goes to standard
 //! error. It ends when its host goes away.
 
+mod accelerator;
 mod health;
 mod library;
 mod machine;

@@ -10,9 +10,10 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Tensor, ValueType};
 
+use crate::accelerator::Monitor;
 use crate::provider::Attached;
 use crate::timer::Timer;
-use crate::{health, library, machine, node_profile, pace, placement, provider};
+use crate::{accelerator, health, library, machine, node_profile, pace, placement, provider};
 
 /// The most runs of one profile: the runtime keeps a million events, a few hundred of each run.
 const MAX_PROFILED_RUNS: u32 = 1000;
@@ -23,6 +24,8 @@ pub struct Runtime {
     opened: Option<Opened>,
     models: HashMap<u32, Model>,
     timer: Timer,
+    /// Where something else than the processor computes.
+    monitor: Option<Monitor>,
 }
 
 struct Opened {
@@ -132,7 +135,7 @@ impl Engine for Runtime {
             return Err(EngineError("0 threads: wanted at least 1".to_owned()));
         }
         let provider = provider::by_name(&setup.provider)?;
-        let machine = machine::describe();
+        let mut machine = machine::describe();
         let pinned = machine::pin(&setup.cores, setup.threads)?;
         provider.options(setup)?;
         let path = library::find(setup.library.as_deref(), provider.name)?;
@@ -148,6 +151,10 @@ impl Engine for Runtime {
         }
         let environment = environment.build().map_err(failed("ONNX Runtime's environment"))?;
         let attached = provider.attach(&environment, &path, setup)?;
+        if provider.uses_accelerators() {
+            machine.accelerators = accelerator::describe();
+            self.monitor = Some(Monitor::open());
+        }
         let plugin = attached.plugin.as_ref().map(|plugin| format!(", {plugin}")).unwrap_or_default();
         let Setup { fallback, optimisation, threads, .. } = *setup;
         let cores = if pinned.len() == threads && threads > 1 { pinned.clone() } else { Vec::new() };
@@ -205,7 +212,8 @@ impl Engine for Runtime {
         }
         let Run { profile, mut plain, paces } = self.profile(onnx, node_profile::UNCOUNTED + runs, runs)?;
         let (nodes, counted) = node_profile::sum(&node_profile::parse(&profile)?)?;
-        node_profile::keep_faster_half(&mut plain, |(ns, _)| *ns);
+        let most = node_profile::undisturbed_up_to(plain.iter().map(|(ns, _)| *ns), 0);
+        plain.retain(|(ns, _)| *ns <= most);
         let plain_ns = plain.iter().map(|(ns, _)| ns).sum::<u64>() / plain.len().max(1) as u64;
         let at = counted.iter().filter_map(|run| paces.get(*run as usize).copied());
         let paces = [pace::usual(at.collect()), pace::usual(plain.into_iter().map(|(_, pace)| pace).collect())];
@@ -213,7 +221,11 @@ impl Engine for Runtime {
     }
 
     fn look(&mut self) -> Health {
-        health::look(self.timer.now_ns())
+        let mut health = health::look(self.timer.now_ns());
+        if let Some(monitor) = &self.monitor {
+            monitor.look(&mut health);
+        }
+        health
     }
 
     fn run(&mut self, model: u32, dims: &[usize], input: &[f32]) -> Result<(Vec<usize>, Vec<f32>), EngineError> {

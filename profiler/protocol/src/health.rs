@@ -32,6 +32,28 @@ pub struct Health {
     pub peak_resident_bytes: Option<u64>,
     /// Meters of energy that may be read.
     pub energy: Vec<EnergyMeter>,
+    /// GPUs whose state can be read, where something else than the processor computes.
+    pub accelerators: Vec<Accelerator>,
+}
+
+/// A GPU's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Accelerator {
+    /// Which, such as `GPU 0`.
+    pub name: String,
+    /// Processes that compute on it, this one among them.
+    pub processes: Option<u32>,
+    /// Its clock now.
+    pub mhz: Option<u32>,
+    /// The highest clock that it is made for.
+    pub maximum_mhz: Option<u32>,
+    /// Whether heat slows it down now.
+    pub slowed_by_heat: Option<bool>,
+    /// Whether its limit of power slows it down now.
+    pub slowed_by_power: Option<bool>,
+    /// Whether its driver keeps it awake while no process uses it.
+    pub is_kept_awake: Option<bool>,
 }
 
 /// What a part of the machine has taken since some moment.

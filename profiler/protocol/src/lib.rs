@@ -10,7 +10,7 @@ mod placement;
 mod serve;
 
 pub use frame::{FrameError, MAX_LINE, MAX_PAYLOAD, read_message, write_message};
-pub use health::{Battery, Core, EnergyMeter, Health, Ticks};
+pub use health::{Accelerator, Battery, Core, EnergyMeter, Health, Ticks};
 pub use placement::{Placed, Placement};
 pub use serve::{Engine, EngineError, serve};
 
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -242,6 +242,9 @@ pub struct Machine {
     pub arch: String,
     /// Cores that the process may run on.
     pub cores: usize,
+    /// What else it may compute with, by the execution provider: GPUs and the like, with their drivers' versions.
+    #[serde(default)]
+    pub accelerators: Vec<String>,
 }
 
 /// What the agent answers.

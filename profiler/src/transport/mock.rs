@@ -55,7 +55,13 @@ const WATTS: u64 = 2;
 
 impl Engine for Simulation {
     fn open(&mut self, setup: &Setup) -> Result<(String, String, Vec<usize>, Machine), EngineError> {
-        let machine = Machine { cpu: "simulation".into(), os: "none".into(), arch: "none".into(), cores: 1 };
+        let machine = Machine {
+            cpu: "simulation".into(),
+            os: "none".into(),
+            arch: "none".into(),
+            cores: 1,
+            ..Machine::default()
+        };
         Ok(("simulation 1".into(), String::new(), setup.cores.clone(), machine))
     }
 

@@ -127,6 +127,11 @@ impl Provider {
         self.ort_name == cpu::PROVIDER.ort_name
     }
 
+    /// Whether something else than the processor may compute.
+    pub fn uses_accelerators(&self) -> bool {
+        !matches!(self.name, "cpu" | "xnnpack")
+    }
+
     /// The setup's options for it, with the number of threads among them.
     pub fn options(&self, setup: &Setup) -> Result<ProviderOptions, EngineError> {
         let mut options = setup.provider_options.clone();

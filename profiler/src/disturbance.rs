@@ -155,7 +155,7 @@ fn levels_of_the_core_alone(visits: &[Visited], in_bursts: bool) -> Alone {
         return Alone { levels: levels(visits), share, shared, is_crowded: false };
     }
     if in_bursts {
-        return between_bursts(visits, &contention, most, share);
+        return between_bursts(visits, &contention, (most, is_crowded), share);
     }
     let found = levels(&alone.iter().map(|index| visits[*index]).collect::<Vec<_>>());
     let usual = |subject: usize| found.usual.get(subject).copied().unwrap_or(f64::NAN);
@@ -172,7 +172,8 @@ fn levels_of_the_core_alone(visits: &[Visited], in_bursts: bool) -> Alone {
 
 /// The same where somebody else is there in bursts that are shorter than a visit, and the visits' times are those between them: what
 /// the paces at a visit's ends show says little of its middle, and it counts where it took no longer than the clock lets expect.
-fn between_bursts(visits: &[Visited], contention: &[f64], most: f64, share: f64) -> Alone {
+/// It still is hardly ever alone where the least contended visits had to begin with, and few others were found.
+fn between_bursts(visits: &[Visited], contention: &[f64], (most, is_hardly_alone): (f64, bool), share: f64) -> Alone {
     let is_alone = |index: &usize| contention[*index] <= most;
     // The clock alone: what others leave of the core's units then is no matter.
     let clock = |pace: Pace| Pace { wide_ns: pace.chain_ns, ..pace };
@@ -192,7 +193,7 @@ fn between_bursts(visits: &[Visited], contention: &[f64], most: f64, share: f64)
     }
     let mut shared = vec![true; visits.len()];
     accepted.iter().for_each(|index| shared[*index] = false);
-    let is_crowded = (accepted.len() as f64) < FOUND * visits.len() as f64;
+    let is_crowded = is_hardly_alone && (accepted.len() as f64) < 2.0 * FOUND * visits.len() as f64;
     Alone { levels: levels(&members(&accepted)).among(&accepted, own), share, shared, is_crowded }
 }
 
@@ -460,6 +461,8 @@ mod tests {
         let (found, _) = shares(&marks, |index| contention(index) > 1.3);
         let counted = marks.iter().filter(|mark| !**mark).count() as f64 / marks.len() as f64;
         assert!(found == 1.0 && counted > 0.08, "{found} {counted}");
+        // No bursts leave it alone either.
+        assert!(judge(&all, &BTreeMap::new(), true, true).sharing.is_crowded);
     }
 
     fn disturbed(visits: &[Visited]) -> Vec<bool> {

@@ -91,18 +91,15 @@ pub(crate) struct Paces {
 impl Paces {
     /// `smooth` takes a running median.
     pub(crate) fn new(paces: impl Iterator<Item = [Pace; 2]>, smooth: impl Fn(&[f64]) -> Vec<f64>) -> Self {
-        let logarithms: Vec<[[f64; 2]; 2]> =
-            paces.map(|ends| ends.map(|pace| [pace.chain_ns, pace.wide_ns].map(|ns| (ns as f64).ln()))).collect();
+        let paces: Vec<[Pace; 2]> = paces.collect();
         let usual = [0, 1].map(|load| {
-            let all = logarithms.iter().flatten().map(|pace| pace[load]).filter(|pace| pace.is_finite());
+            let all = paces.iter().flatten().map(|pace| logarithm(pace, load)).filter(|pace| pace.is_finite());
             median(all).unwrap_or(f64::NAN)
         });
-        // What isn't known says nothing.
-        let over = |value: f64, load: usize| if value.is_finite() { value - usual[load] } else { 0.0 };
         let combine = |how: fn(f64, f64) -> f64| {
             let of =
-                |ends: &[[f64; 2]; 2]| [0, 1].map(|load| how(over(ends[0][load], load), over(ends[1][load], load)));
-            logarithms.iter().map(of).collect()
+                |ends: &[Pace; 2]| [0, 1].map(|load| how(over(&ends[0], usual, load), over(&ends[1], usual, load)));
+            paces.iter().map(of).collect()
         };
         let means: Vec<[f64; 2]> = combine(|before, behind| (before + behind) / 2.0);
         let smooth = [0, 1].map(|load| smooth(&means.iter().map(|pace| pace[load]).collect::<Vec<f64>>()));
@@ -111,12 +108,11 @@ impl Paces {
 
     /// The level that goes with other paces than these.
     pub(crate) fn level_at(&self, weights: [f64; 2], ends: &[Pace; 2]) -> f64 {
-        let over = |load: usize| {
-            let ns = |pace: &Pace| [pace.chain_ns, pace.wide_ns][load] as f64;
-            let over = (ns(&ends[0]).ln() + ns(&ends[1]).ln()) / 2.0 - self.usual[load];
-            if over.is_finite() { over } else { 0.0 }
+        let follow = |load: usize| {
+            let mean = (over(&ends[0], self.usual, load) + over(&ends[1], self.usual, load)) / 2.0;
+            weights[load] * mean
         };
-        weights[0] * over(0) + weights[1] * over(1)
+        follow(0) + follow(1)
     }
 
     /// How levels follow the loads. `residuals` are what visits took over what is usual, as logarithms, smoothed likewise.
@@ -129,6 +125,17 @@ impl Paces {
         let at = |paces: &[[f64; 2]]| paces.iter().map(|pace| weights[0] * pace[0] + weights[1] * pace[1]).collect();
         (at(&self.means), at(&self.worst))
     }
+}
+
+/// What a load took, as a logarithm.
+fn logarithm(pace: &Pace, load: usize) -> f64 {
+    ([pace.chain_ns, pace.wide_ns][load] as f64).ln()
+}
+
+/// By how much a load took longer than is usual, as a logarithm. What isn't known says nothing.
+fn over(pace: &Pace, usual: [f64; 2], load: usize) -> f64 {
+    let over = logarithm(pace, load) - usual[load];
+    if over.is_finite() { over } else { 0.0 }
 }
 
 /// Weights of the two loads, not negative, by least squares over deviations from the medians.

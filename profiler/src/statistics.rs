@@ -114,7 +114,7 @@ pub struct Measurement {
 
 /// Whether the process was interrupted within a sample: its wall time exceeds the thread's CPU time by more than 1 %
 /// and 20 microseconds. Only meaningful for work on the calling thread.
-pub fn is_disturbed(sample: &Sample) -> bool {
+fn is_disturbed(sample: &Sample) -> bool {
     sample.cpu_ns > 0 && sample.wall_ns.saturating_sub(sample.cpu_ns) > sample.wall_ns / 100 + 20_000
 }
 
@@ -136,18 +136,21 @@ impl Sieve {
     /// Which of a visit's samples count, in their order.
     pub(crate) fn counted(self, samples: &[Sample]) -> Vec<bool> {
         let is_quiet = |sample: &Sample| !(self.interruptions && is_disturbed(sample));
-        let mut walls: Vec<f64> =
-            samples.iter().filter(|sample| is_quiet(sample)).map(|sample| sample.wall_ns as f64).collect();
-        walls.sort_by(f64::total_cmp);
-        let fastest = quantile(&walls, FASTEST).filter(|_| self.bursts);
-        let most = fastest.map_or(f64::INFINITY, |fastest| fastest * (1.0 + BURST));
+        let most = if self.bursts {
+            let quiet = samples.iter().filter(|sample| is_quiet(sample));
+            let mut walls: Vec<f64> = quiet.map(|sample| sample.wall_ns as f64).collect();
+            walls.sort_by(f64::total_cmp);
+            quantile(&walls, FASTEST).map_or(f64::INFINITY, |fastest| fastest * (1.0 + BURST))
+        } else {
+            f64::INFINITY
+        };
         samples.iter().map(|sample| is_quiet(sample) && sample.wall_ns as f64 <= most).collect()
     }
 
-    /// The samples that count, and those that don't.
-    fn split(self, samples: &[Sample]) -> (Vec<&Sample>, Vec<&Sample>) {
-        let mut counted = self.counted(samples).into_iter();
-        samples.iter().partition(|_| counted.next() == Some(true))
+    /// The samples that count.
+    fn of(self, samples: &[Sample]) -> Vec<&Sample> {
+        let counted = samples.iter().zip(self.counted(samples)).filter(|(_, counts)| *counts);
+        counted.map(|(sample, _)| sample).collect()
     }
 }
 
@@ -165,7 +168,7 @@ const TAIL: f64 = 0.005;
 /// A visit's time of a run in ns, of the samples that count, and the share of its time that interruptions
 /// took, in samples or in all of it. The time is no number where all samples were interrupted.
 pub(crate) fn of_visit(samples: &[Sample], whole: Whole, batch: u32, statistic: Statistic, sieve: Sieve) -> (f64, f64) {
-    let (quiet, _) = sieve.split(samples);
+    let quiet = sieve.of(samples);
     let left = samples.iter().filter(|sample| sieve.interruptions && is_disturbed(sample));
     let mut runs: Vec<f64> =
         quiet.iter().map(|sample| sample.wall_ns.max(1) as f64 / f64::from(batch.max(1))).collect();
@@ -223,9 +226,8 @@ fn median_ranks(n: usize) -> (usize, usize) {
 
 /// A visit's samples as milliseconds of a run at the machine's usual speed, in ascending order.
 fn runs_of(samples: &[Sample], slower: f64, batch: u32, sieve: Sieve) -> Vec<f64> {
-    let (counted, _) = sieve.split(samples);
-    let mut runs: Vec<f64> =
-        counted.iter().map(|sample| sample.wall_ns as f64 / f64::from(batch) / 1e6 / slower).collect();
+    let counted = sieve.of(samples).into_iter();
+    let mut runs: Vec<f64> = counted.map(|sample| sample.wall_ns as f64 / f64::from(batch) / 1e6 / slower).collect();
     runs.sort_by(f64::total_cmp);
     runs
 }
@@ -247,10 +249,10 @@ impl Measurement {
             let runs = rounds.iter().map(|&(samples, slower)| runs_of(samples, slower, batch, sieve));
             runs.filter(|runs| !runs.is_empty()).collect::<Vec<Vec<f64>>>()
         };
-        let left_aside = rounds.iter().map(|(samples, _)| sieve.split(samples).1.len()).sum();
-        let (mut counted, mut disturbed) = (runs(sieve), left_aside);
+        let all: usize = rounds.iter().map(|(samples, _)| samples.len()).sum();
+        let mut counted = runs(sieve);
         if counted.is_empty() {
-            (counted, disturbed) = (runs(Sieve::default()), 0);
+            counted = runs(Sieve::default());
         }
         let samples = counted.iter().map(Vec::len).sum();
         if samples < statistic.fewest_samples() {
@@ -260,7 +262,14 @@ impl Measurement {
             if statistic.is_tail() { tail(&counted, statistic)? } else { middle(&counted, statistic)? };
         let latency = |ms: f64| Latency::from_ms(ms).ok();
         let interval = Interval { low: latency(low)?, high: latency(high)? };
-        Some(Self { latency: latency(middle)?, interval, samples, rounds: counted.len(), disturbed, common: 0.0 })
+        Some(Self {
+            latency: latency(middle)?,
+            interval,
+            samples,
+            rounds: counted.len(),
+            disturbed: all - samples,
+            common: 0.0,
+        })
     }
 
     /// With a further doubt that is independent of it, half of a 99 % interval as a share of the latency: the halves add up by their

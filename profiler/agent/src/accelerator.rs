@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use fleetfoot_protocol::Health;
 
+use crate::files::{entries, text};
+
 /// The accelerators' names with their drivers' versions, as far as they are known, sorted; those that are there several times with
 /// their number.
 pub fn describe() -> Vec<String> {
@@ -34,7 +36,7 @@ const NO_ACCELERATORS: [&str; 5] = ["1234:", "1013:", "1b36:", "15ad:", "1414:"]
 /// By NVIDIA's driver.
 fn nvidia(root: &Path) -> Vec<String> {
     let driver = root.join("proc/driver/nvidia");
-    let module = text(&root.join("sys/module/nvidia/version"));
+    let module = text(&root.join("sys/module/nvidia/version")).filter(|version| !version.is_empty());
     // "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue …"
     let version = module.or_else(|| {
         let version = text(&driver.join("version"))?;
@@ -63,8 +65,10 @@ fn pci(root: &Path) -> Vec<String> {
             return None;
         }
         let driver = fs::read_link(device.join("driver")).ok();
-        let driver = driver.and_then(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()));
-        Some(driver.map_or_else(|| name.clone(), |driver| format!("{name} ({driver})")))
+        match driver.as_deref().and_then(Path::file_name) {
+            Some(driver) => Some(format!("{name} ({})", driver.to_string_lossy())),
+            None => Some(name),
+        }
     };
     entries(&root.join("sys/bus/pci/devices")).into_iter().filter_map(name).collect()
 }
@@ -75,24 +79,10 @@ fn mobile(root: &Path) -> Vec<String> {
     // "Mali-G78 24 cores r0p1 0x9202"
     let mali = text(&root.join("sys/class/misc/mali0/device/gpuinfo"));
     let printable = |name: String| name.chars().filter(char::is_ascii).collect::<String>();
-    [adreno, mali].into_iter().flatten().map(printable).collect()
-}
-
-fn text(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?.trim().to_owned();
-    (!text.is_empty()).then_some(text)
-}
-
-/// A folder's entries in the order of their names.
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
+    [adreno, mali].into_iter().flatten().filter(|name| !name.is_empty()).map(printable).collect()
 }
 
 /// The library that tells the state of NVIDIA's GPUs, where there is one.
-#[derive(Default)]
 pub struct Monitor {
     #[cfg(feature = "nvml")]
     nvml: Option<nvml_wrapper::Nvml>,
@@ -145,7 +135,6 @@ fn look_at(gpu: &nvml_wrapper::Device<'_>, index: u32, health: &mut Health) {
         name,
         processes: gpu.running_compute_processes_count().ok(),
         mhz: gpu.clock_info(Clock::SM).ok(),
-        maximum_mhz: gpu.max_clock_info(Clock::SM).ok(),
         slowed_by_heat: slowed_by(heat),
         slowed_by_power: slowed_by(power),
         // Between processes its driver forgets the GPU, and wakes it anew.
@@ -156,16 +145,7 @@ fn look_at(gpu: &nvml_wrapper::Device<'_>, index: u32, health: &mut Health) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::files::root;
 
     #[test]
     fn gpus_are_told_by_their_drivers_and_else_by_the_bus() {

@@ -1,9 +1,10 @@
-//! The machine's state, from what Linux and Android show in /proc and /sys. Whatever can't be read is absent.
+//! The machine's state, from what Linux and Android show in /proc and /sys.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fleetfoot_protocol::{Battery, Core, EnergyMeter, Health, Ticks};
+
+use crate::files::{entries, number, text};
 
 /// The state now; `at_ns` is the agent's clock.
 pub fn look(at_ns: u64) -> Health {
@@ -47,7 +48,7 @@ fn peak_resident(root: &Path) -> Option<u64> {
 /// The meters of processors (RAPL): whole packages, and memory, which stands beside them. Cores and the like are parts of a
 /// package.
 fn energy(powercap: &Path) -> Vec<EnergyMeter> {
-    let meter = |zone: std::path::PathBuf| {
+    let meter = |zone: PathBuf| {
         let part = text(&zone.join("name")).filter(|name| name.starts_with("package-") || name == "dram")?;
         let (microjoules, wraps_at) = (number(&zone.join("energy_uj"))?, number(&zone.join("max_energy_range_uj"))?);
         // Packages have a memory of the same name each.
@@ -56,21 +57,6 @@ fn energy(powercap: &Path) -> Vec<EnergyMeter> {
     };
     let zones = entries(powercap).into_iter();
     zones.filter(|zone| zone.to_string_lossy().contains("intel-rapl:")).filter_map(meter).collect()
-}
-
-fn text(path: &Path) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
-}
-
-fn number(path: &Path) -> Option<u64> {
-    text(path)?.parse().ok()
-}
-
-/// A folder's entries in the order of their names.
-fn entries(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
 }
 
 fn cores(root: &Path, cpu: &Path) -> Vec<Core> {
@@ -126,7 +112,7 @@ fn temperatures(class: &Path) -> Vec<(String, f64)> {
         (-40.0..150.0).contains(&celsius).then_some(celsius)
     };
     let zones = entries(&class.join("thermal")).into_iter().filter(|path| named(path, "thermal_zone", ""));
-    let zone = |path: std::path::PathBuf| {
+    let zone = |path: PathBuf| {
         let celsius = celsius(&path.join("temp"))?;
         Some((text(&path.join("type"))?, celsius))
     };
@@ -185,17 +171,7 @@ fn battery(supplies: &Path) -> Option<Battery> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Files below a root, and folders above them.
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::files::root;
 
     #[test]
     fn a_machine_that_shows_everything_is_read() {

@@ -2,6 +2,7 @@
 //! error. It ends when its host goes away.
 
 mod accelerator;
+mod files;
 mod health;
 mod library;
 mod machine;

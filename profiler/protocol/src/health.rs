@@ -46,8 +46,6 @@ pub struct Accelerator {
     pub processes: Option<u32>,
     /// Its clock now.
     pub mhz: Option<u32>,
-    /// The highest clock that it is made for.
-    pub maximum_mhz: Option<u32>,
     /// Whether heat slows it down now.
     pub slowed_by_heat: Option<bool>,
     /// Whether its limit of power slows it down now.

@@ -1,15 +1,21 @@
 //! The machine that the agent runs on: what it is, and which of its cores the agent uses.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use fleetfoot_protocol::{EngineError, Machine};
 
+use crate::files::text;
+
 /// What the system tells of itself.
 pub fn describe() -> Machine {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let file = |path: &str| text(Path::new(path)).unwrap_or_default();
+    let release = file("/proc/sys/kernel/osrelease");
+    // The device tree's texts end with a 0.
+    let board = file("/proc/device-tree/model");
+    let cpu = processor(&file("/proc/cpuinfo"), board.trim_end_matches('\0').trim());
     Machine {
-        cpu: processor(&cpuinfo),
+        cpu: cpu.or_else(without_proc).unwrap_or_else(|| "unknown".to_owned()),
         os: format!("{} {}", std::env::consts::OS, release.trim()).trim().to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         cores: allowed().len().max(1),
@@ -17,9 +23,20 @@ pub fn describe() -> Machine {
     }
 }
 
-/// What a processor is by /proc/cpuinfo: its name, and the numbers that tell it from others of that name, since virtual machines
-/// tend to be told a family's name only and ARM's cores have none.
-fn processor(cpuinfo: &str) -> String {
+/// What a processor is, on systems that have no /proc: macOS, Windows.
+fn without_proc() -> Option<String> {
+    let name = if cfg!(target_os = "macos") {
+        let asked = std::process::Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output().ok()?;
+        String::from_utf8(asked.stdout).ok()?
+    } else {
+        std::env::var("PROCESSOR_IDENTIFIER").ok()?
+    };
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// What a processor is by /proc/cpuinfo: its name, or that of the board that it is on, and the numbers that tell it from others of
+/// that name, since virtual machines tend to be told a family's name only and ARM's cores have none.
+fn processor(cpuinfo: &str, board: &str) -> Option<String> {
     let pairs =
         || cpuinfo.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim()));
     let field = |wanted: &str| pairs().find(|(name, _)| *name == wanted).map(|(_, value)| value);
@@ -36,11 +53,12 @@ fn processor(cpuinfo: &str) -> String {
             known.map(|(name, values)| format!("{name} {}", values.join(" "))).collect::<Vec<_>>().join(", ")
         }
     };
-    match (field("model name").or_else(|| field("Hardware")), numbers.is_empty()) {
-        (Some(name), true) => name.to_owned(),
-        (Some(name), false) => format!("{name} ({numbers})"),
-        (None, true) => "unknown".to_owned(),
-        (None, false) => numbers,
+    let board = Some(board).filter(|board| !board.is_empty());
+    match (field("model name").or(board).or_else(|| field("Hardware")), numbers.is_empty()) {
+        (Some(name), true) => Some(name.to_owned()),
+        (Some(name), false) => Some(format!("{name} ({numbers})")),
+        (None, true) => None,
+        (None, false) => Some(numbers),
     }
 }
 
@@ -122,10 +140,18 @@ mod tests {
     #[test]
     fn processors_of_one_name_are_told_apart() {
         let x86 = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\n";
-        assert_eq!(processor(x86), "AMD EPYC (family 25, model 17, stepping 1)");
+        let named = |cpuinfo, board, name: &str| assert_eq!(processor(cpuinfo, board).as_deref(), Some(name));
+        named(x86, "", "AMD EPYC (family 25, model 17, stepping 1)");
         let phone = "processor: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd05\nprocessor: 4\nCPU implementer\t: 0x41\nCPU part\t: 0xd0d\n\nHardware\t: Qualcomm SM8350\n";
-        assert_eq!(processor(phone), "Qualcomm SM8350 (implementer 0x41, part 0xd05 0xd0d)");
-        assert_eq!(processor("CPU implementer : 0x41\nCPU part : 0xd0c\n"), "implementer 0x41, part 0xd0c");
-        assert_eq!((processor("model name : X\n"), processor("")), ("X".to_owned(), "unknown".to_owned()));
+        named(phone, "", "Qualcomm SM8350 (implementer 0x41, part 0xd05 0xd0d)");
+        // Several boards have the hardware's name in common.
+        named(
+            phone,
+            "Raspberry Pi 4 Model B Rev 1.1",
+            "Raspberry Pi 4 Model B Rev 1.1 (implementer 0x41, part 0xd05 0xd0d)",
+        );
+        named("CPU implementer : 0x41\nCPU part : 0xd0c\n", "", "implementer 0x41, part 0xd0c");
+        named("model name : X\n", "a board", "X");
+        assert_eq!(processor("", ""), None);
     }
 }

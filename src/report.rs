@@ -1,4 +1,5 @@
-//! `fleetfoot report RUN`: collects a run folder into `summary.json` and renders `report.html` from that file alone.
+//! `fleetfoot report RUN`: collects a run folder into `summary.json` and renders `report.html` from that file alone. Of a latency
+//! table alone, `fleetfoot report TABLE.csv` makes a page, too.
 //!
 //! ```text
 //! table.csv, predicted.csv, measured.csv, evaluate.json,     folder      summary              page
@@ -16,6 +17,7 @@ pub mod markup;
 pub mod page;
 mod picture;
 pub mod plot;
+mod profiled;
 mod records;
 mod scatter;
 mod searched;
@@ -34,16 +36,26 @@ use fleetfoot_profiler::write_atomically;
 /// What `fleetfoot report` is asked.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The run folder; summary.json and report.html are written into it, anew each time.
-    #[arg(value_name = "RUN")]
+    /// The run folder: summary.json and report.html are written into it, anew each time; or a latency table: its page is
+    /// TABLE.html beside it
+    #[arg(value_name = "RUN|TABLE")]
     pub run: PathBuf,
 }
 
 /// Writes the run's summary.json and report.html; the final table goes to stdout, the report's path to stderr.
 pub fn run(options: &Options) -> Result<()> {
     let run = &options.run;
+    if run.is_file() {
+        let page = run.with_extension("html");
+        write(&page, &profiled::render(run)?)?;
+        eprintln!("{}", page.display());
+        return Ok(());
+    }
     if !run.is_dir() {
-        bail!("run folder {} doesn't exist: give the folder that search/, train/ and table.csv are in", run.display());
+        bail!(
+            "{} doesn't exist: give the folder that search/, train/ and table.csv are in, or a latency table",
+            run.display()
+        );
     }
     let summary = collect::summarise(&folder::RunFolder::read(run)?)?;
     for warning in &summary.warnings {

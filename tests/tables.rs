@@ -208,3 +208,32 @@ fn a_doctor_tells_what_harms_measurements_here() {
     assert!(said.contains("reference unit: ") && said.lines().count() >= 2, "{said}");
     assert!(stderr(&fleetfoot(&["doctor", "--seconds", "0"]).assert().code(2)).contains("--seconds"));
 }
+
+#[test]
+fn a_table_has_a_page_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    let table = profiled(&folder, "T.csv", &[]);
+    let report = fleetfoot(&["report", text(&table)]).assert().success();
+    let page = folder.path().join("T.html");
+    assert!(stderr(&report).contains(text(&page)), "{}", stderr(&report));
+    let shown = fs::read_to_string(&page).unwrap();
+    let csv = Csv::parse(&fs::read_to_string(&table).unwrap());
+    // Every unit, the dearest first; the journal's timeline; the conditions.
+    let dearest = csv.numbers("latency_ms").into_iter().fold(0.0, f64::max);
+    let first = shown.split("data-key=\"/rows/0/cost\"").nth(1).unwrap();
+    let first: f64 = first.split(['>', '<']).nth(1).unwrap().parse().unwrap();
+    assert!((first / dearest - 1.0).abs() < 0.01, "{first} {dearest}");
+    assert_eq!(shown.matches("scope=\"row\"").count(), 45);
+    for part in ["/timeline/seconds_measuring", "Speed of the machine while", "/provenance/0/key"] {
+        assert!(shown.contains(part), "{part} isn't there");
+    }
+    // Without its samples a table still has one, which says what is missing.
+    fs::remove_file(folder.path().join("T.csv.journal")).unwrap();
+    fleetfoot(&["report", text(&table)]).assert().success();
+    let shown = fs::read_to_string(&page).unwrap();
+    assert!(shown.contains("there is no") && !shown.contains("/timeline/"), "the timeline of what isn't there");
+    // What is no table leaves the page as it was.
+    fs::write(&table, "nothing\n").unwrap();
+    fails_in_one_line(fleetfoot(&["report", text(&table)]));
+    assert_eq!(fs::read_to_string(&page).unwrap(), shown);
+}

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::facts::{Facts, Format};
 use super::markup::{Element, Markup, element, text};
 use super::summary::Summary;
+use super::timeline::Timeline;
 use super::{curves, heat_map, picture, scatter, sections, timeline};
 
 /// No script runs and nothing is fetched, whatever the run's names say.
@@ -21,7 +22,7 @@ pub fn render(summary_json: &str) -> Result<String> {
         .child(results(&summary, &facts))
         .child(networks(&summary, &facts))
         .child(predictions(&summary, &facts))
-        .child(machine(&summary, &facts))
+        .children(summary.timeline.as_ref().map(|timeline| machine(timeline, &facts)))
         .child(search(&summary, &facts))
         .child(training(&summary, &facts))
         .child(origin(&summary, &facts))
@@ -42,11 +43,13 @@ pub fn document(title: &str, body: Markup) -> String {
     )
 }
 
-fn section(title: &str, lead: &str) -> Element {
+/// A section of a page.
+pub fn section(title: &str, lead: &str) -> Element {
     element("section").child(element("h2").text(title)).child(element("p").class("beside").text(lead))
 }
 
-fn figure(drawing: Markup, caption: Markup) -> Element {
+/// A drawing with its words.
+pub fn figure(drawing: Markup, caption: Markup) -> Element {
     element("figure").child(drawing).child(element("figcaption").child(caption))
 }
 
@@ -97,8 +100,8 @@ fn predictions(summary: &Summary, facts: &Facts) -> Markup {
     section("Predicted and measured latency", lead).child(pair).into()
 }
 
-fn machine(summary: &Summary, facts: &Facts) -> Markup {
-    let Some(known) = &summary.timeline else { return Markup::default() };
+/// How the machine behaved.
+pub fn machine(known: &Timeline, facts: &Facts) -> Markup {
     let lead = "How fast it was while the latency table was measured, as all blocks' times and the core's pace tell it, and \
                 what its system showed meanwhile.";
     let plot = figure(timeline::plot(known), timeline::caption());

@@ -46,11 +46,6 @@ fn certainty(summary: &Summary, facts: &Facts) -> Vec<Markup> {
 
 fn tiles(summary: &Summary, facts: &Facts) -> Element {
     let show = |key: &str, format| facts.show(key, format);
-    let tile = |label: &str, value: Vec<Markup>, note: Vec<Markup>| {
-        let value = element("p").class("figure").children(value);
-        let tile = element("div").class("tile").child(element("p").class("name").text(label));
-        tile.child(value).child(element("p").class("beside").children(note))
-    };
     let ms = |key: &str| show(key, Format::Significant(3));
     let percent = |key: &str| show(key, Format::Fixed(2));
     let target = match summary.search.target_ms {
@@ -77,7 +72,15 @@ fn tiles(summary: &Summary, facts: &Facts) -> Element {
         .child(tile("Search took", vec![show("/search/minutes", Format::Fixed(1)), unit("min")], target))
 }
 
-fn unit(unit: &str) -> Markup {
+/// A figure in large, what it is, and a word beside.
+pub fn tile(label: &str, value: Vec<Markup>, note: Vec<Markup>) -> Element {
+    let value = element("p").class("figure").children(value);
+    let tile = element("div").class("tile").child(element("p").class("name").text(label));
+    tile.child(value).child(element("p").class("beside").children(note))
+}
+
+/// The unit behind a figure.
+pub fn unit(unit: &str) -> Markup {
     element("small").text(unit).into()
 }
 
@@ -93,7 +96,7 @@ pub fn warnings(summary: &Summary, facts: &Facts) -> Markup {
 }
 
 /// A row of headers; numbers stand on the right.
-fn head(columns: &[(&str, bool)]) -> Element {
+pub fn head(columns: &[(&str, bool)]) -> Element {
     let cell = |&(name, number): &(&str, bool)| {
         let cell = element("th").attribute("scope", "col").text(name);
         if number { cell.class("n") } else { cell }
@@ -101,12 +104,14 @@ fn head(columns: &[(&str, bool)]) -> Element {
     element("thead").child(element("tr").children(columns.iter().map(cell)))
 }
 
-fn table(head: Element, rows: impl IntoIterator<Item = Element>) -> Markup {
+/// A table that scrolls where it is too wide.
+pub fn table(head: Element, rows: impl IntoIterator<Item = Element>) -> Markup {
     let table = element("table").child(head).child(element("tbody").children(rows));
     element("div").class("scroll").child(table).into()
 }
 
-fn number(content: impl IntoIterator<Item = Markup>) -> Element {
+/// A cell with a number.
+pub fn number(content: impl IntoIterator<Item = Markup>) -> Element {
     element("td").class("n").children(content)
 }
 
@@ -264,7 +269,7 @@ fn training_row(key: &str, facts: &Facts) -> Element {
 }
 
 /// Names and values, one below the other.
-fn pairs(title: &str, pairs: impl IntoIterator<Item = (Markup, Markup)>) -> Element {
+pub fn pairs(title: &str, pairs: impl IntoIterator<Item = (Markup, Markup)>) -> Element {
     let list = pairs.into_iter().flat_map(|(name, value)| [element("dt").child(name), element("dd").child(value)]);
     let list = element("dl").class("pairs").children(list);
     element("section").class("card").child(element("h3").text(title)).child(list)

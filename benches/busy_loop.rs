@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use fleetfoot_profiler::{Comparison, Course, Journal, LatencyTable, Visit, is_disturbed, median, paces_apart};
+use fleetfoot_profiler::{Comparison, Course, Journal, LatencyTable, Visit, median, paces_apart};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -154,7 +154,7 @@ fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Resul
     let mut slower = Vec::new();
     for (visit, moment) in visits.iter().zip(course.moments()) {
         let is_usual = counted.get(&visit.subject).is_some_and(|usual| time(visit) < USUAL * usual);
-        for sample in &visit.samples {
+        for (sample, is_counted) in visit.samples.iter().zip(course.counted(&visit.samples)) {
             let began_ms = visit.unix_ms as f64 - visit.samples[0].at_ns as f64 / 1e6;
             let start = began_ms + sample.at_ns as f64 / 1e6;
             let end = start + sample.wall_ns as f64 / 1e6;
@@ -168,7 +168,7 @@ fn report(scenario: &str, path: &Path, quiet: &Path, windows: &Windows) -> Resul
                 // At an edge: the loops' start and end are known to some milliseconds only.
                 continue;
             };
-            counts[0] += u32::from(moment.disturbed || is_disturbed(sample));
+            counts[0] += u32::from(moment.disturbed || !is_counted);
             counts[1] += 1;
         }
     }

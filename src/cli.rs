@@ -120,6 +120,7 @@ impl PlanOptions {
             min_rounds: self.min_rounds,
             max_rounds: self.max_rounds,
             half_width: self.half_width / 100.0,
+            common_half_width: self.half_width / 100.0,
             sitting: self.sitting,
             visit: Duration::from_secs_f64(self.visit / 1000.0),
             statistic: self.statistic,

@@ -17,6 +17,9 @@ pub(crate) struct Equation {
     pub deviation: f64,
     /// How far it would be elsewhere if it were measured again, as a standard deviation.
     pub spread: f64,
+    /// By how much each anchor would be elsewhere if it were, as a share of that: what is known beforehand may rest on the same
+    /// values.
+    pub pulls: Vec<f64>,
 }
 
 /// What is known of an unknown beforehand.
@@ -36,8 +39,8 @@ const SWEEPS: usize = 10_000;
 /// `t_u > 0`.
 ///
 /// The weights needn't be what the data scatter by, so the deviations aren't those of the weights: with `H = A' S^-2 A + T^-2`, they
-/// are the square roots of the diagonal of `H^-1 (A' S^-2 Q^2 S^-2 A + T^-2 R^2 T^-2) H^-1` (a sandwich), where `R` are the anchors'
-/// spreads and `Q` the equations', or what the equations miss by, where that is less: `f^(1/2) S`, `f` being their sum of squares over
+/// are the square roots of the diagonal of `H^-1 (B Q^2 B' + T^-2 R^2 T^-2) H^-1` (a sandwich) with `B = A' S^-2 + T^-2 P'`, `P` being
+/// how the right-hand sides pull the anchors, where `R` are the anchors' spreads of their own and `Q` the equations', or what the equations miss by, where that is less: `f^(1/2) S`, `f` being their sum of squares over
 /// their number less the unknowns that they determine. What they miss by is the same in every campaign as far as sums of
 /// costs aren't what networks take. By `shifts` all anchors would be off together, as one standard deviation of what moves them.
 pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor], shifts: &[f64]) -> Solution {
@@ -75,9 +78,11 @@ pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor], shifts: &[f64]) 
     let inverse: Vec<Vec<f64>> = (0..n).map(|u| substitute(&factor, &unit(u))).collect();
     let missed = missed(equations, &values, &told, &inverse);
     let deviation = |row: &Vec<f64>| {
-        let noise = equations.iter().map(|Equation { coefficients: a, deviation, spread, .. }| {
-            let moves: f64 = a.iter().zip(row).map(|(a, x)| a * x).sum();
-            (moves * spread.min(missed.sqrt() * deviation) / deviation.powi(2)).powi(2)
+        let noise = equations.iter().map(|Equation { coefficients: a, deviation, spread, pulls, .. }| {
+            let directly: f64 = a.iter().zip(row).map(|(a, x)| a * x / deviation.powi(2)).sum();
+            let by_anchors =
+                pulls.iter().zip(row).zip(anchors).map(|((p, x), anchor)| p * x / anchor.deviation.powi(2));
+            ((directly + by_anchors.sum::<f64>()) * spread.min(missed.sqrt() * deviation)).powi(2)
         });
         let moved = row.iter().zip(anchors).map(|(x, anchor)| (x * anchor.spread / anchor.deviation.powi(2)).powi(2));
         let shifted =
@@ -85,6 +90,44 @@ pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor], shifts: &[f64]) 
         (noise.sum::<f64>() + moved.sum::<f64>() + shifted.sum::<f64>().powi(2)).sqrt()
     };
     Solution { deviations: inverse.iter().map(deviation).collect(), values }
+}
+
+/// By which factor, of some, all anchors' deviations had better be larger, or smaller, than they are: that by which what the
+/// equations miss by at the anchors is the likeliest. If an unknown is off its anchor by `f t_u` and an equation by `s_i`, as
+/// standard deviations, up to a common scale, then what they miss by has the covariance `V = S^2 + f^2 A T^2 A'`, and the scale
+/// that is likeliest leaves `-(m log(r' V^-1 r) + log |V|) / 2` of `m` equations (empirical Bayes).
+pub(crate) fn likeliest(equations: &[Equation], anchors: &[Anchor], factors: &[f64]) -> f64 {
+    let m = equations.len();
+    let missed: Vec<f64> = equations
+        .iter()
+        .map(|equation| {
+            let sum: f64 = equation.coefficients.iter().zip(anchors).map(|(a, anchor)| a * anchor.value).sum();
+            equation.value - sum
+        })
+        .collect();
+    let shared = |one: &Equation, other: &Equation| -> f64 {
+        let both = one.coefficients.iter().zip(&other.coefficients).zip(anchors);
+        both.map(|((a, b), anchor)| a * b * anchor.deviation.powi(2)).sum()
+    };
+    let shared: Vec<Vec<f64>> =
+        equations.iter().map(|one| equations.iter().map(|other| shared(one, other)).collect()).collect();
+    let likelihood = |factor: f64| {
+        let mut covariance = shared.clone();
+        for (i, row) in covariance.iter_mut().enumerate() {
+            row.iter_mut().for_each(|entry| *entry *= factor * factor);
+            row[i] += equations[i].deviation.powi(2);
+        }
+        let lower = cholesky(&covariance);
+        let solved = substitute(&lower, &missed);
+        let squares: f64 = missed.iter().zip(&solved).map(|(r, x)| r * x).sum();
+        let determinant: f64 = lower.iter().enumerate().map(|(i, row)| 2.0 * row[i].ln()).sum();
+        -(m as f64 * squares.max(f64::MIN_POSITIVE).ln() + determinant) / 2.0
+    };
+    let judged = factors.iter().map(|&factor| (factor, likelihood(factor)));
+    judged
+        .filter(|(_, likelihood)| likelihood.is_finite())
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map_or(1.0, |best| best.0)
 }
 
 /// By how much more the equations miss than their deviations say, as a ratio of variances; 1 where they determine as many
@@ -139,7 +182,8 @@ mod tests {
     use super::*;
 
     fn equation(coefficients: &[f64], value: f64, deviation: f64) -> Equation {
-        Equation { coefficients: coefficients.to_vec(), value, deviation, spread: deviation }
+        let pulls = vec![0.0; coefficients.len()];
+        Equation { coefficients: coefficients.to_vec(), value, deviation, spread: deviation, pulls }
     }
 
     /// Anchors that are as often off as they may be.
@@ -197,6 +241,37 @@ mod tests {
         let together = solve(&equations, &[found_again, found_again], &[0.5, 0.5]);
         let apart = solve(&equations, &[found_again, found_again], &[0.5, -0.5]);
         assert!(together.deviations[0] < 0.01 && (apart.deviations[0] - 0.5).abs() < 0.01, "{together:?} {apart:?}");
+    }
+
+    #[test]
+    fn anchors_that_rest_on_the_equations_move_with_them() {
+        // Each anchor is half of the sum that the equation gives: nothing else is known, and both are off together.
+        let pulled = |pulls: f64| Equation { pulls: vec![pulls; 2], ..equation(&[1.0, 1.0], 10.0, 1.0) };
+        let anchor = Anchor { value: 5.0, deviation: 1.0, spread: 0.0 };
+        let doubt = |pulls| solve(&[pulled(pulls)], &[anchor, anchor], &[0.0; 2]).deviations[0];
+        assert!((doubt(0.5) - 0.5).abs() < 1e-9 && doubt(0.0) < 0.4, "{} {}", doubt(0.5), doubt(0.0));
+    }
+
+    #[test]
+    fn anchors_are_trusted_as_far_as_the_equations_bear_them_out() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let factors = [0.03, 0.1, 0.3, 1.0, 3.0];
+        // Anchors are off by a share of their deviations, whatever the equations scatter by.
+        for (off, scatter) in [(0.1, 1.0), (1.0, 1.0), (3.0, 1.0), (0.3, 0.3)] {
+            let truth: Vec<f64> = (0..40).map(|_| rng.random_range(1.0..9.0)).collect();
+            let mut noise = |deviation: f64| deviation * (0..12).map(|_| rng.random_range(-0.5..0.5)).sum::<f64>();
+            let known: Vec<(f64, f64)> = truth.iter().map(|truth| (truth + noise(off), 1.0)).collect();
+            let mut rng = ChaCha8Rng::seed_from_u64(7);
+            let equations: Vec<Equation> = (0..80)
+                .map(|_| {
+                    let row: Vec<f64> = (0..40).map(|_| f64::from(u8::from(rng.random_bool(0.3)))).collect();
+                    let sum: f64 = row.iter().zip(&truth).map(|(a, x)| a * x).sum();
+                    equation(&row, sum + noise(0.2 * scatter), 0.2)
+                })
+                .collect();
+            assert_eq!(likeliest(&equations, &anchors(&known), &factors), off / scatter, "{off} {scatter}");
+        }
+        assert_eq!(likeliest(&[], &[], &[]), 1.0);
     }
 
     #[test]

@@ -29,9 +29,11 @@ pub struct Plan {
     pub min_rounds: u32,
     /// Rounds that a subject gets at most.
     pub max_rounds: u32,
-    /// A subject is done when half its 99 % interval is below this share of its latency; the machine's usual speed, which
-    /// all have in common, is to be known as well.
+    /// A subject is done when half its 99 % interval is below this share of its latency.
     pub half_width: f64,
+    /// So well is the machine's usual speed to be known, which all subjects have in common: what it is off by doesn't average out
+    /// over them.
+    pub common_half_width: f64,
     /// Rounds behind which the agent is started anew: where a process' memory lies makes a model faster or slower by some
     /// percent as long as it runs. At 0 one process makes all rounds.
     pub sitting: u32,
@@ -51,6 +53,7 @@ impl Default for Plan {
             min_rounds: 25,
             max_rounds: 120,
             half_width: 0.01,
+            common_half_width: 0.01,
             sitting: 2,
             visit: Duration::from_millis(4),
             statistic: Statistic::default(),
@@ -151,7 +154,6 @@ pub struct Campaign<'a> {
     log: Vec<(usize, usize)>,
     /// The last round of a run that is gone on from; 0 where there was none.
     under_way: u32,
-    detect: bool,
     /// Times of the subjects that have a reference, in ns.
     references: BTreeMap<usize, f64>,
     /// Which samples of a visit count, as the rounds were judged last.
@@ -223,7 +225,6 @@ impl<'a> Campaign<'a> {
             states,
             log: Vec::new(),
             under_way: 0,
-            detect,
             references: references.filter(|(_, time)| *time > 0.0).collect(),
             sieve: Sieve { interruptions: detect, bursts: false },
             doubt: 0.0,
@@ -275,7 +276,7 @@ impl<'a> Campaign<'a> {
             });
             visited.collect::<Vec<_>>()
         };
-        let mut sieve = Sieve { interruptions: self.detect, bursts: false };
+        let mut sieve = Sieve { bursts: false, ..self.sieve };
         let mut judgement = judge(&visited(sieve), &self.references, last, false);
         // A tail is made of the slowest samples: there nothing tells what is the device's own.
         if judgement.sharing.share > BURSTS && !self.plan.statistic.is_tail() {
@@ -463,7 +464,7 @@ impl<'a> Campaign<'a> {
             let (slower, samples, disturbed) = (many.then_some(round.slower), round.samples.len(), round.disturbed);
             Moment { at_ns, end_ns, slower, disturbed, counts: !(disturbed && choosy[subject]), samples }
         };
-        Course::new(self.log.iter().map(moment).collect(), self.looks.clone())
+        Course::new(self.log.iter().map(moment).collect(), self.looks.clone(), self.sieve)
     }
 
     /// Subjects that were hardly ever measured undisturbed, so that disturbed rounds count, too.
@@ -514,7 +515,7 @@ impl<'a> Campaign<'a> {
     /// Whether the machine's usual speed is still in doubt: subjects that are known well against each other are measured
     /// on, lest all of them are of one moment.
     fn is_wandering(&self) -> bool {
-        self.references.is_empty() && self.doubt > self.plan.half_width
+        self.references.is_empty() && self.doubt > self.plan.common_half_width
     }
 
     /// Whether a subject is visited in a round though it may be done: a few of them always are, in turns, lest the rounds of

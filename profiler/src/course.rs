@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use fleetfoot_protocol::Sample;
 use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Campaign, CampaignError, Plan};
 use crate::journal::{Header, Records};
 use crate::look::Look;
+use crate::statistics::Sieve;
 use crate::subject::Subject;
 
 /// Time without a sample, between two visits, that still counts as spent: longer pauses are those of a campaign that
@@ -35,6 +37,7 @@ pub struct Moment {
 pub struct Course {
     moments: Vec<Moment>,
     looks: Vec<Look>,
+    sieve: Sieve,
 }
 
 /// What a campaign spent.
@@ -52,8 +55,8 @@ pub struct Spent {
 
 impl Course {
     /// Of visits in the order of time.
-    pub(crate) fn new(moments: Vec<Moment>, looks: Vec<Look>) -> Self {
-        Self { moments, looks }
+    pub(crate) fn new(moments: Vec<Moment>, looks: Vec<Look>, sieve: Sieve) -> Self {
+        Self { moments, looks, sieve }
     }
 
     /// That of a campaign that is over, from its journal.
@@ -70,6 +73,11 @@ impl Course {
     /// The visits.
     pub fn moments(&self) -> &[Moment] {
         &self.moments
+    }
+
+    /// Which of a visit's samples count, in their order, if the visit does.
+    pub fn counted(&self, samples: &[Sample]) -> Vec<bool> {
+        self.sieve.counted(samples)
     }
 
     /// The looks at the machine, one a round.
@@ -139,7 +147,7 @@ mod tests {
         let mut moments: Vec<Moment> = (0..10).map(|second| moment(second, [3, 4, 7].contains(&second))).collect();
         // Went on an hour later.
         moments.push(moment(3600, false));
-        let spent = Course::new(moments, Vec::new()).spent();
+        let spent = Course::new(moments, Vec::new(), Sieve::default()).spent();
         assert_eq!((spent.disturbed_windows, spent.samples_taken_again), (2, 15));
         assert!((spent.seconds_waiting - 3.0).abs() < 1e-9, "{spent:?}");
         assert!((spent.seconds_measuring - (0.6 + 6.0 + 0.6)).abs() < 1e-9, "{spent:?}");
@@ -174,8 +182,11 @@ mod tests {
 
     #[test]
     fn a_long_timeline_is_shown_in_few_steps() {
-        let course =
-            Course::new((0..1000).map(|second| moment(second, (500..800).contains(&second))).collect(), Vec::new());
+        let course = Course::new(
+            (0..1000).map(|second| moment(second, (500..800).contains(&second))).collect(),
+            Vec::new(),
+            Sieve::default(),
+        );
         let steps = course.steps(100);
         assert_eq!((steps.len(), steps[0].samples, steps[99].end_ns), (100, 50, 999_600_000_000));
         assert!(steps[50..80].iter().all(|step| step.disturbed && step.slower == Some(1.2)));

@@ -3,12 +3,13 @@
 //! The networks are those of a design: each candidate stands in each decision equally often. A network's time, less the
 //! call's, `y_i = T_i - O`, is the sum of its units' costs: `sum_u n_iu x_u = y_i`. Units outnumber what these equations can tell apart,
 //! so the runtime's profile says beforehand how a network's time is divided among its units, `p_u` in the mean over the
-//! networks; the costs are those nearest to it that give the networks' times.
+//! networks; the costs are those nearest to it that give the networks' times, and how near they are to be, these times say.
 //!
 //! A profile writes while it measures, and so every node seems to take longer by the same time `c`, 3 to 7 µs on a CPU. Where
 //! all `m_i` nodes of network i together took `S_i`, and a run right behind them that isn't profiled `P_i`, the call's `O`
 //! included, `S_i = P_i - O + l_i c m_i`, where `l_i = (P_i - O) / y_i` is how slow the machine was then; the median of `c` over
-//! the networks, at each one's speed, is taken off every node.
+//! the networks, at each one's speed, is taken off every node: but no more than the shortest nodes take, since profiles may slow
+//! down nodes otherwise, too.
 //!
 //! Other costs than latency are solved alike: energy is divided among a network's units as its time is, memory as their
 //! weights are.
@@ -24,7 +25,7 @@ use fleetfoot_protocol::NodeTime;
 use fleetfoot_space::{Architecture, Network, Operator, OperatorKey, Precision, SearchSpace, Shape};
 
 use crate::agent::Agent;
-use crate::anchored::{Anchor, Equation, solve};
+use crate::anchored::{Anchor, Equation, likeliest, solve};
 use crate::campaign::CampaignError;
 use crate::conditions::Context;
 use crate::designs::balanced;
@@ -49,7 +50,9 @@ const PROFILINGS_ALONE: usize = 2;
 /// By how much of its time a network isn't the sum of its units, as a standard deviation.
 const NOT_ADDITIVE: f64 = 0.005;
 /// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
-const SHARE_OFF: (f64, f64) = (0.1, 0.05);
+const SHARE_OFF: (f64, f64) = (0.03, 0.015);
+/// Or so many times as much, as the networks' times say.
+const SHARES_OFF: [f64; 6] = [1.0, 1.5, 3.0, 6.0, 12.0, 25.0];
 
 /// Everything that has to be measured for the latency table of a space, as whole networks.
 #[derive(Clone, Debug)]
@@ -262,10 +265,17 @@ impl NetworkCampaign {
                 samples[unit] += network.samples as u64;
             }
             let (ms, half) = (network.latency.ms(), network.half_width());
-            // Without what all networks have in common; that of another campaign is part of the interval.
-            let own = (half * half - network.common * network.common).max(0.0).sqrt() / SQRT_2;
-            let (deviation, spread) = (ms * NOT_ADDITIVE.hypot(half / Z), ms * own / Z);
-            equations.push(Equation { coefficients, value: time, deviation, spread });
+            // Without what all networks have in common, which moves what is known beforehand as well; that of another campaign
+            // is part of the interval.
+            let own = (half * half - network.common * network.common).max(0.0).sqrt() / SQRT_2 / Z;
+            let (deviation, spread) = (ms * NOT_ADDITIVE.hypot(own), ms * own);
+            equations.push(Equation {
+                coefficients,
+                value: time,
+                deviation,
+                spread,
+                pulls: vec![0.0; self.units.len()],
+            });
         }
         // What the doubt of the cost of writing does to all anchors together.
         let mut shifts = vec![0.0; self.units.len()];
@@ -276,6 +286,12 @@ impl NetworkCampaign {
                 }
             }
         }
+        // A unit's cost by its shares is the mean over the networks.
+        for (equation, (places, shares)) in equations.iter_mut().zip(self.places.iter().zip(&shares)) {
+            for (&(_, unit), share) in places.iter().zip(shares) {
+                equation.pulls[unit] += share / attributed[unit].len() as f64;
+            }
+        }
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let costs: Vec<f64> = attributed.iter().map(|costs| mean(costs)).collect();
         let least = SHARE_OFF.1 * mean(&costs) + f64::MIN_POSITIVE.sqrt();
@@ -284,7 +300,10 @@ impl NetworkCampaign {
             let spread = costs.iter().map(|cost| (cost - value).powi(2)).sum::<f64>() / (n * (n - 1.0)).max(1.0);
             Anchor { value, deviation: (SHARE_OFF.0 * value).max(least), spread: spread.sqrt() }
         });
-        let solution = solve(&equations, &anchors.collect::<Vec<_>>(), &shifts);
+        let mut anchors: Vec<Anchor> = anchors.collect();
+        let factor = likeliest(&equations, &anchors, &SHARES_OFF);
+        anchors.iter_mut().for_each(|anchor| anchor.deviation *= factor);
+        let solution = solve(&equations, &anchors, &shifts);
         let common = networks.iter().map(|network| network.common).fold(0.0, f64::max);
         let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap_or_default();
         let rows = self.units.iter().zip(solution.values.iter().zip(&solution.deviations)).zip(samples);
@@ -375,8 +394,8 @@ fn node_ms(node: &NodeTime) -> f64 {
     node.span_us as f64 / 1000.0 / node.calls.max(1) as f64
 }
 
-/// What writing the profile adds to each node at the machine's usual speed, in ms: the median over the networks, and its
-/// standard deviation. `plain` is what each takes when it isn't profiled, `levels` are by what factor the machine was slower then.
+/// What writing the profile adds to each node at the machine's usual speed, in ms: the median over the networks, but no more than
+/// their shortest nodes take, and its standard deviation. `plain` is what each takes when it isn't profiled, `levels` are by what factor the machine was slower then.
 fn cost_of_writing(profiles: &[NetworkNodes], plain: &[f64], levels: &[f64]) -> (f64, f64) {
     let each = profiles.iter().zip(plain.iter().zip(levels)).map(|(profile, (plain, level))| {
         let nodes: f64 = profile.nodes.iter().map(node_ms).sum();
@@ -385,6 +404,11 @@ fn cost_of_writing(profiles: &[NetworkNodes], plain: &[f64], levels: &[f64]) -> 
     let each: Vec<f64> = each.collect();
     let cost = median(each.iter().copied()).unwrap_or_default();
     let error = MAD * median(each.iter().map(|each| (each - cost).abs())).unwrap_or_default();
+    let shortest = profiles.iter().zip(levels).filter_map(|(profile, level)| {
+        let shortest = profile.nodes.iter().map(node_ms).reduce(f64::min);
+        Some(shortest? / level)
+    });
+    let cost = cost.min(median(shortest).unwrap_or(f64::INFINITY));
     // A median's standard error is sqrt(pi / 2) times a mean's.
     let doubt = std::f64::consts::FRAC_PI_2.sqrt() * error / (each.len().max(1) as f64).sqrt();
     (cost.max(0.0), doubt)

@@ -32,6 +32,9 @@ pub(crate) struct Anchor {
     pub spread: f64,
 }
 
+/// Logarithm of the ratio of likelihoods from which on larger deviations are chosen: what is found then by chance would differ from one
+/// campaign to the next.
+const DECISIVE: f64 = 10.0;
 /// Sweeps over the unknowns at most; few are needed, and only where one of them is held at 0.
 const SWEEPS: usize = 10_000;
 
@@ -92,8 +95,8 @@ pub(crate) fn solve(equations: &[Equation], anchors: &[Anchor], shifts: &[f64]) 
     Solution { deviations: inverse.iter().map(deviation).collect(), values }
 }
 
-/// By which factor, of some, all anchors' deviations had better be larger, or smaller, than they are: that by which what the
-/// equations miss by at the anchors is the likeliest. If an unknown is off its anchor by `f t_u` and an equation by `s_i`, as
+/// By which factor, of some in ascending order, all anchors' deviations had better be larger than they are: the smallest by which what
+/// the equations miss by at the anchors is nearly as likely as by any, within [`DECISIVE`]. If an unknown is off its anchor by `f t_u` and an equation by `s_i`, as
 /// standard deviations, up to a common scale, then what they miss by has the covariance `V = S^2 + f^2 A T^2 A'`, and the scale
 /// that is likeliest leaves `-(m log(r' V^-1 r) + log |V|) / 2` of `m` equations (empirical Bayes).
 pub(crate) fn likeliest(equations: &[Equation], anchors: &[Anchor], factors: &[f64]) -> f64 {
@@ -123,11 +126,9 @@ pub(crate) fn likeliest(equations: &[Equation], anchors: &[Anchor], factors: &[f
         let determinant: f64 = lower.iter().enumerate().map(|(i, row)| 2.0 * row[i].ln()).sum();
         -(m as f64 * squares.max(f64::MIN_POSITIVE).ln() + determinant) / 2.0
     };
-    let judged = factors.iter().map(|&factor| (factor, likelihood(factor)));
-    judged
-        .filter(|(_, likelihood)| likelihood.is_finite())
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map_or(1.0, |best| best.0)
+    let judged: Vec<(f64, f64)> = factors.iter().map(|&factor| (factor, likelihood(factor))).collect();
+    let best = judged.iter().map(|(_, likelihood)| *likelihood).fold(f64::NEG_INFINITY, f64::max);
+    judged.into_iter().find(|(_, likelihood)| *likelihood >= best - DECISIVE).map_or(1.0, |(factor, _)| factor)
 }
 
 /// By how much more the equations miss than their deviations say, as a ratio of variances; 1 where they determine as many
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn anchors_are_trusted_as_far_as_the_equations_bear_them_out() {
         let mut rng = ChaCha8Rng::seed_from_u64(6);
-        let factors = [0.03, 0.1, 0.3, 1.0, 3.0];
+        let factors = [0.1, 0.3, 1.0, 3.0, 9.0];
         // Anchors are off by a share of their deviations, whatever the equations scatter by.
         for (off, scatter) in [(0.1, 1.0), (1.0, 1.0), (3.0, 1.0), (0.3, 0.3)] {
             let truth: Vec<f64> = (0..40).map(|_| rng.random_range(1.0..9.0)).collect();

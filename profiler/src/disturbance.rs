@@ -49,6 +49,8 @@ const NEIGHBOURS: usize = 7;
 const SHARE: f64 = 0.25;
 /// Width of the quiet state's band, as a logarithm.
 const WIDTH: f64 = 0.05;
+/// By how much a visit's ends differ, as levels, where its own time tells them apart in spite of its noise.
+const STEP: f64 = 0.025;
 /// Share of the time lost to interruptions, over neighbouring visits, that shows somebody else on the core.
 const INTERRUPTED: f64 = 0.05;
 /// Share of the visits that suffices for a measurement: those nearest to the references' speed, or with the least contention.
@@ -96,8 +98,9 @@ pub(crate) fn judge(
 ) -> Judgement {
     let shares: Vec<f64> = visits.iter().map(|visit| visit.interrupted).collect();
     let foreign: Vec<bool> = around(&shares, mean).into_iter().map(|share| share > INTERRUPTED).collect();
-    let Alone { levels: Levels { mut levels, edges, usual, .. }, share, shared, is_crowded } =
-        levels_of_the_core_alone(visits, in_bursts);
+    let Alone { mut levels, share, shared, is_crowded } = levels_of_the_core_alone(visits, in_bursts);
+    levels.settle(visits);
+    let Levels { mut levels, edges, usual, .. } = levels;
     let offset = offset(&usual, references);
     if let Some(offset) = offset {
         levels.iter_mut().for_each(|level| *level += offset);
@@ -163,14 +166,15 @@ fn levels_of_the_core_alone(visits: &[Visited], in_bursts: bool) -> Alone {
     if in_bursts {
         return between_bursts(visits, &contention, (most, is_crowded), share);
     }
-    let found = levels(&alone.iter().map(|index| visits[*index]).collect::<Vec<_>>());
-    let usual = |subject: usize| found.usual.get(subject).copied().unwrap_or(f64::NAN);
-    let slower = |index: &usize| visits[*index].time.ln() - usual(visits[*index].subject);
-    let slower = smooth(&others.iter().map(slower).collect::<Vec<_>>());
-    let harmed = quantile(&slower, 0.5) > HARMFUL;
-    if !harmed {
+    // The clock may have been lower meanwhile, by chance: that isn't their doing.
+    let clocked = by_the_clock(visits);
+    let found = levels(&alone.iter().map(|index| clocked[*index]).collect::<Vec<_>>());
+    let harm = found.beyond_the_pace(&clocked, &others) - found.beyond_the_pace(&clocked, &alone);
+    if harm.is_nan() || harm <= HARMFUL {
         return Alone { levels: levels(visits), share: 0.0, shared: vec![false; visits.len()], is_crowded: false };
     }
+    let found = levels(&alone.iter().map(|index| visits[*index]).collect::<Vec<_>>());
+    let slower = smooth(&others.iter().map(|index| found.level_of(&visits[*index])).collect::<Vec<_>>());
     let mut own = vec![f64::NAN; visits.len()];
     others.into_iter().zip(slower).for_each(|(index, level)| own[index] = level);
     Alone { levels: found.among(&alone, own), share, shared, is_crowded }
@@ -181,26 +185,28 @@ fn levels_of_the_core_alone(visits: &[Visited], in_bursts: bool) -> Alone {
 /// It still is hardly ever alone where the least contended visits had to begin with, and few others were found.
 fn between_bursts(visits: &[Visited], contention: &[f64], (most, is_hardly_alone): (f64, bool), share: f64) -> Alone {
     let is_alone = |index: &usize| contention[*index] <= most;
-    // The clock alone: what others leave of the core's units then is no matter.
-    let clock = |pace: Pace| Pace { wide_ns: pace.chain_ns, ..pace };
-    let paces = settled(&visits.iter().map(|visit| visit.paces).collect::<Vec<_>>());
-    let visits: Vec<Visited> =
-        visits.iter().zip(paces).map(|(visit, ends)| Visited { paces: ends.map(clock), ..*visit }).collect();
+    let visits = by_the_clock(visits);
     let members = |accepted: &[usize]| accepted.iter().map(|index| visits[*index]).collect::<Vec<_>>();
     let mut accepted: Vec<usize> = (0..visits.len()).filter(is_alone).collect();
     let mut own = Vec::new();
     for _ in 0..ACCEPTED_IN {
         let found = levels(&members(&accepted));
-        let usual = |subject: usize| found.usual.get(subject).copied().unwrap_or(f64::NAN);
-        let level = |visit: &Visited| visit.time.ln() - usual(visit.subject);
-        let over = |visit: &Visited| level(visit) - found.paces.level_at(found.weights, &visit.paces);
-        own = visits.iter().map(level).collect();
-        accepted = (0..visits.len()).filter(|index| is_alone(index) || over(&visits[*index]) <= HARMFUL).collect();
+        let most = found.beyond_the_pace(&visits, &accepted) + HARMFUL;
+        let is_unharmed = |index: &usize| found.beyond_the_pace(&visits, &[*index]) <= most;
+        own = visits.iter().map(|visit| found.level_of(visit)).collect();
+        accepted = (0..visits.len()).filter(|index| is_alone(index) || is_unharmed(index)).collect();
     }
     let mut shared = vec![true; visits.len()];
     accepted.iter().for_each(|index| shared[*index] = false);
     let is_crowded = is_hardly_alone && (accepted.len() as f64) < 2.0 * FOUND * visits.len() as f64;
     Alone { levels: levels(&members(&accepted)).among(&accepted, own), share, shared, is_crowded }
+}
+
+/// The visits with what their paces tell of the clock alone: what others leave of the core's units then is no matter.
+fn by_the_clock(visits: &[Visited]) -> Vec<Visited> {
+    let clock = |pace: Pace| Pace { wide_ns: pace.chain_ns, ..pace };
+    let paces = settled(&visits.iter().map(|visit| visit.paces).collect::<Vec<_>>());
+    visits.iter().zip(paces).map(|(visit, ends)| Visited { paces: ends.map(clock), ..*visit }).collect()
 }
 
 /// Turns in which the visits that count are found.
@@ -237,22 +243,33 @@ fn doubt(levels: &[f64]) -> f64 {
 /// Parts of a campaign that are held against each other.
 const PARTS: usize = 4;
 
-/// Half of the 99 % interval of a campaign's usual level, by how that of its parts differs, each of them judged as if it were a
-/// campaign: what wanders from minute to minute (a clock that a host shares among its guests) does so from one campaign to the
-/// next, and by no less; what is left aside in all of them makes no difference.
+/// Half of the 99 % interval of a campaign's usual level: what wanders from minute to minute (a clock that a host shares among its
+/// guests) does so from one campaign to the next, and by no less. It shows in how the usual levels of the campaign's parts
+/// differ, each of them judged as if it were a campaign, and in how what is usual changes without one of them (the jackknife's error,
+/// twice, as is that of one of four parts). A part that lacks the quiet state altogether makes the first too large, and one without
+/// which there is too little of it the second: the smaller one counts.
 fn wander(levels: &[f64]) -> f64 {
-    let parts = levels.chunks(levels.len().div_ceil(PARTS).max(1));
-    let usual = parts.map(|part| {
-        let high = quiet_below(part);
-        quantile(&part.iter().copied().filter(|level| *level <= high).collect::<Vec<f64>>(), 0.5)
-    });
-    let usual: Vec<f64> = usual.filter(|level| level.is_finite()).collect();
-    if usual.len() < PARTS {
+    let size = levels.len().div_ceil(PARTS).max(1);
+    let parts: Vec<&[f64]> = levels.chunks(size).collect();
+    let apart: Vec<f64> = parts.iter().map(|part| usual_level(part)).filter(|level| level.is_finite()).collect();
+    let without = |left: usize| {
+        let kept = parts.iter().enumerate().filter(|(part, _)| *part != left);
+        usual_level(&kept.flat_map(|(_, part)| part.iter().copied()).collect::<Vec<f64>>())
+    };
+    let without: Vec<f64> = (0..parts.len()).map(without).filter(|level| level.is_finite()).collect();
+    if apart.len() < PARTS || without.len() < PARTS {
         return 0.0;
     }
-    let middle = mean(&usual);
-    let variance = usual.iter().map(|level| (level - middle).powi(2)).sum::<f64>() / (usual.len() - 1) as f64;
-    Z * variance.sqrt()
+    let squares = |values: &[f64]| values.iter().map(|value| (value - mean(values)).powi(2)).sum::<f64>();
+    let free = (PARTS - 1) as f64;
+    let jackknife = (free / PARTS as f64 * squares(&without)).sqrt();
+    Z * (squares(&apart) / free).sqrt().min((PARTS as f64).sqrt() * jackknife)
+}
+
+/// The median of the levels in the quiet state's band.
+fn usual_level(levels: &[f64]) -> f64 {
+    let high = quiet_below(levels);
+    quantile(&levels.iter().copied().filter(|level| *level <= high).collect::<Vec<f64>>(), 0.5)
 }
 
 /// The upper end of the quiet state's band: of the lowest band that has its share of the levels, else of the fullest. Strays
@@ -288,6 +305,29 @@ struct Levels {
 }
 
 impl Levels {
+    /// By how much a visit that they weren't made of took longer than is usual for its subject.
+    fn level_of(&self, visit: &Visited) -> f64 {
+        visit.time.ln() - self.usual.get(visit.subject).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Where the paces at a visit's ends tell of two speeds, its own time tells which of them it was.
+    fn settle(&mut self, visits: &[Visited]) {
+        for (index, visit) in visits.iter().enumerate() {
+            let (level, edge) = (self.levels[index], self.edges[index]);
+            let over_the_mean = self.level_of(visit) - level;
+            if 2.0 * edge > STEP && over_the_mean.is_finite() {
+                self.levels[index] = level + if over_the_mean > 0.0 { edge } else { -edge };
+                self.edges[index] = 0.0;
+            }
+        }
+    }
+
+    /// By how much more some visits took than their paces let expect, in the median; only differences tell.
+    fn beyond_the_pace(&self, visits: &[Visited], some: &[usize]) -> f64 {
+        let beyond = |visit: &Visited| self.level_of(visit) - self.paces.level_at(self.weights, &visit.paces);
+        quantile(&some.iter().map(|index| beyond(&visits[*index])).collect::<Vec<f64>>(), 0.5)
+    }
+
     /// Of visits of which some are left out: a level is known of those that aren't, others have their own.
     fn among(mut self, members: &[usize], own: Vec<f64>) -> Self {
         let edges = std::mem::replace(&mut self.edges, vec![0.0; own.len()]);
@@ -448,6 +488,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_happens_to_be_low_while_paces_differ_is_no_contention() {
+        // Two readings of the same, one of them mostly while the clock is low.
+        let mut rng = ChaCha8Rng::seed_from_u64(18);
+        let is_low = |index: usize| index % 400 < 160;
+        let mut all = visits(40, 18, |index| if is_low(index) { 1.08 } else { 1.0 });
+        for (index, visit) in all.iter_mut().enumerate() {
+            let (chain_ns, wide) = (if is_low(index) { 5_165 } else { 5_000 }, if is_low(index) { 0.8 } else { 0.1 });
+            let wide_ns = if rng.random_bool(wide) { 2_200 } else { 2_000 };
+            visit.paces = [Pace { chain_ns, wide_ns, talk_ns: 0 }; 2];
+        }
+        let judgement = judge(&all, &BTreeMap::new(), true, false);
+        let (found, alarms) = shares(&judgement.disturbed, is_low);
+        assert!(found > 0.95 && alarms < 0.02 && judgement.sharing.share == 0.0, "{found} {alarms} {judgement:?}");
+    }
+
+    #[test]
     fn paces_that_differ_while_times_do_not_are_no_contention() {
         // As a clock with coarse steps shows them.
         let mut rng = ChaCha8Rng::seed_from_u64(13);
@@ -523,6 +579,14 @@ mod tests {
         let disturbed: Vec<f64> =
             (0..2000).map(|index| noise(index) + if (500..750).contains(&index) { 0.12 } else { 0.0 }).collect();
         assert!(wander(&disturbed) < 0.001, "{}", wander(&disturbed));
+        // A state that is quiet enough is missing from one part only.
+        let absent: Vec<f64> =
+            (0..2000).map(|index| noise(index) + 0.06 * f64::from(u8::from(index / 500 == 2))).collect();
+        assert!(wander(&absent) < 0.001, "{}", wander(&absent));
+        // It is there in one part only, for just as long as it must be.
+        let once: Vec<f64> =
+            (0..2000).map(|index| noise(index) + 0.06 * f64::from(u8::from(index / 501 != 2))).collect();
+        assert!(wander(&once) > 0.05, "{}", wander(&once));
     }
 
     #[test]

@@ -52,7 +52,7 @@ const NOT_ADDITIVE: f64 = 0.005;
 /// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
 const SHARE_OFF: (f64, f64) = (0.03, 0.015);
 /// Or so many times as much, as the networks' times say.
-const SHARES_OFF: [f64; 6] = [1.0, 1.5, 3.0, 6.0, 12.0, 25.0];
+const SHARES_OFF: [f64; 11] = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 15.0, 25.0];
 
 /// Everything that has to be measured for the latency table of a space, as whole networks.
 #[derive(Clone, Debug)]

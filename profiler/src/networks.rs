@@ -50,9 +50,12 @@ const PROFILINGS_ALONE: usize = 2;
 /// By how much of its time a network isn't the sum of its units, as a standard deviation.
 const NOT_ADDITIVE: f64 = 0.005;
 /// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
-const SHARE_OFF: (f64, f64) = (0.03, 0.015);
+const SHARE_OFF: (f64, f64) = (0.015, 0.0075);
 /// Or so many times as much, as the networks' times say.
-const SHARES_OFF: [f64; 11] = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 15.0, 25.0];
+const SHARES_OFF: [f64; 12] = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 20.0, 50.0];
+/// What a unit takes in one network is drawn in to so many standard deviations from what it takes in the others, where so many tell.
+const FAR: f64 = 3.0;
+const FEW: usize = 6;
 
 /// Everything that has to be measured for the latency table of a space, as whole networks.
 #[derive(Clone, Debug)]
@@ -292,6 +295,7 @@ impl NetworkCampaign {
                 equation.pulls[unit] += share / attributed[unit].len() as f64;
             }
         }
+        attributed.iter_mut().for_each(|costs| draw_in(costs));
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         let costs: Vec<f64> = attributed.iter().map(|costs| mean(costs)).collect();
         let least = SHARE_OFF.1 * mean(&costs) + f64::MIN_POSITIVE.sqrt();
@@ -394,8 +398,19 @@ fn node_ms(node: &NodeTime) -> f64 {
     node.span_us as f64 / 1000.0 / node.calls.max(1) as f64
 }
 
+/// Draws in what lies far from the middle: a profile in which somebody was on the core while one unit ran.
+fn draw_in(costs: &mut [f64]) {
+    if costs.len() < FEW {
+        return;
+    }
+    let middle = median(costs.iter().copied()).unwrap_or_default();
+    let far = FAR * MAD * median(costs.iter().map(|cost| (cost - middle).abs())).unwrap_or_default();
+    costs.iter_mut().for_each(|cost| *cost = cost.clamp(middle - far, middle + far));
+}
+
 /// What writing the profile adds to each node at the machine's usual speed, in ms: the median over the networks, but no more than
-/// their shortest nodes take, and its standard deviation. `plain` is what each takes when it isn't profiled, `levels` are by what factor the machine was slower then.
+/// their shortest nodes take, and its standard deviation. `plain` is what each takes when it isn't profiled, `levels` are by what
+/// factor the machine was slower then.
 fn cost_of_writing(profiles: &[NetworkNodes], plain: &[f64], levels: &[f64]) -> (f64, f64) {
     let each = profiles.iter().zip(plain.iter().zip(levels)).map(|(profile, (plain, level))| {
         let nodes: f64 = profile.nodes.iter().map(node_ms).sum();
@@ -412,4 +427,24 @@ fn cost_of_writing(profiles: &[NetworkNodes], plain: &[f64], levels: &[f64]) -> 
     // A median's standard error is sqrt(pi / 2) times a mean's.
     let doubt = std::f64::consts::FRAC_PI_2.sqrt() * error / (each.len().max(1) as f64).sqrt();
     (cost.max(0.0), doubt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_profile_that_was_hit_hardly_moves_what_a_unit_takes() {
+        let quiet = [1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01];
+        let mut costs = quiet;
+        draw_in(&mut costs);
+        assert_eq!(costs, quiet);
+        costs[2] = 1.6;
+        draw_in(&mut costs);
+        assert!(costs[2] < 1.08 && costs[0] == 1.01, "{costs:?}");
+        // Of a few nobody knows which of them was hit.
+        let mut few = [1.0, 1.0, 1.0, 1.6];
+        draw_in(&mut few);
+        assert_eq!(few, [1.0, 1.0, 1.0, 1.6]);
+    }
 }

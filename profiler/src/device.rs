@@ -115,6 +115,10 @@ pub enum DeviceError {
     },
 }
 
+/// Execution providers on which costs solved from whole networks predicted others best (ARCHITECTURE.md). Those that compile a network
+/// into one node don't tell its units apart.
+const BY_NETWORKS: [&str; 2] = ["cpu", "cuda"];
+
 impl DeviceConfig {
     /// A shipped configuration by name, or a TOML file.
     pub fn load(name_or_path: &str) -> Result<Self, DeviceError> {
@@ -161,7 +165,8 @@ impl DeviceConfig {
     /// elsewhere.
     pub fn usual_context(&self) -> Context {
         let is_simulated = self.transport == TransportKind::Mock;
-        let usual = if self.provider == "cpu" && !is_simulated { Context::Network } else { Context::Cold };
+        let is_known = BY_NETWORKS.contains(&self.provider.as_str());
+        let usual = if is_known && !is_simulated { Context::Network } else { Context::Cold };
         self.context.unwrap_or(usual)
     }
 

@@ -91,6 +91,9 @@ pub struct PlanOptions {
     /// Rounds that anything gets at most
     #[arg(long, value_name = "N", default_value_t = Plan::default().max_rounds)]
     max_rounds: u32,
+    /// Seconds behind which no round begins any more, if eight are over; 0: no limit
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=604_800))]
+    max_time: u64,
     /// Go on until half the 99 % interval is below this share of the latency, in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0 * Plan::default().half_width, value_parser = share)]
     half_width: f64,
@@ -119,6 +122,7 @@ impl PlanOptions {
         Ok(Plan {
             min_rounds: self.min_rounds,
             max_rounds: self.max_rounds,
+            max_time: (self.max_time > 0).then(|| Duration::from_secs(self.max_time)),
             half_width: self.half_width / 100.0,
             common_half_width: self.half_width / 100.0,
             sitting: self.sitting,

@@ -134,6 +134,8 @@ pub struct Measured {
     pub never_quiet: usize,
     /// Subjects whose interval is as narrow as was asked for.
     pub known: usize,
+    /// Whether the plan's time ended it ([`Campaign::is_late`]).
+    pub is_late: bool,
     /// How much contention there was at every visit ([`Campaign::contention`]).
     pub contention: Vec<f64>,
     /// Untimed runs in front of every visit, the fewest and the most.
@@ -147,10 +149,11 @@ pub struct Measured {
 impl Measured {
     /// Writes down how it was measured.
     pub fn to_provenance(&self, plan: &Plan, provenance: &mut Provenance) {
-        let Plan { min_rounds, max_rounds, half_width, sitting, visit, .. } = plan;
+        let Plan { min_rounds, max_rounds, max_time, half_width, sitting, visit, .. } = plan;
         let (percent, visit) = (100.0 * half_width, visit.as_secs_f64() * 1e3);
+        let time = max_time.map_or(String::new(), |most| format!(", at most {} s", most.as_secs()));
         let plan = format!(
-            "{min_rounds} to {max_rounds} rounds, until within {percent} %; visits of {visit} ms; a process for {sitting} rounds"
+            "{min_rounds} to {max_rounds} rounds{time}, until within {percent} %; visits of {visit} ms; a process for {sitting} rounds"
         );
         provenance.set("plan", plan);
         let (least, most) = self.leads;
@@ -188,6 +191,12 @@ impl Measured {
             spent.seconds_waiting,
             spent.disturbed_windows,
         );
+        if let Some(most) = plan.max_time.filter(|_| self.is_late) {
+            eprintln!(
+                "the {} s of --max-time were over before all was done: intervals say how well it is known; --resume with more of them goes on",
+                most.as_secs()
+            );
+        }
         if self.sharing.is_crowded {
             eprintln!(
                 "somebody else was on the core's execution units at {:.0} % of the visits, and rarely not: what counts is where that was \
@@ -258,7 +267,7 @@ pub fn measure(
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
     let (soaked, sharing, contention) = (campaign.soaked(), campaign.sharing(), campaign.contention());
-    let (never_quiet, known) = (campaign.never_quiet(), campaign.known());
+    let (never_quiet, known, is_late) = (campaign.never_quiet(), campaign.known(), campaign.is_late());
     let whole = |subjects| {
         let measured = Measured {
             subjects,
@@ -268,6 +277,7 @@ pub fn measure(
             sharing,
             never_quiet,
             known,
+            is_late,
             contention,
             leads,
             provider_share,

@@ -364,6 +364,30 @@ fn a_killed_simulation_ends_with_the_same_bytes() {
     }
 }
 
+#[test]
+fn a_profile_stops_when_its_time_is_over_and_goes_on_with_more() {
+    let folder = TempDir::new().unwrap();
+    let limited = with(&LONG, &["--max-time", "2"]);
+    let path = folder.path().join("unkilled.csv");
+    let done = fleetfoot(&profile("mock", &path, &limited)).assert().success();
+    assert!(stderr(&done).contains("2 s of --max-time"), "{}", stderr(&done));
+    let last = |path: &Path| records(&journal_of(path)).1.last().copied().unwrap();
+    let stopped = last(&path);
+    assert!((8..40).contains(&stopped), "{stopped} rounds");
+    assert!(fs::read_to_string(&path).unwrap().contains("48 to 48 rounds, at most 2 s"));
+    let unkilled = unkilled(&TempDir::new().unwrap(), &limited);
+    let other = TempDir::new().unwrap();
+    let kills = [1, 2].map(|third| third * unkilled.lines.len() as u64 / 3);
+    assert_byte_equal(&killed_and_resumed(&other, "mock", &limited, &kills), &unkilled, "killed and out of time");
+
+    fleetfoot(&profile("mock", &path, &with(&LONG, &["--max-time", "4", "--resume"]))).assert().success();
+    assert!((stopped + 1..48).contains(&last(&path)), "{stopped}, then {} rounds", last(&path));
+    fleetfoot(&profile("mock", &path, &with(&LONG, &["--resume"]))).assert().success();
+    assert_eq!(last(&path), 48);
+    let short = TempDir::new().unwrap().path().join("short.csv");
+    fleetfoot(&profile("mock", &short, &with(&LONG, &["--max-time", "-1"]))).assert().code(2);
+}
+
 /// The kernel writes up to a file-size limit and ends the process that writes on: a death within a line, at that very byte.
 #[cfg(target_os = "linux")]
 #[test]

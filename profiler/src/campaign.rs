@@ -25,10 +25,13 @@ use crate::warmup::steady_after;
 /// How long a campaign goes on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Rounds that every subject gets at least.
+    /// Rounds that every subject gets at least; undisturbed ones, where they can be had within twice as many.
     pub min_rounds: u32,
     /// Rounds that a subject gets at most.
     pub max_rounds: u32,
+    /// Time that visits take at most, whether they count or not, pauses between two runs not included: behind it no round
+    /// begins, if eight are over.
+    pub max_time: Option<Duration>,
     /// A subject is done when half its 99 % interval is below this share of its latency.
     pub half_width: f64,
     /// So well is the machine's usual speed to be known, which all subjects have in common: what it is off by doesn't average out
@@ -52,6 +55,7 @@ impl Default for Plan {
         Self {
             min_rounds: 25,
             max_rounds: 120,
+            max_time: None,
             half_width: 0.01,
             common_half_width: 0.01,
             sitting: 2,
@@ -86,6 +90,10 @@ const MAX_BATCH: u64 = 16;
 const COMPANY: usize = 10;
 /// Quiet rounds without which the disturbed ones count, too.
 const FEWEST_ROUNDS: usize = 6;
+/// Quiet rounds that are enough, as a share of the least number of rounds, on a machine that is hardly quiet: behind so many times that
+/// number.
+const ENOUGH: f64 = 0.6;
+const LONG: u32 = 2;
 /// Share of the visits at which somebody else is on the core's units, from which on single samples are told, too.
 const BURSTS: f64 = 0.05;
 /// Samples of a visit, at least and at most.
@@ -164,6 +172,8 @@ pub struct Campaign<'a> {
     sharing: Sharing,
     clock: Clock,
     looks: Vec<Look>,
+    /// Whether the plan's time was used up when the rounds were judged last.
+    late: bool,
     /// Whether the journal says that the campaign came to its end with these visits.
     ended: bool,
     /// What the machine's state was at the last look of this run.
@@ -233,6 +243,7 @@ impl<'a> Campaign<'a> {
             sharing: Sharing::default(),
             clock: Clock::default(),
             looks: earlier.looks,
+            late: false,
             ended: earlier.ended,
             soaked: earlier.soaks.last().copied(),
             health: Health::default(),
@@ -301,6 +312,9 @@ impl<'a> Campaign<'a> {
             state.doubt = doubt;
             state.done = state.is_done(&self.plan, self.sieve);
         }
+        let rounds = self.states.iter().map(|state| state.visited).max().unwrap_or(0);
+        self.late = rounds as usize >= INTERVAL_ROUNDS
+            && self.plan.max_time.is_some_and(|most| self.course().spent().seconds() >= most.as_secs_f64());
     }
 
     /// Measures until every subject is done. `watch` is told of every visit; `stop` ends the campaign between two.
@@ -478,6 +492,11 @@ impl<'a> Campaign<'a> {
         self.states.iter().filter(|state| state.is_narrow(&self.plan, self.sieve)).count()
     }
 
+    /// Whether the plan's time ended it, before it was done.
+    pub fn is_late(&self) -> bool {
+        self.late && !self.is_known()
+    }
+
     /// The core's usual pace in the visits that count.
     pub fn pace(&self) -> Option<Pace> {
         let rounds = || self.states.iter().flat_map(|state| state.counted().0);
@@ -509,6 +528,10 @@ impl<'a> Campaign<'a> {
     }
 
     fn is_done(&self) -> bool {
+        self.late || self.is_known()
+    }
+
+    fn is_known(&self) -> bool {
         !self.is_wandering() && self.states.iter().all(|state| state.done)
     }
 
@@ -627,8 +650,9 @@ impl State {
     }
 
     fn is_done(&self, plan: &Plan, sieve: Sieve) -> bool {
-        self.visited >= plan.max_rounds
-            || (self.quiet() >= (plan.min_rounds as usize).max(INTERVAL_ROUNDS) && self.is_narrow(plan, sieve))
+        let share = if self.visited < plan.min_rounds.saturating_mul(LONG) { 1.0 } else { ENOUGH };
+        let wanted = (share * f64::from(plan.min_rounds)).ceil() as usize;
+        self.visited >= plan.max_rounds || (self.quiet() >= wanted.max(INTERVAL_ROUNDS) && self.is_narrow(plan, sieve))
     }
 
     fn is_narrow(&self, plan: &Plan, sieve: Sieve) -> bool {
@@ -654,5 +678,38 @@ impl State {
         let mut measurement = Measurement::from_rounds(&samples, self.batch, plan.statistic, sieve)?;
         measurement.disturbed += left.iter().map(|round| round.samples.len()).sum::<usize>();
         Some(measurement.with_doubt(self.doubt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A subject that always takes the same, with so many rounds, of which every third one was quiet.
+    fn restless(rounds: u32) -> State {
+        let sample = Sample { at_ns: 0, wall_ns: 100_000, cpu_ns: 100_000 };
+        let round = |number: u32| Round {
+            number,
+            samples: vec![sample; 5],
+            disturbed: !number.is_multiple_of(3),
+            slower: 1.0,
+            whole: Whole::default(),
+            paces: [Pace::default(); 2],
+            span: (0, 0),
+        };
+        State { rounds: (1..=rounds).map(round).collect(), visited: rounds, batch: 1, ..State::default() }
+    }
+
+    #[test]
+    fn a_machine_that_is_hardly_quiet_is_waited_for_but_not_for_ever() {
+        let plan = Plan::default();
+        let is_done = |rounds| restless(rounds).is_done(&plan, Sieve::default());
+        // 14 quiet rounds of 44, 15 of 45 behind 25; three fifths of 25 are enough behind 50.
+        assert!(!is_done(44) && !is_done(49) && is_done(50));
+        // Eight are wanted in any case.
+        let short = Plan { min_rounds: 8, max_rounds: 30, ..Plan::default() };
+        let is_done = |rounds| restless(rounds).is_done(&short, Sieve::default());
+        assert!(!is_done(23) && is_done(24) && is_done(30));
+        assert!(restless(120).is_done(&Plan { min_rounds: u32::MAX, ..Plan::default() }, Sieve::default()));
     }
 }

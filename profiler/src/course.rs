@@ -53,6 +53,13 @@ pub struct Spent {
     pub disturbed_windows: usize,
 }
 
+impl Spent {
+    /// Time of all visits.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_measuring + self.seconds_waiting
+    }
+}
+
 impl Course {
     /// Of visits in the order of time.
     pub(crate) fn new(moments: Vec<Moment>, looks: Vec<Look>, sieve: Sieve) -> Self {

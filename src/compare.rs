@@ -108,6 +108,12 @@ fn tell_conditions(first: &LatencyTable, second: &LatencyTable) {
         }
     }
     tell_paces(first.provenance.pace(), second.provenance.pace(), "for B against that for A");
+    if let Some((first, second)) = first.provenance.best_vector_ns().zip(second.provenance.best_vector_ns()) {
+        let percent = 100.0 * (second / first - 1.0);
+        eprintln!(
+            "both stand at the core's best pace, at which vector arithmetic takes {percent:+.1} % for B against A"
+        );
+    }
 }
 
 fn csv(cost: Cost, comparison: &Comparison) -> Result<Vec<u8>> {

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
-    Agent, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable, Measurement,
-    NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing, Soak, Subject,
-    Sustained, Usage, paces_apart, sustain, take_usage, tells, usage_of,
+    Agent, BestPace, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable,
+    Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing, Soak,
+    Subject, Sustained, Usage, paces_apart, sustain, take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -128,6 +128,8 @@ pub struct Measured {
     pub course: Course,
     /// The core's usual pace in what counts.
     pub pace: Option<Pace>,
+    /// At what pace of dense vector arithmetic the values stand.
+    pub best_pace: Option<BestPace>,
     /// How often somebody else was on its units.
     pub sharing: Sharing,
     /// Subjects that were hardly ever measured undisturbed ([`Campaign::never_quiet`]).
@@ -146,6 +148,9 @@ pub struct Measured {
     pub soaked: Option<Soak>,
 }
 
+/// A usual slow-down that is told.
+const NOTEWORTHY: f64 = 0.01;
+
 impl Measured {
     /// Writes down how it was measured.
     pub fn to_provenance(&self, plan: &Plan, provenance: &mut Provenance) {
@@ -163,6 +168,9 @@ impl Measured {
         provenance.set("warmup_runs", if least == most { least.to_string() } else { format!("{least} to {most}") });
         if let Some(pace) = self.pace {
             provenance.set_pace(pace);
+        }
+        if let Some(best) = self.best_pace {
+            provenance.set_best_pace(best);
         }
         provenance.set_sharing(self.sharing);
         let [left_aside, samples] = self.left_aside();
@@ -195,6 +203,12 @@ impl Measured {
             eprintln!(
                 "the {} s of --max-time were over before all was done: intervals say how well it is known; --resume with more of them goes on",
                 most.as_secs()
+            );
+        }
+        if let Some(best) = self.best_pace.filter(|best| best.slower > 1.0 + NOTEWORTHY) {
+            eprintln!(
+                "values are those at the core's best pace; its clock under vectors and its halts made it {:.0} % slower than that, usually",
+                100.0 * (best.slower - 1.0)
             );
         }
         if self.sharing.is_crowded {
@@ -267,6 +281,7 @@ pub fn measure(
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
     let (soaked, sharing, contention) = (campaign.soaked(), campaign.sharing(), campaign.contention());
+    let best_pace = campaign.best_pace();
     let (never_quiet, known, is_late) = (campaign.never_quiet(), campaign.known(), campaign.is_late());
     let whole = |subjects| {
         let measured = Measured {
@@ -274,6 +289,7 @@ pub fn measure(
             slower,
             course,
             pace,
+            best_pace,
             sharing,
             never_quiet,
             known,

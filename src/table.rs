@@ -83,6 +83,9 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(pace) = campaign.pace() {
         provenance.set_pace(pace);
     }
+    if let Some(best) = campaign.best_pace() {
+        provenance.set_best_pace(best);
+    }
     provenance.set_sharing(campaign.sharing());
     if !ended {
         provenance.set("unfinished", "from the journal of a campaign that was stopped before its end");

@@ -92,6 +92,16 @@ fn a_profile_is_a_whole_table_with_its_provenance_and_its_journal() {
     assert!(table.provenance["cores"].parse::<usize>().is_ok());
     assert!(table.provenance["empty_graph_ms"].parse::<f64>().unwrap() > 0.0);
     assert_every_visit_stands_once(&journal_of(&path), 6);
+    // Values stand at the core's best pace in vector arithmetic, which is read behind each visit.
+    let visits = records(&journal_of(&path)).0;
+    let paces = visits.iter().map(|visit| [0, 1].map(|which| visit["vectors"][which].as_f64().unwrap()));
+    assert!(paces.clone().all(|[best, mean]| best > 0.0 && mean >= best));
+    let best: f64 = table.provenance["best_vector_ns"].parse().unwrap();
+    let paces: Vec<f64> = paces.map(|[best, _]| best).collect();
+    let (least, most) =
+        (paces.iter().copied().fold(f64::INFINITY, f64::min), paces.iter().copied().fold(0.0, f64::max));
+    assert!(least <= best + 0.5 && best <= most + 0.5, "{best} of {least} to {most}");
+    assert!(table.provenance["usually_slower_percent"].parse::<f64>().unwrap() >= -0.05);
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) struct Anchor {
 
 /// Logarithm of the ratio of likelihoods from which on larger deviations are chosen: what is found then by chance would differ from one
 /// campaign to the next.
-const DECISIVE: f64 = 10.0;
+const DECISIVE: f64 = 15.0;
 /// Sweeps over the unknowns at most; few are needed, and only where one of them is held at 0.
 const SWEEPS: usize = 10_000;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetfoot_protocol::{Health, Pace, Sample, Timed, Timing, Whole};
+use fleetfoot_protocol::{Health, Pace, Sample, Timed, Timing, VectorPace, Whole};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -90,14 +90,15 @@ const MAX_BATCH: u64 = 16;
 const COMPANY: usize = 10;
 /// Quiet rounds without which the disturbed ones count, too.
 const FEWEST_ROUNDS: usize = 6;
-/// Quiet rounds that are enough, as a share of the least number of rounds, on a machine that is hardly quiet: behind so many times that
-/// number.
-const ENOUGH: f64 = 0.6;
+/// Behind so many times the least number of rounds a machine isn't waited for much longer: so many quiet rounds are enough, as a share of
+/// that number, and an interval so many times as wide as was wanted.
 const LONG: u32 = 2;
+const ENOUGH: f64 = 0.6;
+const NEARLY: f64 = 1.5;
 /// Share of the visits at which somebody else is on the core's units, from which on single samples are told, too.
 const BURSTS: f64 = 0.05;
 /// Samples of a visit, at least and at most.
-const VISIT_SAMPLES: (u64, u64) = (3, 40);
+const VISIT_SAMPLES: (u64, u64) = (5, 40);
 /// Samples that a subject's rounds together should have at least, in multiples of what the statistic needs.
 const TAIL_SAMPLES: u64 = 5;
 
@@ -153,6 +154,15 @@ pub enum CampaignError {
     },
 }
 
+/// The core's best pace in dense vector arithmetic, at which a campaign's values stand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BestPace {
+    /// What a chunk of it took then, in ns.
+    pub vector_ns: f64,
+    /// By what factor visits that count took longer than that for it, in the median.
+    pub slower: f64,
+}
+
 /// A run over subjects on one agent.
 pub struct Campaign<'a> {
     plan: Plan,
@@ -170,6 +180,7 @@ pub struct Campaign<'a> {
     wander: f64,
     slower: Option<f64>,
     sharing: Sharing,
+    best_ns: Option<f64>,
     clock: Clock,
     looks: Vec<Look>,
     /// Whether the plan's time was used up when the rounds were judged last.
@@ -196,10 +207,13 @@ struct Round {
     number: u32,
     samples: Vec<Sample>,
     disturbed: bool,
-    /// By what factor the machine was slower than usual.
+    /// By what factor the machine was slower than it usually is at the core's best pace.
     slower: f64,
+    /// How much of that the pace of dense vector arithmetic tells, as a logarithm.
+    over_the_best: f64,
     whole: Whole,
     paces: [Pace; 2],
+    vectors: VectorPace,
     /// Start of its first sample and end of its last, in ns of the campaign.
     span: (u64, u64),
 }
@@ -243,6 +257,7 @@ impl<'a> Campaign<'a> {
             sharing: Sharing::default(),
             clock: Clock::default(),
             looks: earlier.looks,
+            best_ns: None,
             late: false,
             ended: earlier.ended,
             soaked: earlier.soaks.last().copied(),
@@ -283,7 +298,9 @@ impl<'a> Campaign<'a> {
                 let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
                 let (time, interrupted) =
                     statistics::of_visit(samples, of(visit).whole, batch, Statistic::Median, sieve);
-                Visited { subject: visit.0, time, interrupted, paces: of(visit).paces }
+                // Elsewhere the core that measures isn't the one that computes.
+                let vectors = if self.sieve.interruptions { of(visit).vectors } else { VectorPace::default() };
+                Visited { subject: visit.0, time, interrupted, paces: of(visit).paces, vectors }
             });
             visited.collect::<Vec<_>>()
         };
@@ -295,14 +312,18 @@ impl<'a> Campaign<'a> {
             judgement = judge(&visited(sieve), &self.references, last, true);
         }
         self.sieve = sieve;
-        let Judgement { disturbed, levels, doubt, wander, slower, sharing } = judgement;
+        let Judgement { disturbed, levels, over_the_best, best_ns, doubt, wander, slower, sharing } = judgement;
         // Among few, a subject's own noise would pass for the machine's.
         let many = self.subjects.len() >= COMPANY;
-        for ((subject, position), (mark, level)) in judged.into_iter().zip(disturbed.into_iter().zip(levels)) {
+        let told = disturbed.into_iter().zip(levels.into_iter().zip(over_the_best));
+        for ((subject, position), (mark, (level, over_the_best))) in judged.into_iter().zip(told) {
             let round = &mut self.states[subject].rounds[position];
+            let level = if many && level.is_finite() { level } else { 0.0 };
             round.disturbed = mark;
-            round.slower = if many && level.is_finite() { level.exp() } else { 1.0 };
+            round.slower = (level + over_the_best).exp();
+            round.over_the_best = over_the_best;
         }
+        self.best_ns = best_ns;
         (self.doubt, self.wander) = if many { (doubt, wander) } else { (0.0, 0.0) };
         self.slower = slower.map(f64::exp);
         self.sharing = sharing;
@@ -506,6 +527,12 @@ impl<'a> Campaign<'a> {
         Some(Pace { chain_ns: chain_ns as u64, wide_ns: wide_ns as u64, talk_ns: talk_ns as u64 })
     }
 
+    /// At what pace of dense vector arithmetic its values stand, where that is known.
+    pub fn best_pace(&self) -> Option<BestPace> {
+        let over = self.states.iter().flat_map(|state| state.counted().0).map(|round| round.over_the_best);
+        Some(BestPace { vector_ns: self.best_ns?, slower: median(over)?.exp() })
+    }
+
     /// Untimed runs in front of every visit, the fewest and the most of all subjects.
     pub fn leads(&self) -> (u32, u32) {
         let leads = || self.states.iter().map(|state| state.lead.unwrap_or(LEAD.1));
@@ -562,7 +589,7 @@ impl<'a> Campaign<'a> {
             let warmup = state.lead.unwrap_or(LEAD.1);
             Timing { warmup, samples: state.samples, batch: state.batch, evict_bytes: subject.evict_bytes }
         };
-        let Timed { mut samples, mut whole, mut paces } = agent.time(model, timing).map_err(failed)?;
+        let Timed { mut samples, mut whole, mut paces, vectors } = agent.time(model, timing).map_err(failed)?;
         while round == 0 && samples.len() < WARMUP_SAMPLES.1 && steady_after(&walls(&samples)).is_none() {
             let more = agent.time(model, timing).map_err(failed)?;
             samples.extend(more.samples);
@@ -571,7 +598,7 @@ impl<'a> Campaign<'a> {
         }
         let samples = self.clock.tell(samples);
         let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns(), |sample| sample.at_ns));
-        Ok(Visit { round, subject: index as u32, batch: timing.batch, unix_ms, samples, whole, paces })
+        Ok(Visit { round, subject: index as u32, batch: timing.batch, unix_ms, samples, whole, paces, vectors })
     }
 
     fn progress(&self, round: u32) -> Progress {
@@ -628,8 +655,18 @@ impl State {
             self.visited = visit.round;
             let ends = visit.samples.first().zip(visit.samples.last());
             let span = ends.map_or((0, 0), |(first, last)| (first.at_ns, last.at_ns.saturating_add(last.wall_ns)));
-            let Visit { round: number, samples, whole, paces, .. } = visit;
-            self.rounds.push(Round { number, samples, disturbed: false, slower: 1.0, whole, paces, span });
+            let Visit { round: number, samples, whole, paces, vectors, .. } = visit;
+            self.rounds.push(Round {
+                number,
+                samples,
+                disturbed: false,
+                slower: 1.0,
+                over_the_best: 0.0,
+                whole,
+                paces,
+                vectors,
+                span,
+            });
         }
     }
 
@@ -650,13 +687,19 @@ impl State {
     }
 
     fn is_done(&self, plan: &Plan, sieve: Sieve) -> bool {
-        let share = if self.visited < plan.min_rounds.saturating_mul(LONG) { 1.0 } else { ENOUGH };
-        let wanted = (share * f64::from(plan.min_rounds)).ceil() as usize;
-        self.visited >= plan.max_rounds || (self.quiet() >= wanted.max(INTERVAL_ROUNDS) && self.is_narrow(plan, sieve))
+        let is_long = self.visited >= plan.min_rounds.saturating_mul(LONG);
+        let (share, times) = if is_long { (ENOUGH, NEARLY) } else { (1.0, 1.0) };
+        let wanted = ((share * f64::from(plan.min_rounds)).ceil() as usize).max(INTERVAL_ROUNDS);
+        self.visited >= plan.max_rounds
+            || (self.quiet() >= wanted && self.is_within(times * plan.half_width, plan, sieve))
     }
 
     fn is_narrow(&self, plan: &Plan, sieve: Sieve) -> bool {
-        self.measurement(plan, sieve).is_some_and(|known| known.half_width() <= plan.half_width)
+        self.is_within(plan.half_width, plan, sieve)
+    }
+
+    fn is_within(&self, half_width: f64, plan: &Plan, sieve: Sieve) -> bool {
+        self.measurement(plan, sieve).is_some_and(|known| known.half_width() <= half_width)
     }
 
     /// Logarithms of the quiet rounds' times at the machine's usual speed, with their sittings.
@@ -693,8 +736,10 @@ mod tests {
             samples: vec![sample; 5],
             disturbed: !number.is_multiple_of(3),
             slower: 1.0,
+            over_the_best: 0.0,
             whole: Whole::default(),
             paces: [Pace::default(); 2],
+            vectors: VectorPace::default(),
             span: (0, 0),
         };
         State { rounds: (1..=rounds).map(round).collect(), visited: rounds, batch: 1, ..State::default() }
@@ -711,5 +756,20 @@ mod tests {
         let is_done = |rounds| restless(rounds).is_done(&short, Sieve::default());
         assert!(!is_done(23) && is_done(24) && is_done(30));
         assert!(restless(120).is_done(&Plan { min_rounds: u32::MAX, ..Plan::default() }, Sieve::default()));
+    }
+
+    #[test]
+    fn a_subject_that_scatters_is_measured_on_but_not_for_ever() {
+        let mut state = restless(60);
+        for round in &mut state.rounds {
+            round.disturbed = false;
+            round.samples.iter_mut().for_each(|sample| sample.wall_ns += 1_000 * u64::from(round.number % 5));
+        }
+        let half_width = state.measurement(&Plan::default(), Sieve::default()).unwrap().half_width();
+        let is_done = |min_rounds, times: f64| {
+            let plan = Plan { min_rounds, half_width: half_width / times, ..Plan::default() };
+            state.is_done(&plan, Sieve::default())
+        };
+        assert!(is_done(31, 0.9) && !is_done(31, 1.2) && is_done(30, 1.2) && !is_done(30, 1.6), "{half_width}");
     }
 }

@@ -7,6 +7,7 @@ use fleetfoot_protocol::Pace;
 use fleetfoot_space::{Precision, without_mark};
 use serde::{Deserialize, Serialize};
 
+use crate::campaign::BestPace;
 use crate::cost::Cost;
 use crate::disturbance::Sharing;
 use crate::statistics::Statistic;
@@ -252,6 +253,8 @@ fn said<'a>(provenance: &'a Provenance, name: &str) -> Option<&'a str> {
 const CHAIN: &str = "pace_chain_ns";
 const WIDE: &str = "pace_wide_ns";
 const TALK: &str = "pace_talk_ns";
+/// Name of the best pace of dense vector arithmetic.
+const VECTOR: &str = "best_vector_ns";
 
 /// Where a file's numbers come from: `# name: value` lines in front of its header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,6 +293,17 @@ impl Provenance {
         if pace.talk_ns > 0 {
             self.set(TALK, pace.talk_ns);
         }
+    }
+
+    /// Sets at what pace of dense vector arithmetic it stands, and by how much the machine usually was slower.
+    pub fn set_best_pace(&mut self, best: BestPace) {
+        self.set(VECTOR, format!("{:.0}", best.vector_ns));
+        self.set("usually_slower_percent", format!("{:.1}", 100.0 * (best.slower - 1.0)));
+    }
+
+    /// The pace of dense vector arithmetic at which it stands, in ns.
+    pub fn best_vector_ns(&self) -> Option<f64> {
+        self.get(VECTOR)?.parse().ok().filter(|ns| *ns > 0.0)
     }
 
     /// Sets how often somebody else was on the core's units.

@@ -132,7 +132,7 @@ impl Course {
 
 #[cfg(test)]
 mod tests {
-    use fleetfoot_protocol::{Pace, Sample, Whole};
+    use fleetfoot_protocol::{Pace, Sample, VectorPace, Whole};
 
     use super::*;
     use crate::journal::Visit;
@@ -170,7 +170,16 @@ mod tests {
             let samples = vec![Sample { at_ns, wall_ns: 100_000, cpu_ns: 100_000 }];
             let whole = Whole { wall_ns: 200_000, cpu_ns: 100_000 };
             let pace = Pace { chain_ns: 5_000, wide_ns: 2_000, talk_ns: 0 };
-            Visit { round, subject: 0, batch: 1, unix_ms: u64::from(round), samples, whole, paces: [pace; 2] }
+            Visit {
+                round,
+                subject: 0,
+                batch: 1,
+                unix_ms: u64::from(round),
+                samples,
+                whole,
+                paces: [pace; 2],
+                vectors: VectorPace::default(),
+            }
         };
         let spent = |rounds| {
             let records = Records { visits: (0..=rounds).map(visit).collect(), ..Records::default() };

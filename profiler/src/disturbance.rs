@@ -25,10 +25,11 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_protocol::Pace;
+use fleetfoot_protocol::{Pace, VectorPace};
 
 use crate::pace::{HARMFUL, Paces, contention, most_alone, settled};
 use crate::statistics::Z;
+use crate::vectors::Vectors;
 
 /// A visit to a subject.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub(crate) struct Visited {
     pub interrupted: f64,
     /// The core's pace before and behind it.
     pub paces: [Pace; 2],
+    /// That of dense vector arithmetic behind it, where it tells of the visit.
+    pub vectors: VectorPace,
 }
 
 /// Visits on either side that the level is smoothed over.
@@ -66,6 +69,11 @@ pub(crate) struct Judgement {
     /// By how much the machine was slower at a visit than it usually is in those that count, as a logarithm; not a number
     /// where that isn't known.
     pub levels: Vec<f64>,
+    /// By how much visits took longer than at the core's best pace, as a logarithm, where dense vector arithmetic tells it: levels are
+    /// above that.
+    pub over_the_best: Vec<f64>,
+    /// The best, in ns; `None` where it isn't known.
+    pub best_ns: Option<f64>,
     /// Half of the 99 % interval of what is usual, as a logarithm, as more visits would narrow it: it is common to all subjects.
     pub doubt: f64,
     /// Half of the 99 % interval of what another campaign finds usual, as a logarithm: speeds that wander for longer than a campaign
@@ -91,6 +99,30 @@ pub struct Sharing {
 /// the visits that come nearest to it count where the machine was hardly ever that fast, or that slow.
 /// `in_bursts`: the visits' times are of what lies between the bursts of somebody who shares the core.
 pub(crate) fn judge(
+    visits: &[Visited],
+    references: &BTreeMap<usize, f64>,
+    yielding: bool,
+    in_bursts: bool,
+) -> Judgement {
+    // Somebody else on the core's units slows vectors down, too, but not as networks: there the visits around tell.
+    let Alone { levels, shared, .. } = levels_of_the_core_alone(visits, in_bursts);
+    let alone =
+        visits.iter().zip(&shared).map(|(visit, shared)| if *shared { VectorPace::default() } else { visit.vectors });
+    // What lies between the bursts holds no halts.
+    let Some(vectors) = Vectors::of(alone, !in_bursts) else {
+        return judge_at_the_best(visits, references, yielding, in_bursts);
+    };
+    let over_the_best = vectors.followed(&levels.levels);
+    let at_the_best = visits.iter().zip(&over_the_best);
+    let at_the_best: Vec<Visited> =
+        at_the_best.map(|(visit, over)| Visited { time: visit.time / over.exp(), ..*visit }).collect();
+    let judgement = judge_at_the_best(&at_the_best, references, yielding, in_bursts);
+    // Where there are references, their speed is what counts.
+    let wander = if references.is_empty() { judgement.wander.hypot(vectors.wander()) } else { judgement.wander };
+    Judgement { over_the_best, best_ns: Some(vectors.best_ns()), wander, ..judgement }
+}
+
+fn judge_at_the_best(
     visits: &[Visited],
     references: &BTreeMap<usize, f64>,
     yielding: bool,
@@ -137,7 +169,8 @@ pub(crate) fn judge(
     let wander = if offset.is_some() { doubt } else { doubt.max(wander(&alone(&levels))) };
     levels.iter_mut().for_each(|level| *level -= middle);
     let slower = offset.filter(|_| !known.is_empty()).map(|_| middle);
-    Judgement { disturbed, levels, doubt, wander, slower, sharing: Sharing { share, is_crowded } }
+    let (over_the_best, sharing) = (vec![0.0; visits.len()], Sharing { share, is_crowded });
+    Judgement { disturbed, levels, over_the_best, best_ns: None, doubt, wander, slower, sharing }
 }
 
 /// The machine's levels, and at which visits somebody else shared the core.
@@ -406,7 +439,7 @@ mod tests {
             let noise: f64 = (0..3).map(|_| rng.random_range(-0.01..0.01)).sum();
             let outlier = if rng.random_bool(0.02) { rng.random_range(0.0..1.0) } else { 0.0 };
             let time = (1.0 + subject as f64) * slow(index) * (1.0 + noise + outlier);
-            Visited { subject, time, interrupted: 0.0, paces: STEADY }
+            Visited { subject, time, interrupted: 0.0, paces: STEADY, vectors: VectorPace::default() }
         };
         (0..50 * rounds).map(visit).collect()
     }
@@ -458,6 +491,48 @@ mod tests {
         all.iter_mut().for_each(|visit| visit.paces = STEADY);
         let (blindly, _) = shares(&disturbed(&all), |index| busy[index]);
         assert!(blindly < 0.5, "{blindly}");
+    }
+
+    /// What a chunk of vector arithmetic takes, so many times as long as at best.
+    fn vectors(slower: f64) -> VectorPace {
+        VectorPace { best_ns: (1_600.0 * slower) as u64, mean_ns: (1_640.0 * slower) as u64 }
+    }
+
+    #[test]
+    fn a_neighbour_that_slows_vectors_down_is_still_seen() {
+        for in_bursts in [false, true] {
+            let busy = |index: usize| index % 700 < 400;
+            let mut all = visits(50, 21, |index| if busy(index) { 1.27 } else { 1.0 });
+            for (index, visit) in all.iter_mut().enumerate() {
+                visit.vectors = vectors(if busy(index) { 1.8 } else { 1.0 });
+                if busy(index) {
+                    visit.paces = [shared(1.5); 2];
+                }
+            }
+            let judgement = judge(&all, &BTreeMap::new(), true, in_bursts);
+            let (found, alarms) = shares(&judgement.disturbed, busy);
+            assert!(found > 0.98 && alarms < 0.02, "{found} {alarms}");
+            let quiet = judgement.over_the_best.iter().enumerate().filter(|(index, _)| !busy(*index));
+            let over = quiet.map(|(_, over)| *over).fold(0.0, f64::max);
+            assert!(over < 0.04, "{over}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_vectors_tell_of_is_taken_off_and_nothing_left_aside() {
+        // In two states, for seconds each, which neither of the other loads shows.
+        let is_slow = |index: usize| index % 1_000 >= 350;
+        let mut all = visits(60, 22, |index| if is_slow(index) { 1.1 } else { 1.0 });
+        let blindly = judge(&all, &BTreeMap::new(), true, false);
+        all.iter_mut().enumerate().for_each(|(index, visit)| {
+            visit.vectors = vectors(if is_slow(index) { 1.1 } else { 1.0 });
+        });
+        let told = judge(&all, &BTreeMap::new(), true, false);
+        let share = |judgement: &Judgement| shares(&judgement.disturbed, |_| true).0;
+        assert!(share(&told) < 0.05 && share(&blindly) > 0.5, "{} {}", share(&told), share(&blindly));
+        let total = |index: usize| told.levels[index] + told.over_the_best[index];
+        assert!((total(700) - total(200) - 1.1f64.ln()).abs() < 0.015, "{} {}", total(200), total(700));
+        assert!(told.best_ns.is_some_and(|ns| (ns - 1_600.0).abs() < 1.0) && blindly.best_ns.is_none(), "{told:?}");
     }
 
     #[test]
@@ -659,7 +734,8 @@ mod tests {
         let marks = disturbed(&all);
         assert!(marks[..40].iter().all(|&mark| mark) && marks[50..].iter().filter(|&&mark| mark).count() < 5);
         assert_eq!(disturbed(&[]), Vec::<bool>::new());
-        let visited = |time, interrupted| [Visited { subject: 3, time, interrupted, paces: STEADY }];
+        let vectors = VectorPace::default();
+        let visited = |time, interrupted| [Visited { subject: 3, time, interrupted, paces: STEADY, vectors }];
         assert_eq!((disturbed(&visited(f64::NAN, 1.0)), disturbed(&visited(1.0, 0.0))), (vec![true], vec![false]));
     }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use fleetfoot_protocol::{Pace, Sample, Whole};
+use fleetfoot_protocol::{Pace, Sample, VectorPace, Whole};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::write_atomically;
@@ -78,6 +78,13 @@ pub struct Visit {
     /// The core's pace before the first sample and behind the last.
     #[serde(with = "paces")]
     pub paces: [Pace; 2],
+    /// That of dense vector arithmetic behind the last sample, where it is known.
+    #[serde(with = "vectors", default, skip_serializing_if = "is_unknown")]
+    pub vectors: VectorPace,
+}
+
+fn is_unknown(vectors: &VectorPace) -> bool {
+    *vectors == VectorPace::default()
 }
 
 /// What a journal holds behind its header, in order.
@@ -160,6 +167,20 @@ mod paces {
             _ => Err(D::Error::invalid_length(numbers.len(), &"2 or 3 numbers of a pace")),
         };
         Ok([pace(&before)?, pace(&behind)?])
+    }
+}
+
+mod vectors {
+    use super::{Deserialize, Serialize, VectorPace};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(vectors: &VectorPace, serializer: S) -> Result<S::Ok, S::Error> {
+        (vectors.best_ns, vectors.mean_ns).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VectorPace, D::Error> {
+        let (best_ns, mean_ns) = <(u64, u64)>::deserialize(deserializer)?;
+        Ok(VectorPace { best_ns, mean_ns })
     }
 }
 

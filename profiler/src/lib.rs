@@ -33,12 +33,13 @@ mod table;
 mod transport;
 mod units;
 mod usage;
+mod vectors;
 mod warmup;
 
 pub use agent::{Agent, AgentError, ModelId};
 pub use atomic_file::{write_atomically, write_json};
 pub use budget::{Budget, BudgetError, BudgetParseError};
-pub use campaign::{Campaign, CampaignError, Plan, Progress};
+pub use campaign::{BestPace, Campaign, CampaignError, Plan, Progress};
 pub use checkup::{Finding, Severity, findings, shared_core, taken_core};
 pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};

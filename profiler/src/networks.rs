@@ -52,7 +52,7 @@ const NOT_ADDITIVE: f64 = 0.005;
 /// How far a unit's share of the profile may be off, as a standard deviation; and so much of the mean unit for small ones.
 const SHARE_OFF: (f64, f64) = (0.015, 0.0075);
 /// Or so many times as much, as the networks' times say.
-const SHARES_OFF: [f64; 12] = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 20.0, 50.0];
+const SHARES_OFF: [f64; 14] = [1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 12.0, 20.0, 50.0];
 /// What a unit takes in one network is drawn in to so many standard deviations from what it takes in the others, where so many tell.
 const FAR: f64 = 3.0;
 const FEW: usize = 6;

@@ -138,6 +138,7 @@ pub fn sustain(
                     samples,
                     whole: timed.whole,
                     paces: timed.paces,
+                    vectors: timed.vectors,
                 };
                 if let Some(journal) = journal.as_deref_mut() {
                     journal.append(&visit)?;

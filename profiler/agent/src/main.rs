@@ -12,6 +12,7 @@ mod placement;
 mod provider;
 mod runtime;
 mod timer;
+mod vectors;
 
 #[cfg(unix)]
 use std::fs::File;

@@ -13,7 +13,7 @@ use ort::value::{Tensor, ValueType};
 use crate::accelerator::Monitor;
 use crate::provider::Attached;
 use crate::timer::Timer;
-use crate::{accelerator, health, library, machine, node_profile, pace, placement, provider};
+use crate::{accelerator, health, library, machine, node_profile, pace, placement, provider, vectors};
 
 /// The most runs of one profile: the runtime keeps a million events, a few hundred of each run.
 const MAX_PROFILED_RUNS: u32 = 1000;
@@ -197,7 +197,8 @@ impl Engine for Runtime {
             let sample = |_| timer.sample(timing.batch, evict, values, &mut run);
             (0..timing.samples).map(sample).collect::<Result<Vec<_>, _>>()
         });
-        Ok(Timed { samples: samples.map_err(failed("run"))?, whole, paces: [before, pace::take(&cores)?] })
+        let samples = samples.map_err(failed("run"))?;
+        Ok(Timed { samples, whole, paces: [before, pace::take(&cores)?], vectors: vectors::take() })
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {

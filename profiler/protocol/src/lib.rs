@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -110,6 +110,16 @@ pub struct Pace {
     pub talk_ns: u64,
 }
 
+/// How fast dense vector arithmetic is on a core at a moment: the time of a chunk of independent multiply-adds of its widest vectors. 0
+/// where it isn't known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VectorPace {
+    /// The fastest of some hundred chunks, in nanoseconds: the clock under vectors.
+    pub best_ns: u64,
+    /// Their mean, in nanoseconds: what halts of the core add is part of it, what interrupts add is not.
+    pub mean_ns: u64,
+}
+
 /// Samples of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timed {
@@ -119,6 +129,8 @@ pub struct Timed {
     pub whole: Whole,
     /// The pace before the first of them and behind the last.
     pub paces: [Pace; 2],
+    /// That of dense vector arithmetic, behind the last.
+    pub vectors: VectorPace,
 }
 
 /// What a visit took from its first sample to its last.

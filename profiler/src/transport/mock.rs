@@ -6,7 +6,7 @@ use std::thread;
 
 use fleetfoot_protocol::{
     EnergyMeter, Engine, EngineError, Health, Machine, NodeTime, Pace, Placed, Placement, Profiled, Sample, Setup,
-    Timed, Timing, Whole, serve,
+    Timed, Timing, VectorPace, Whole, serve,
 };
 use fleetfoot_space::{OnnxNode, onnx_nodes};
 
@@ -87,7 +87,7 @@ impl Engine for Simulation {
         let samples: Vec<Sample> = samples.collect();
         let all = samples.iter().map(|sample| sample.wall_ns).sum();
         let whole = Whole { wall_ns: all, cpu_ns: all };
-        Ok(Timed { samples, whole, paces: PACES })
+        Ok(Timed { samples, whole, paces: PACES, vectors: VectorPace::default() })
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {

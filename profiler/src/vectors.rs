@@ -1,0 +1,237 @@
+//! At what speed a core computes with vectors, and what visits took at its best.
+//!
+//! The clock of a core that computes with its widest vectors is another one than that of a core that doesn't, and it hangs, with how
+//! often the core is halted meanwhile, on what a whole package of cores does. It moves over seconds and minutes, by a tenth and
+//! more, so that no part of a campaign is like another campaign: the usual speed of either is no measure. The best one is, since
+//! it is the processor's own: nearly every campaign sees its fastest clock for a moment, and halts have a least number. What visits took is
+//! therefore told *at the best*, by how much slower dense vector arithmetic was around them.
+//!
+//! On 2 virtual cores of an Intel Xeon (family 6, model 167) the mean time of such arithmetic explains 0.92 to 0.96 (correlation) of how
+//! the levels of 100 visits differ; five campaigns within twelve minutes, all pairs: their usual speeds differ by 3.5 % in the median,
+//! at most by 7.3 %, and at the best by 0.7 % and 1.7 %.
+
+use fleetfoot_protocol::VectorPace;
+
+use crate::statistics::{Z, median, quantile};
+
+/// Share of the readings that are as fast as the best.
+const BEST: f64 = 0.02;
+/// Share of the visits whose readings tell, at least.
+const KNOWN: f64 = 0.1;
+/// Visits on either side over which the pace is taken: halts are few in each reading, and what changes faster levels tell better. Each
+/// visit's own readings in place of that left its time as uncertain as 1.8 % (`fashion-28`) and 4.8 % (`proxyless-224`), and so 1.5 and 2.2 %.
+const AROUND: usize = 15;
+/// Visits of which the levels and the pace are compared together, so that the noise of neither counts, and such blocks at least.
+const BLOCK: usize = 100;
+const BLOCKS: usize = 8;
+/// What visits take follows the pace so closely, as far as they bear it out: within so many standard errors of what they say. Something else
+/// may move them meanwhile by so much, as a logarithm: where the pace hardly changes, what it went along with says little.
+const USUAL_WEIGHT: f64 = 1.1;
+const ERRORS: f64 = 2.0;
+const MOVED: f64 = 0.0075;
+/// By how much that may be off, as a standard deviation.
+const WEIGHT_OFF: f64 = 0.15;
+/// Parts of a campaign without which its best is looked for.
+const PARTS: usize = 4;
+
+/// By how much dense vector arithmetic was slower at visits, in the order of time, than at its best.
+#[derive(Clone, Debug)]
+pub(crate) struct Vectors {
+    /// As logarithms.
+    slower: Vec<f64>,
+    /// That of every reading's fastest chunk, in ns; not a number where it isn't known.
+    clocks: Vec<f64>,
+    /// The best.
+    best: f64,
+}
+
+impl Vectors {
+    /// `None` where hardly any is known. `with_halts`: whether what visits took holds the core's halts; else the clock alone counts.
+    pub(crate) fn of(paces: impl Iterator<Item = VectorPace>, with_halts: bool) -> Option<Self> {
+        let log = |ns: u64| if ns > 0 { (ns as f64).ln() } else { f64::NAN };
+        let (clocks, means): (Vec<f64>, Vec<f64>) = paces.map(|pace| (log(pace.best_ns), log(pace.mean_ns))).unzip();
+        let usual = median(finite(&clocks))?;
+        if (finite(&clocks).count() as f64) < KNOWN * clocks.len() as f64 {
+            return None;
+        }
+        let best = best_of(&clocks);
+        let around = means_around(if with_halts { &means } else { &clocks });
+        let slower = around.into_iter().map(|pace| pace.unwrap_or(usual) - best);
+        Some(Self { slower: slower.collect(), clocks, best })
+    }
+
+    /// By how much slower each visit was for it, as a logarithm, given the machine's levels there.
+    pub(crate) fn followed(&self, levels: &[f64]) -> Vec<f64> {
+        let weight = self.weight(levels);
+        self.slower.iter().map(|slower| weight * slower).collect()
+    }
+
+    /// How levels follow the pace.
+    fn weight(&self, levels: &[f64]) -> f64 {
+        // What is left over behind the last whole block is left out.
+        let blocks = levels.chunks_exact(BLOCK).zip(self.slower.chunks_exact(BLOCK));
+        let of = |(levels, slower): (&[f64], &[f64])| Some((mean(finite(levels))?, mean(slower.iter().copied())?));
+        let blocks: Vec<(f64, f64)> = blocks.filter_map(of).collect();
+        if blocks.len() < BLOCKS {
+            return USUAL_WEIGHT;
+        }
+        let n = blocks.len() as f64;
+        let middle = |of: fn(&(f64, f64)) -> f64| blocks.iter().map(of).sum::<f64>() / n;
+        let (level, slower) = (middle(|block| block.0), middle(|block| block.1));
+        let products = |of: &dyn Fn(&(f64, f64)) -> f64| blocks.iter().map(of).sum::<f64>();
+        let spread = products(&|block| (block.1 - slower).powi(2));
+        if spread <= 0.0 {
+            return USUAL_WEIGHT;
+        }
+        let slope = products(&|block| (block.0 - level) * (block.1 - slower)) / spread;
+        let rests: Vec<f64> = blocks.iter().map(|block| block.0 - level - slope * (block.1 - slower)).collect();
+        let squares = rests.iter().map(|rest| rest * rest).sum::<f64>();
+        let neighbours = rests.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>();
+        // Rests that follow each other are alike, so that there are fewer of them than there seem to be.
+        let alike = if squares > 0.0 { (neighbours / squares).clamp(0.0, 0.9) } else { 0.0 };
+        let by_chance = (squares / (n - 2.0) / spread * (1.0 + alike) / (1.0 - alike)).sqrt();
+        let error = by_chance.hypot(MOVED / (spread / n).sqrt());
+        USUAL_WEIGHT.clamp(slope - ERRORS * error, slope + ERRORS * error).max(0.0)
+    }
+
+    /// The best, in ns.
+    pub(crate) fn best_ns(&self) -> f64 {
+        self.best.exp()
+    }
+
+    /// Half of the 99 % interval of what another campaign finds at the best, as a logarithm, as far as it hangs on this pace: on
+    /// how far the best of this one hangs on its parts (the jackknife's error), or differs among them (the smaller one counts), and on what
+    /// the weight may be off, where another campaign's pace differs from this one's as this one's blocks do.
+    pub(crate) fn wander(&self) -> f64 {
+        let parts: Vec<&[f64]> = self.clocks.chunks(self.clocks.len().div_ceil(PARTS).max(1)).collect();
+        if parts.len() < PARTS {
+            return 0.0;
+        }
+        let apart: Vec<f64> = parts.iter().map(|part| best_of(part)).collect();
+        let without = |left: usize| {
+            let kept = parts.iter().enumerate().filter(|(part, _)| *part != left);
+            best_of(&kept.flat_map(|(_, part)| part.iter().copied()).collect::<Vec<f64>>())
+        };
+        let without: Vec<f64> = (0..PARTS).map(without).collect();
+        let (free, parts) = ((PARTS - 1) as f64, PARTS as f64);
+        let best = (squares(&apart) / free).sqrt().min((free * squares(&without)).sqrt() / parts.sqrt());
+        let blocks: Vec<f64> = self.slower.chunks(BLOCK).filter_map(|slower| mean(slower.iter().copied())).collect();
+        let pace = (squares(&blocks) / blocks.len().max(1) as f64).sqrt();
+        let wander = Z * best.hypot(WEIGHT_OFF * pace);
+        if wander.is_finite() { wander } else { 0.0 }
+    }
+}
+
+/// Sum of the squares of what values are from their mean.
+fn squares(values: &[f64]) -> f64 {
+    let middle = mean(values.iter().copied()).unwrap_or_default();
+    values.iter().map(|value| (value - middle).powi(2)).sum()
+}
+
+fn finite(values: &[f64]) -> impl Iterator<Item = f64> + '_ {
+    values.iter().copied().filter(|value| value.is_finite())
+}
+
+fn best_of(clocks: &[f64]) -> f64 {
+    let mut known: Vec<f64> = finite(clocks).collect();
+    known.sort_by(f64::total_cmp);
+    quantile(&known, BEST).unwrap_or(f64::NAN)
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// The mean of every value and its neighbours, as far as they are known.
+fn means_around(values: &[f64]) -> Vec<Option<f64>> {
+    let sums = std::iter::once((0.0, 0u32)).chain(values.iter().scan((0.0, 0u32), |(sum, count), value| {
+        if value.is_finite() {
+            (*sum, *count) = (*sum + value, *count + 1);
+        }
+        Some((*sum, *count))
+    }));
+    let sums: Vec<(f64, u32)> = sums.collect();
+    let around = |index: usize| {
+        let (from, to) = (sums[index.saturating_sub(AROUND)], sums[values.len().min(index + AROUND + 1)]);
+        let count = to.1 - from.1;
+        (count > 0).then(|| (to.0 - from.0) / f64::from(count))
+    };
+    (0..values.len()).map(around).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn pace(clock: f64, halted: f64) -> VectorPace {
+        VectorPace { best_ns: (1600.0 * clock) as u64, mean_ns: (1600.0 * clock * (1.0 + halted)) as u64 }
+    }
+
+    /// A campaign whose clock is in one of three states for some seconds each, with halts that come and go, and the levels of visits that
+    /// follow it so closely.
+    fn campaign(seed: u64, share: f64, weight: f64) -> (Vectors, Vec<f64>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (mut paces, mut levels) = (Vec::new(), Vec::new());
+        while paces.len() < 4_000 {
+            let clock = if rng.random_bool(share) { 1.0 } else { [1.03, 1.09][rng.random_range(0..2)] };
+            let halts = rng.random_range(0.02..0.08);
+            for _ in 0..rng.random_range(50..300) {
+                let counted = halts * rng.random_range(0.0..2.0);
+                paces.push(pace(clock, counted));
+                levels.push(weight * (clock.ln() + f64::ln(1.0 + halts)) + rng.random_range(-0.02..0.02));
+            }
+        }
+        (Vectors::of(paces.into_iter(), true).unwrap(), levels)
+    }
+
+    #[test]
+    fn campaigns_that_saw_the_best_clock_rarely_and_often_tell_the_same_at_the_best() {
+        for weight in [1.0, 1.3] {
+            let at_best = |seed, share| {
+                let (vectors, levels) = campaign(seed, share, weight);
+                let rests = levels.iter().zip(vectors.followed(&levels)).map(|(level, followed)| level - followed);
+                median(rests).unwrap()
+            };
+            let (rarely, often) = (at_best(1, 0.1), at_best(2, 0.7));
+            // Its usual pace is a tenth slower.
+            assert!(rarely.abs() < 0.025 && (rarely - often).abs() < 0.01, "{weight}: {rarely} {often}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_follow_the_pace_is_hardly_changed_and_a_pace_that_hardly_moves_says_little() {
+        let (vectors, levels) = campaign(3, 0.5, 0.0);
+        assert!(vectors.weight(&levels) < 0.5, "{}", vectors.weight(&levels));
+        // By chance levels move twice as much as a pace that wanders by a hundredth.
+        let wave = |index: usize| 0.01 * (index as f64 / 300.0).sin();
+        let vectors = Vectors::of((0..4_000).map(|index| pace(1.0 + wave(index), 0.0)), true).unwrap();
+        let levels: Vec<f64> = (0..4_000).map(|index| 2.0 * wave(index)).collect();
+        assert_eq!(vectors.weight(&levels), USUAL_WEIGHT);
+    }
+
+    #[test]
+    fn a_best_that_only_one_part_of_a_campaign_saw_leaves_a_doubt() {
+        let of = |is_best: &dyn Fn(usize) -> bool| {
+            let paces = (0..1_000).map(|index| pace(if is_best(index) { 1.0 } else { 1.05 }, 0.0));
+            Vectors::of(paces, true).unwrap().wander()
+        };
+        assert!(of(&|index| index % 20 == 0) < 0.001);
+        assert!(of(&|index| index < 40) > 0.03);
+    }
+
+    #[test]
+    fn what_is_not_known_changes_nothing() {
+        assert!(Vectors::of([VectorPace::default(); 9].into_iter(), true).is_none());
+        assert!(Vectors::of(std::iter::empty(), true).is_none());
+        // One visit without a reading among others.
+        let mut paces = [pace(1.0, 0.01); 9];
+        paces[4] = VectorPace::default();
+        let vectors = Vectors::of(paces.into_iter(), true).unwrap();
+        let followed = vectors.followed(&[0.0; 9]);
+        assert!(followed.iter().all(|followed| (followed - 0.01).abs() < 1e-3), "{followed:?}");
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use fleetfoot_console::{share, usage};
-use fleetfoot_profiler::{Plan, Statistic};
+use fleetfoot_profiler::{Plan, Standing, Statistic};
 use fleetfoot_space::{Architecture, SearchSpace, without_mark};
 
 /// Hardware-aware neural architecture search from honest measurements.
@@ -128,6 +128,7 @@ impl PlanOptions {
             sitting: self.sitting,
             visit: Duration::from_secs_f64(self.visit / 1000.0),
             statistic: self.statistic,
+            standing: Standing::Best,
             seed: self.seed,
             soak: Duration::from_secs(self.soak),
         })

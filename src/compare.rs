@@ -108,11 +108,18 @@ fn tell_conditions(first: &LatencyTable, second: &LatencyTable) {
         }
     }
     tell_paces(first.provenance.pace(), second.provenance.pace(), "for B against that for A");
-    if let Some((first, second)) = first.provenance.best_vector_ns().zip(second.provenance.best_vector_ns()) {
-        let percent = 100.0 * (second / first - 1.0);
-        eprintln!(
-            "both stand at the core's best pace, at which vector arithmetic takes {percent:+.1} % for B against A"
-        );
+    match (first.provenance.best_vector_ns(), second.provenance.best_vector_ns()) {
+        (Some(first), Some(second)) => {
+            let percent = 100.0 * (second / first - 1.0);
+            eprintln!(
+                "both stand at the core's best pace, at which vector arithmetic takes {percent:+.1} % for B against A"
+            );
+        }
+        (None, None) => {}
+        (at_best, _) => {
+            let [best, usual] = if at_best.is_some() { ["A", "B"] } else { ["B", "A"] };
+            eprintln!("warning: {best} stands at the core's best pace, {usual} at the usual one, which is slower");
+        }
     }
 }
 

@@ -75,6 +75,7 @@ pub fn run(options: &Options) -> Result<()> {
     let what = What::networks(options.space.as_deref().unwrap_or("models"));
     let measured = measuring::measure(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
     let mut head = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
+    head.set_best_pace(measured.best_pace);
     if let Some(space) = &space {
         head.set("space", space.name());
     }

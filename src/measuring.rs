@@ -9,12 +9,14 @@ use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
     Agent, BestPace, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable,
     Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing, Soak,
-    Subject, Sustained, Usage, paces_apart, sustain, take_usage, tells, usage_of,
+    Standing, Subject, Sustained, Usage, paces_apart, sustain, take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
 /// Version of the journal's form.
-pub const JOURNAL_FORMAT: u32 = 8;
+pub const JOURNAL_FORMAT: u32 = 9;
+/// The oldest of which tables are made; nothing is measured on behind it.
+pub const OLDEST_JOURNAL: u32 = 8;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
@@ -169,9 +171,7 @@ impl Measured {
         if let Some(pace) = self.pace {
             provenance.set_pace(pace);
         }
-        if let Some(best) = self.best_pace {
-            provenance.set_best_pace(best);
-        }
+        provenance.set_best_pace(self.best_pace);
         provenance.set_sharing(self.sharing);
         let [left_aside, samples] = self.left_aside();
         let (windows, count) = (self.course.spent().disturbed_windows, self.subjects.len());
@@ -233,6 +233,11 @@ pub fn tell_paces(first: Option<Pace>, second: Option<Pace>, whose: &str) {
     if let Some([chain, wide]) = paces_apart(first, second) {
         eprintln!("the core's pace {whose}: dependent operations take {chain:+.1} %, independent ones {wide:+.1} %");
     }
+}
+
+/// The plan for measuring what a table is held against: at the pace at which the table stands.
+pub fn as_table_stands(plan: Plan, table: &LatencyTable) -> Plan {
+    Plan { standing: table.provenance.best_vector_ns().map_or(Standing::Usual, Standing::At), ..plan }
 }
 
 /// Measures subjects and keeps the samples in the output's journal, if there is one.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -9,7 +10,7 @@ use fleetfoot_console::claim;
 use fleetfoot_profiler::{Campaign, Context, Cost, Journal, LatencyTable, Plan, Provenance, Statistic, Subject};
 use fleetfoot_space::SearchSpace;
 
-use crate::measuring::{JOURNAL_FORMAT, journal_of};
+use crate::measuring::{JOURNAL_FORMAT, OLDEST_JOURNAL, journal_of};
 use crate::tabulating::Work;
 
 /// Options of `table`.
@@ -39,7 +40,7 @@ pub fn run(options: &Options) -> Result<()> {
     let Some(space) = &header.space_toml else {
         bail!("journal {} isn't that of a latency table: wanted one of `fleetfoot profile`", journal.display());
     };
-    if header.fleetfoot_journal != JOURNAL_FORMAT {
+    if !(OLDEST_JOURNAL..=JOURNAL_FORMAT).contains(&header.fleetfoot_journal) {
         bail!(
             "journal {} is of form {}, this fleetfoot reads {JOURNAL_FORMAT}: use the version that measured",
             journal.display(),
@@ -65,7 +66,8 @@ pub fn run(options: &Options) -> Result<()> {
             journal.display()
         );
     }
-    let plan = Plan { statistic: options.statistic, sitting: header.sitting, ..Plan::default() };
+    let soak = Duration::from_secs(header.conditions.soak_seconds);
+    let plan = Plan { statistic: options.statistic, sitting: header.sitting, soak, ..Plan::default() };
     let (profiles, ended) = (records.profiles.clone(), records.ended);
     let mut campaign = Campaign::new(plan, work.subjects(), records, header.conditions.computes_in_caller());
     let unfinished = format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display());
@@ -83,9 +85,7 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(pace) = campaign.pace() {
         provenance.set_pace(pace);
     }
-    if let Some(best) = campaign.best_pace() {
-        provenance.set_best_pace(best);
-    }
+    provenance.set_best_pace(campaign.best_pace());
     provenance.set_sharing(campaign.sharing());
     if !ended {
         provenance.set("unfinished", "from the journal of a campaign that was stopped before its end");

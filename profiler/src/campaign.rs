@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::agent::{Agent, AgentError, ModelId};
 use crate::clock::Clock;
 use crate::course::{Course, Moment};
-use crate::disturbance::{Judgement, Sharing, Visited, judge};
+use crate::disturbance::{Best, Judgement, Sharing, Visited, judge};
 use crate::journal::{Journal, JournalError, Records, Soak, Visit};
 use crate::look::Look;
 use crate::pace::{contention, settled};
@@ -20,6 +20,7 @@ use crate::sittings;
 use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Sieve, Statistic, median};
 use crate::subject::Subject;
 use crate::sustained::{HALF_MINUTE, keep_busy};
+use crate::vectors::Halts;
 use crate::warmup::steady_after;
 
 /// How long a campaign goes on.
@@ -32,7 +33,8 @@ pub struct Plan {
     /// Time that visits take at most, whether they count or not, pauses between two runs not included: behind it no round
     /// begins, if eight are over.
     pub max_time: Option<Duration>,
-    /// A subject is done when half its 99 % interval is below this share of its latency.
+    /// A subject is done when half its 99 % interval is below this share of its latency, or one and a half times that, behind twice the
+    /// least number of rounds.
     pub half_width: f64,
     /// So well is the machine's usual speed to be known, which all subjects have in common: what it is off by doesn't average out
     /// over them.
@@ -44,10 +46,25 @@ pub struct Plan {
     pub visit: Duration,
     /// What a latency is of a round's samples.
     pub statistic: Statistic,
+    /// At what pace of the core values stand.
+    pub standing: Standing,
     /// Seed of the order within each round.
     pub seed: u64,
     /// How long the device is kept busy before the first round: what is measured then is its sustained speed.
     pub soak: Duration,
+}
+
+/// At what pace of the core a campaign's values stand. At the usual one in any case where the device is kept busy beforehand: what
+/// it is slower for then is what is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Standing {
+    /// At the best that it sees in vector arithmetic, where that is told.
+    #[default]
+    Best,
+    /// At this one: what a chunk of vector arithmetic takes, in ns.
+    At(f64),
+    /// At the usual one, whatever that is.
+    Usual,
 }
 
 impl Default for Plan {
@@ -61,6 +78,7 @@ impl Default for Plan {
             sitting: 2,
             visit: Duration::from_millis(4),
             statistic: Statistic::default(),
+            standing: Standing::default(),
             seed: 0,
             soak: Duration::ZERO,
         }
@@ -97,6 +115,8 @@ const ENOUGH: f64 = 0.6;
 const NEARLY: f64 = 1.5;
 /// Share of the visits at which somebody else is on the core's units, from which on single samples are told, too.
 const BURSTS: f64 = 0.05;
+/// What a subject takes next to the median one that needn't be known as well: an empty graph among networks.
+const SLIGHT: f64 = 0.05;
 /// Samples of a visit, at least and at most.
 const VISIT_SAMPLES: (u64, u64) = (5, 40);
 /// Samples that a subject's rounds together should have at least, in multiples of what the statistic needs.
@@ -176,6 +196,8 @@ pub struct Campaign<'a> {
     references: BTreeMap<usize, f64>,
     /// Which samples of a visit count, as the rounds were judged last.
     sieve: Sieve,
+    /// What is slight next to most subjects, in ms.
+    slight: f64,
     doubt: f64,
     wander: f64,
     slower: Option<f64>,
@@ -251,6 +273,7 @@ impl<'a> Campaign<'a> {
             under_way: 0,
             references: references.filter(|(_, time)| *time > 0.0).collect(),
             sieve: Sieve { interruptions: detect, bursts: false },
+            slight: 0.0,
             doubt: 0.0,
             wander: 0.0,
             slower: None,
@@ -298,21 +321,22 @@ impl<'a> Campaign<'a> {
                 let (samples, batch) = (&of(visit).samples, self.states[visit.0].batch);
                 let (time, interrupted) =
                     statistics::of_visit(samples, of(visit).whole, batch, Statistic::Median, sieve);
-                // Elsewhere the core that measures isn't the one that computes.
-                let vectors = if self.sieve.interruptions { of(visit).vectors } else { VectorPace::default() };
-                Visited { subject: visit.0, time, interrupted, paces: of(visit).paces, vectors }
+                let (paces, vectors) = (of(visit).paces, of(visit).vectors);
+                Visited { subject: visit.0, time, interrupted, paces, vectors }
             });
             visited.collect::<Vec<_>>()
         };
         let mut sieve = Sieve { bursts: false, ..self.sieve };
-        let mut judgement = judge(&visited(sieve), &self.references, last, false);
+        let best = self.best();
+        let mut judgement = judge(&visited(sieve), &self.references, last, false, best);
         // A tail is made of the slowest samples: there nothing tells what is the device's own.
         if judgement.sharing.share > BURSTS && !self.plan.statistic.is_tail() {
             sieve.bursts = true;
-            judgement = judge(&visited(sieve), &self.references, last, true);
+            judgement = judge(&visited(sieve), &self.references, last, true, best);
         }
         self.sieve = sieve;
-        let Judgement { disturbed, levels, over_the_best, best_ns, doubt, wander, slower, sharing } = judgement;
+        let Judgement { disturbed, levels, over_the_best, best_ns, best_wander, doubt, wander, slower, sharing } =
+            judgement;
         // Among few, a subject's own noise would pass for the machine's.
         let many = self.subjects.len() >= COMPANY;
         let told = disturbed.into_iter().zip(levels.into_iter().zip(over_the_best));
@@ -324,18 +348,37 @@ impl<'a> Campaign<'a> {
             round.over_the_best = over_the_best;
         }
         self.best_ns = best_ns;
-        (self.doubt, self.wander) = if many { (doubt, wander) } else { (0.0, 0.0) };
+        (self.doubt, self.wander) = if many { (doubt, wander.hypot(best_wander)) } else { (0.0, best_wander) };
         self.slower = slower.map(f64::exp);
         self.sharing = sharing;
         let rounds = |state: &State| state.logarithms(&self.plan, self.sieve);
         let doubts = sittings::doubts(&self.states.iter().map(rounds).collect::<Vec<_>>());
         for (state, doubt) in self.states.iter_mut().zip(doubts) {
             state.doubt = doubt;
-            state.done = state.is_done(&self.plan, self.sieve);
+        }
+        let latencies = self.states.iter().filter_map(|state| state.measurement(&self.plan, self.sieve));
+        self.slight = SLIGHT * median(latencies.map(|known| known.latency.ms())).unwrap_or_default();
+        for state in &mut self.states {
+            state.done = state.is_done(&self.plan, self.sieve, self.slight);
         }
         let rounds = self.states.iter().map(|state| state.visited).max().unwrap_or(0);
         self.late = rounds as usize >= INTERVAL_ROUNDS
             && self.plan.max_time.is_some_and(|most| self.course().spent().seconds() >= most.as_secs_f64());
+    }
+
+    /// At what pace times are told.
+    fn best(&self) -> Best {
+        // Elsewhere the core that measures isn't the one that computes.
+        if !self.sieve.interruptions || !self.plan.soak.is_zero() {
+            return Best::Untold;
+        }
+        let is_fast = matches!(self.plan.statistic, Statistic::Min | Statistic::P20);
+        let halts = if is_fast { Halts::None } else { Halts::Counted };
+        match self.plan.standing {
+            Standing::Best => Best::Of { halts, ns: None },
+            Standing::At(ns) => Best::Of { halts, ns: Some(ns) },
+            Standing::Usual => Best::Untold,
+        }
     }
 
     /// Measures until every subject is done. `watch` is told of every visit; `stop` ends the campaign between two.
@@ -510,7 +553,8 @@ impl<'a> Campaign<'a> {
 
     /// Subjects whose interval is as narrow as the plan wants it; the others' rounds, or time, ended before.
     pub fn known(&self) -> usize {
-        self.states.iter().filter(|state| state.is_narrow(&self.plan, self.sieve)).count()
+        let (plan, sieve, slight) = (&self.plan, self.sieve, self.slight);
+        self.states.iter().filter(|state| state.is_within(plan.half_width, plan, sieve, slight)).count()
     }
 
     /// Whether the plan's time ended it, before it was done.
@@ -626,7 +670,7 @@ impl<'a> Campaign<'a> {
         let rounds = 1.5 * f64::from(plan.min_rounds);
         let visits = sizes.iter().map(|&(macs, evicted)| {
             let run = 10e-6 + macs as f64 / 2e9;
-            let runs = (plan.visit.as_secs_f64() / run).clamp(3.0, 640.0);
+            let runs = (plan.visit.as_secs_f64() / run).clamp(VISIT_SAMPLES.0 as f64, 640.0);
             runs * (run + evicted as f64 / 20e9)
         });
         Duration::from_secs_f64(rounds * visits.sum::<f64>())
@@ -686,20 +730,21 @@ impl State {
         self.rounds.iter().partition(|round| !(choosy && round.disturbed))
     }
 
-    fn is_done(&self, plan: &Plan, sieve: Sieve) -> bool {
+    fn is_done(&self, plan: &Plan, sieve: Sieve, slight: f64) -> bool {
         let is_long = self.visited >= plan.min_rounds.saturating_mul(LONG);
         let (share, times) = if is_long { (ENOUGH, NEARLY) } else { (1.0, 1.0) };
         let wanted = ((share * f64::from(plan.min_rounds)).ceil() as usize).max(INTERVAL_ROUNDS);
         self.visited >= plan.max_rounds
-            || (self.quiet() >= wanted && self.is_within(times * plan.half_width, plan, sieve))
+            || (self.quiet() >= wanted && self.is_within(times * plan.half_width, plan, sieve, slight))
     }
 
-    fn is_narrow(&self, plan: &Plan, sieve: Sieve) -> bool {
-        self.is_within(plan.half_width, plan, sieve)
-    }
-
-    fn is_within(&self, half_width: f64, plan: &Plan, sieve: Sieve) -> bool {
-        self.measurement(plan, sieve).is_some_and(|known| known.half_width() <= half_width)
+    /// Whether half its interval is below this share of its latency, or of what is `slight`, in ms, if it takes less.
+    fn is_within(&self, half_width: f64, plan: &Plan, sieve: Sieve, slight: f64) -> bool {
+        let is_within = |known: Measurement| {
+            let ms = known.latency.ms();
+            known.half_width() * ms <= half_width * ms.max(slight)
+        };
+        self.measurement(plan, sieve).is_some_and(is_within)
     }
 
     /// Logarithms of the quiet rounds' times at the machine's usual speed, with their sittings.
@@ -748,14 +793,14 @@ mod tests {
     #[test]
     fn a_machine_that_is_hardly_quiet_is_waited_for_but_not_for_ever() {
         let plan = Plan::default();
-        let is_done = |rounds| restless(rounds).is_done(&plan, Sieve::default());
+        let is_done = |rounds| restless(rounds).is_done(&plan, Sieve::default(), 0.0);
         // 14 quiet rounds of 44, 15 of 45 behind 25; three fifths of 25 are enough behind 50.
         assert!(!is_done(44) && !is_done(49) && is_done(50));
         // Eight are wanted in any case.
         let short = Plan { min_rounds: 8, max_rounds: 30, ..Plan::default() };
-        let is_done = |rounds| restless(rounds).is_done(&short, Sieve::default());
+        let is_done = |rounds| restless(rounds).is_done(&short, Sieve::default(), 0.0);
         assert!(!is_done(23) && is_done(24) && is_done(30));
-        assert!(restless(120).is_done(&Plan { min_rounds: u32::MAX, ..Plan::default() }, Sieve::default()));
+        assert!(restless(120).is_done(&Plan { min_rounds: u32::MAX, ..Plan::default() }, Sieve::default(), 0.0));
     }
 
     #[test]
@@ -766,10 +811,13 @@ mod tests {
             round.samples.iter_mut().for_each(|sample| sample.wall_ns += 1_000 * u64::from(round.number % 5));
         }
         let half_width = state.measurement(&Plan::default(), Sieve::default()).unwrap().half_width();
-        let is_done = |min_rounds, times: f64| {
+        let is_done_among = |min_rounds, times: f64, slight: f64| {
             let plan = Plan { min_rounds, half_width: half_width / times, ..Plan::default() };
-            state.is_done(&plan, Sieve::default())
+            state.is_done(&plan, Sieve::default(), slight)
         };
+        let is_done = |min_rounds, times| is_done_among(min_rounds, times, 0.0);
+        // It takes a tenth of a millisecond: next to what takes seconds it is known well enough.
+        assert!(is_done_among(31, 1.2, 0.2) && !is_done_among(31, 1.2, 0.1));
         assert!(is_done(31, 0.9) && !is_done(31, 1.2) && is_done(30, 1.2) && !is_done(30, 1.6), "{half_width}");
     }
 }

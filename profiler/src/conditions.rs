@@ -255,6 +255,8 @@ const WIDE: &str = "pace_wide_ns";
 const TALK: &str = "pace_talk_ns";
 /// Name of the best pace of dense vector arithmetic.
 const VECTOR: &str = "best_vector_ns";
+/// Name of what the machine usually was slower by.
+const SLOWER: &str = "usually_slower_percent";
 
 /// Where a file's numbers come from: `# name: value` lines in front of its header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,10 +297,15 @@ impl Provenance {
         }
     }
 
-    /// Sets at what pace of dense vector arithmetic it stands, and by how much the machine usually was slower.
-    pub fn set_best_pace(&mut self, best: BestPace) {
+    /// Sets at what pace of dense vector arithmetic it stands, and by how much the machine usually was slower; `None` where it stands at
+    /// the usual one.
+    pub fn set_best_pace(&mut self, best: Option<BestPace>) {
+        let Some(best) = best else {
+            self.0.retain(|(name, _)| ![VECTOR, SLOWER].contains(&name.as_str()));
+            return;
+        };
         self.set(VECTOR, format!("{:.0}", best.vector_ns));
-        self.set("usually_slower_percent", format!("{:.1}", 100.0 * (best.slower - 1.0)));
+        self.set(SLOWER, format!("{:.1}", 100.0 * (best.slower - 1.0)));
     }
 
     /// The pace of dense vector arithmetic at which it stands, in ns.

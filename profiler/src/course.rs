@@ -71,7 +71,8 @@ impl Course {
         // What the subjects are doesn't matter any more.
         let subject = |name: &String| Subject { name: name.clone(), onnx: Vec::new(), evict_bytes: 0, reference: None };
         let subjects: Vec<Subject> = header.subjects.iter().map(subject).collect();
-        let plan = Plan { sitting: header.sitting, ..Plan::default() };
+        let soak = Duration::from_secs(header.conditions.soak_seconds);
+        let plan = Plan { sitting: header.sitting, soak, ..Plan::default() };
         let mut campaign = Campaign::new(plan, &subjects, records, header.conditions.computes_in_caller());
         campaign.measurements()?;
         Ok(campaign.course())

@@ -39,7 +39,7 @@ mod warmup;
 pub use agent::{Agent, AgentError, ModelId};
 pub use atomic_file::{write_atomically, write_json};
 pub use budget::{Budget, BudgetError, BudgetParseError};
-pub use campaign::{BestPace, Campaign, CampaignError, Plan, Progress};
+pub use campaign::{BestPace, Campaign, CampaignError, Plan, Progress, Standing};
 pub use checkup::{Finding, Severity, findings, shared_core, taken_core};
 pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};

@@ -69,6 +69,7 @@ pub fn measure(
     };
     let soak = |table: &&LatencyTable| Some(Duration::from_secs(table.conditions()?.soak_seconds));
     let plan = Plan { soak: tables.first().and_then(soak).unwrap_or(plan.soak).max(plan.soak), ..plan };
+    let plan = tables.first().map_or(plan.clone(), |table| measuring::as_table_stands(plan, table));
     if let Some(table) = tables.first().filter(|table| table.cost() != Cost::Latency) {
         return usage(options, space, device, subjects, (table, &plan));
     }

@@ -118,7 +118,7 @@ pub fn plot(timeline: &Timeline) -> Markup {
     let mut plot = Plot::new(
         "Speed of the machine while the table was measured",
         Axis::around("minutes", [0.0, end]),
-        Axis::around("slower than usual (%)", known().map(|(_, slower)| slower).chain([0.0])),
+        Axis::around("slower than at its best (%)", known().map(|(_, slower)| slower).chain([0.0])),
     );
     let next = steps.iter().skip(1).map(|step| step.minutes).chain([end]);
     for (step, to) in steps.iter().zip(next).filter(|(step, _)| step.disturbed) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fleetfoot_protocol::{
     Engine, EngineError, Fallback, Health, Machine, Optimisation, Pace, Placement, Profiled, Setup, Timed, Timing,
+    VectorPace,
 };
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::session::Session;
@@ -198,7 +199,10 @@ impl Engine for Runtime {
             (0..timing.samples).map(sample).collect::<Result<Vec<_>, _>>()
         });
         let samples = samples.map_err(failed("run"))?;
-        Ok(Timed { samples, whole, paces: [before, pace::take(&cores)?], vectors: vectors::take() })
+        let behind = pace::take(&cores)?;
+        // Of several threads' cores the caller's says too little.
+        let vectors = if cores.len() > 1 { VectorPace::default() } else { vectors::take() };
+        Ok(Timed { samples, whole, paces: [before, behind], vectors })
     }
 
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError> {

@@ -207,7 +207,7 @@ impl Measured {
         }
         if let Some(best) = self.best_pace.filter(|best| best.slower > 1.0 + NOTEWORTHY) {
             eprintln!(
-                "values are those at the core's best pace; its clock under vectors and its halts made it {:.0} % slower than that, usually",
+                "values are those at the core's best pace; by its clock under vectors and its halts, runs usually took {:.0} % longer",
                 100.0 * (best.slower - 1.0)
             );
         }

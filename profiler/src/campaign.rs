@@ -113,6 +113,8 @@ const FEWEST_ROUNDS: usize = 6;
 const LONG: u32 = 2;
 const ENOUGH: f64 = 0.6;
 const NEARLY: f64 = 1.5;
+/// One subject of so many is few.
+const FEW: usize = 20;
 /// Share of the visits at which somebody else is on the core's units, from which on single samples are told, too.
 const BURSTS: f64 = 0.05;
 /// What a subject takes next to the median one that needn't be known as well: an empty graph among networks.
@@ -602,8 +604,11 @@ impl<'a> Campaign<'a> {
         self.late || self.is_known()
     }
 
+    /// Whether all is known well enough, or so nearly all, on a machine that isn't waited for any longer, that the few others aren't either.
     fn is_known(&self) -> bool {
-        !self.is_wandering() && self.states.iter().all(|state| state.done)
+        let undone = || self.states.iter().filter(|state| !state.done);
+        let are_few = FEW * undone().count() <= self.states.len() && undone().all(|state| state.is_long(&self.plan));
+        !self.is_wandering() && are_few
     }
 
     /// Whether the machine's usual speed is still in doubt: subjects that are known well against each other are measured
@@ -730,9 +735,12 @@ impl State {
         self.rounds.iter().partition(|round| !(choosy && round.disturbed))
     }
 
+    fn is_long(&self, plan: &Plan) -> bool {
+        self.visited >= plan.min_rounds.saturating_mul(LONG)
+    }
+
     fn is_done(&self, plan: &Plan, sieve: Sieve, slight: f64) -> bool {
-        let is_long = self.visited >= plan.min_rounds.saturating_mul(LONG);
-        let (share, times) = if is_long { (ENOUGH, NEARLY) } else { (1.0, 1.0) };
+        let (share, times) = if self.is_long(plan) { (ENOUGH, NEARLY) } else { (1.0, 1.0) };
         let wanted = ((share * f64::from(plan.min_rounds)).ceil() as usize).max(INTERVAL_ROUNDS);
         self.visited >= plan.max_rounds
             || (self.quiet() >= wanted && self.is_within(times * plan.half_width, plan, sieve, slight))

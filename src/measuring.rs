@@ -235,9 +235,9 @@ pub fn tell_paces(first: Option<Pace>, second: Option<Pace>, whose: &str) {
     }
 }
 
-/// The plan for measuring what a table is held against: at the pace at which the table stands.
-pub fn as_table_stands(plan: Plan, table: &LatencyTable) -> Plan {
-    Plan { standing: table.provenance.best_vector_ns().map_or(Standing::Usual, Standing::At), ..plan }
+/// At what pace a table stands, and what is held against it.
+pub fn standing_of(table: &LatencyTable) -> Standing {
+    table.provenance.best_vector_ns().map_or(Standing::Usual, Standing::At)
 }
 
 /// Measures subjects and keeps the samples in the output's journal, if there is one.

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -42,7 +41,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     if !(OLDEST_JOURNAL..=JOURNAL_FORMAT).contains(&header.fleetfoot_journal) {
         bail!(
-            "journal {} is of form {}, this fleetfoot reads {JOURNAL_FORMAT}: use the version that measured",
+            "journal {} is of form {}, this fleetfoot reads {OLDEST_JOURNAL} to {JOURNAL_FORMAT}: use the version that measured",
             journal.display(),
             header.fleetfoot_journal
         );
@@ -66,8 +65,7 @@ pub fn run(options: &Options) -> Result<()> {
             journal.display()
         );
     }
-    let soak = Duration::from_secs(header.conditions.soak_seconds);
-    let plan = Plan { statistic: options.statistic, sitting: header.sitting, soak, ..Plan::default() };
+    let plan = Plan { statistic: options.statistic, ..Plan::of(&header) };
     let (profiles, ended) = (records.profiles.clone(), records.ended);
     let mut campaign = Campaign::new(plan, work.subjects(), records, header.conditions.computes_in_caller());
     let unfinished = format!("journal {} is unfinished: go on with `fleetfoot profile --resume`", journal.display());

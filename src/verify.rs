@@ -59,7 +59,8 @@ pub fn run(options: &Options) -> Result<()> {
         }
     };
     measuring::check_precision(&table, &device)?;
-    let mut plan = measuring::as_table_stands(options.plan.plan()?, &table);
+    let mut plan = options.plan.plan()?;
+    plan.standing = measuring::standing_of(&table);
     if let Some(conditions) = table.conditions() {
         plan.statistic = conditions.statistic;
         plan.soak = Duration::from_secs(conditions.soak_seconds);

@@ -13,7 +13,7 @@ use crate::agent::{Agent, AgentError, ModelId};
 use crate::clock::Clock;
 use crate::course::{Course, Moment};
 use crate::disturbance::{Best, Judgement, Sharing, Visited, judge};
-use crate::journal::{Journal, JournalError, Records, Soak, Visit};
+use crate::journal::{Header, Journal, JournalError, Records, Soak, Visit};
 use crate::look::Look;
 use crate::pace::{contention, settled};
 use crate::sittings;
@@ -86,6 +86,12 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// That by which a journal's visits are judged again.
+    pub fn of(header: &Header) -> Self {
+        let soak = Duration::from_secs(header.conditions.soak_seconds);
+        Self { sitting: header.sitting, soak, ..Self::default() }
+    }
+
     /// The sitting that a round belongs to; the warm-up belongs to the first.
     fn sitting_of(&self, round: u32) -> u32 {
         round.saturating_sub(1).checked_div(self.sitting).unwrap_or(0)
@@ -198,8 +204,6 @@ pub struct Campaign<'a> {
     references: BTreeMap<usize, f64>,
     /// Which samples of a visit count, as the rounds were judged last.
     sieve: Sieve,
-    /// What is slight next to most subjects, in ms.
-    slight: f64,
     doubt: f64,
     wander: f64,
     slower: Option<f64>,
@@ -256,6 +260,8 @@ struct State {
     lead: Option<u32>,
     /// Half of the interval that the choice of sittings leaves open, as a share.
     doubt: f64,
+    /// Half of its interval, as a share of its latency, or of what is slight if it takes less, when the rounds were judged last.
+    half_width: Option<f64>,
     /// Whether its interval was narrow enough, or its rounds were used up, when the rounds were judged last.
     done: bool,
 }
@@ -275,7 +281,6 @@ impl<'a> Campaign<'a> {
             under_way: 0,
             references: references.filter(|(_, time)| *time > 0.0).collect(),
             sieve: Sieve { interruptions: detect, bursts: false },
-            slight: 0.0,
             doubt: 0.0,
             wander: 0.0,
             slower: None,
@@ -355,13 +360,15 @@ impl<'a> Campaign<'a> {
         self.sharing = sharing;
         let rounds = |state: &State| state.logarithms(&self.plan, self.sieve);
         let doubts = sittings::doubts(&self.states.iter().map(rounds).collect::<Vec<_>>());
-        for (state, doubt) in self.states.iter_mut().zip(doubts) {
+        let measured = self.states.iter_mut().zip(doubts).map(|(state, doubt)| {
             state.doubt = doubt;
-        }
-        let latencies = self.states.iter().filter_map(|state| state.measurement(&self.plan, self.sieve));
-        self.slight = SLIGHT * median(latencies.map(|known| known.latency.ms())).unwrap_or_default();
-        for state in &mut self.states {
-            state.done = state.is_done(&self.plan, self.sieve, self.slight);
+            state.measurement(&self.plan, self.sieve)
+        });
+        let measured: Vec<Option<Measurement>> = measured.collect();
+        let slight = SLIGHT * median(measured.iter().flatten().map(|known| known.latency.ms())).unwrap_or_default();
+        for (state, measured) in self.states.iter_mut().zip(measured) {
+            state.half_width = measured.map(|known| half_width(&known, slight));
+            state.done = state.is_done(&self.plan);
         }
         let rounds = self.states.iter().map(|state| state.visited).max().unwrap_or(0);
         self.late = rounds as usize >= INTERVAL_ROUNDS
@@ -555,8 +562,7 @@ impl<'a> Campaign<'a> {
 
     /// Subjects whose interval is as narrow as the plan wants it; the others' rounds, or time, ended before.
     pub fn known(&self) -> usize {
-        let (plan, sieve, slight) = (&self.plan, self.sieve, self.slight);
-        self.states.iter().filter(|state| state.is_within(plan.half_width, plan, sieve, slight)).count()
+        self.states.iter().filter(|state| state.is_within(self.plan.half_width)).count()
     }
 
     /// Whether the plan's time ended it, before it was done.
@@ -682,6 +688,12 @@ impl<'a> Campaign<'a> {
     }
 }
 
+/// Half of an interval, as a share of the latency, or of what is `slight`, in ms, if that takes less.
+fn half_width(known: &Measurement, slight: f64) -> f64 {
+    let ms = known.latency.ms();
+    known.half_width() * ms / ms.max(slight)
+}
+
 /// The samples' wall times in ns.
 fn walls(samples: &[Sample]) -> Vec<f64> {
     samples.iter().map(|sample| sample.wall_ns.max(1) as f64).collect()
@@ -739,20 +751,14 @@ impl State {
         self.visited >= plan.min_rounds.saturating_mul(LONG)
     }
 
-    fn is_done(&self, plan: &Plan, sieve: Sieve, slight: f64) -> bool {
+    fn is_done(&self, plan: &Plan) -> bool {
         let (share, times) = if self.is_long(plan) { (ENOUGH, NEARLY) } else { (1.0, 1.0) };
         let wanted = ((share * f64::from(plan.min_rounds)).ceil() as usize).max(INTERVAL_ROUNDS);
-        self.visited >= plan.max_rounds
-            || (self.quiet() >= wanted && self.is_within(times * plan.half_width, plan, sieve, slight))
+        self.visited >= plan.max_rounds || (self.quiet() >= wanted && self.is_within(times * plan.half_width))
     }
 
-    /// Whether half its interval is below this share of its latency, or of what is `slight`, in ms, if it takes less.
-    fn is_within(&self, half_width: f64, plan: &Plan, sieve: Sieve, slight: f64) -> bool {
-        let is_within = |known: Measurement| {
-            let ms = known.latency.ms();
-            known.half_width() * ms <= half_width * ms.max(slight)
-        };
-        self.measurement(plan, sieve).is_some_and(is_within)
+    fn is_within(&self, half_width: f64) -> bool {
+        self.half_width.is_some_and(|known| known <= half_width)
     }
 
     /// Logarithms of the quiet rounds' times at the machine's usual speed, with their sittings.
@@ -798,17 +804,23 @@ mod tests {
         State { rounds: (1..=rounds).map(round).collect(), visited: rounds, batch: 1, ..State::default() }
     }
 
+    /// Once it has been judged.
+    fn is_done_of(state: &State, plan: &Plan, slight: f64) -> bool {
+        let known = state.measurement(plan, Sieve::default());
+        State { half_width: known.map(|known| half_width(&known, slight)), ..state.clone() }.is_done(plan)
+    }
+
     #[test]
     fn a_machine_that_is_hardly_quiet_is_waited_for_but_not_for_ever() {
         let plan = Plan::default();
-        let is_done = |rounds| restless(rounds).is_done(&plan, Sieve::default(), 0.0);
+        let is_done = |rounds| is_done_of(&restless(rounds), &plan, 0.0);
         // 14 quiet rounds of 44, 15 of 45 behind 25; three fifths of 25 are enough behind 50.
         assert!(!is_done(44) && !is_done(49) && is_done(50));
         // Eight are wanted in any case.
         let short = Plan { min_rounds: 8, max_rounds: 30, ..Plan::default() };
-        let is_done = |rounds| restless(rounds).is_done(&short, Sieve::default(), 0.0);
+        let is_done = |rounds| is_done_of(&restless(rounds), &short, 0.0);
         assert!(!is_done(23) && is_done(24) && is_done(30));
-        assert!(restless(120).is_done(&Plan { min_rounds: u32::MAX, ..Plan::default() }, Sieve::default(), 0.0));
+        assert!(is_done_of(&restless(120), &Plan { min_rounds: u32::MAX, ..Plan::default() }, 0.0));
     }
 
     #[test]
@@ -821,7 +833,7 @@ mod tests {
         let half_width = state.measurement(&Plan::default(), Sieve::default()).unwrap().half_width();
         let is_done_among = |min_rounds, times: f64, slight: f64| {
             let plan = Plan { min_rounds, half_width: half_width / times, ..Plan::default() };
-            state.is_done(&plan, Sieve::default(), slight)
+            is_done_of(&state, &plan, slight)
         };
         let is_done = |min_rounds, times| is_done_among(min_rounds, times, 0.0);
         // It takes a tenth of a millisecond: next to what takes seconds it is known well enough.

@@ -22,7 +22,7 @@ pub struct Moment {
     pub at_ns: u64,
     /// End of its last sample, in ns since the campaign began.
     pub end_ns: u64,
-    /// By what factor the machine was slower around it than it usually was; `None` where that isn't known.
+    /// By what factor the machine was slower around it than it usually was at the core's best pace; `None` where that isn't known.
     pub slower: Option<f64>,
     /// Whether it was disturbed.
     pub disturbed: bool,
@@ -71,9 +71,7 @@ impl Course {
         // What the subjects are doesn't matter any more.
         let subject = |name: &String| Subject { name: name.clone(), onnx: Vec::new(), evict_bytes: 0, reference: None };
         let subjects: Vec<Subject> = header.subjects.iter().map(subject).collect();
-        let soak = Duration::from_secs(header.conditions.soak_seconds);
-        let plan = Plan { sitting: header.sitting, soak, ..Plan::default() };
-        let mut campaign = Campaign::new(plan, &subjects, records, header.conditions.computes_in_caller());
+        let mut campaign = Campaign::new(Plan::of(header), &subjects, records, header.conditions.computes_in_caller());
         campaign.measurements()?;
         Ok(campaign.course())
     }

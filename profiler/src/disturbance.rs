@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use fleetfoot_protocol::{Pace, VectorPace};
 
 use crate::pace::{HARMFUL, Paces, contention, most_alone, settled};
-use crate::statistics::Z;
+use crate::statistics::{Z, around, finite, mean, over_parts};
 use crate::vectors::{Halts, Vectors};
 
 /// A visit to a subject.
@@ -121,16 +121,18 @@ pub(crate) fn judge(
     in_bursts: bool,
     best: Best,
 ) -> Judgement {
-    let Best::Of { halts, ns } = best else { return judge_at_the_best(visits, references, yielding, in_bursts) };
+    let at_any_pace = || judge_at_the_best(visits, references, yielding, in_bursts);
+    let Best::Of { halts, ns } = best else { return at_any_pace() };
+    if visits.iter().all(|visit| visit.vectors == VectorPace::default()) {
+        return at_any_pace();
+    }
     // Somebody else on the core's units slows vectors down, too, but not as networks: there the visits around tell.
     let Alone { levels: Levels { mut levels, .. }, shared, .. } = levels_of_the_core_alone(visits, in_bursts);
     let told =
         visits.iter().zip(&shared).map(|(visit, shared)| if *shared { VectorPace::default() } else { visit.vectors });
     // How often the core halts isn't told from bursts.
     let halts = if in_bursts && halts == Halts::Counted { Halts::Usual } else { halts };
-    let Some(vectors) = Vectors::of(told, halts, ns) else {
-        return judge_at_the_best(visits, references, yielding, in_bursts);
-    };
+    let Some(vectors) = Vectors::of(told, halts, ns) else { return at_any_pace() };
     levels.iter_mut().zip(&shared).filter(|(_, shared)| **shared).for_each(|(level, _)| *level = f64::NAN);
     let over_the_best = vectors.followed(&levels);
     let at_the_best = visits.iter().zip(&over_the_best);
@@ -149,7 +151,8 @@ fn judge_at_the_best(
     in_bursts: bool,
 ) -> Judgement {
     let shares: Vec<f64> = visits.iter().map(|visit| visit.interrupted).collect();
-    let foreign: Vec<bool> = around(&shares, mean).into_iter().map(|share| share > INTERRUPTED).collect();
+    let is_foreign = |shares: &[f64]| mean(shares.iter().copied()).is_some_and(|share| share > INTERRUPTED);
+    let foreign = around(&shares, NEIGHBOURS, is_foreign);
     let Alone { mut levels, share, shared, is_crowded } = levels_of_the_core_alone(visits, in_bursts);
     levels.settle(visits);
     let Levels { mut levels, edges, usual, .. } = levels;
@@ -181,7 +184,7 @@ fn judge_at_the_best(
     let mut known: Vec<f64> = known.map(|(_, level)| *level).collect();
     if known.is_empty() && yielding {
         // Then what is disturbed counts, too.
-        known = levels.iter().copied().filter(|level| level.is_finite()).collect();
+        known = finite(&levels).collect();
     }
     let middle = if known.is_empty() { 0.0 } else { quantile(&known, 0.5) };
     let doubt = doubt(&known);
@@ -280,7 +283,7 @@ fn doubt(levels: &[f64]) -> f64 {
     if windows.len() < 3 {
         return 0.0;
     }
-    let middle = mean(&windows);
+    let middle = mean(windows.iter().copied()).unwrap_or_default();
     let square = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / windows.len() as f64;
     let variance = square(&mut windows.iter().map(|level| (level - middle).powi(2)));
     let covariance = square(&mut windows.windows(2).map(|pair| (pair[0] - middle) * (pair[1] - middle)));
@@ -293,30 +296,14 @@ fn doubt(levels: &[f64]) -> f64 {
     Z * (std::f64::consts::FRAC_PI_2 * variance / independent).sqrt()
 }
 
-/// Parts of a campaign that are held against each other.
-const PARTS: usize = 4;
-
 /// Half of the 99 % interval of a campaign's usual level: what wanders from minute to minute (a clock that a host shares among its
 /// guests) does so from one campaign to the next, and by no less. It shows in how the usual levels of the campaign's parts
 /// differ, each of them judged as if it were a campaign, and in how what is usual changes without one of them (the jackknife's error,
 /// twice, as is that of one of four parts). A part that lacks the quiet state altogether makes the first too large, and one without
 /// which there is too little of it the second: the smaller one counts.
 fn wander(levels: &[f64]) -> f64 {
-    let size = levels.len().div_ceil(PARTS).max(1);
-    let parts: Vec<&[f64]> = levels.chunks(size).collect();
-    let apart: Vec<f64> = parts.iter().map(|part| usual_level(part)).filter(|level| level.is_finite()).collect();
-    let without = |left: usize| {
-        let kept = parts.iter().enumerate().filter(|(part, _)| *part != left);
-        usual_level(&kept.flat_map(|(_, part)| part.iter().copied()).collect::<Vec<f64>>())
-    };
-    let without: Vec<f64> = (0..parts.len()).map(without).filter(|level| level.is_finite()).collect();
-    if apart.len() < PARTS || without.len() < PARTS {
-        return 0.0;
-    }
-    let squares = |values: &[f64]| values.iter().map(|value| (value - mean(values)).powi(2)).sum::<f64>();
-    let free = (PARTS - 1) as f64;
-    let jackknife = (free / PARTS as f64 * squares(&without)).sqrt();
-    Z * (squares(&apart) / free).sqrt().min((PARTS as f64).sqrt() * jackknife)
+    let [apart, jackknife] = over_parts(levels, usual_level);
+    if apart.is_nan() || jackknife.is_nan() { 0.0 } else { Z * apart.min(2.0 * jackknife) }
 }
 
 /// The median of the levels in the quiet state's band.
@@ -328,7 +315,7 @@ fn usual_level(levels: &[f64]) -> f64 {
 /// The upper end of the quiet state's band: of the lowest band that has its share of the levels, else of the fullest. Strays
 /// below the quiet state would make it end within that state: up to half its width further up it is where it is fullest.
 fn quiet_below(levels: &[f64]) -> f64 {
-    let mut sorted: Vec<f64> = levels.iter().copied().filter(|level| level.is_finite()).collect();
+    let mut sorted: Vec<f64> = finite(levels).collect();
     sorted.sort_by(f64::total_cmp);
     // Bands that begin at each level: their beginnings, and how many they hold.
     let mut end = 0;
@@ -423,24 +410,14 @@ fn levels(visits: &[Visited]) -> Levels {
 
 /// A quantile of those values that are numbers; not a number where none is.
 fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut known: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    let mut known: Vec<f64> = finite(values).collect();
     known.sort_by(f64::total_cmp);
     known.get((q * known.len() as f64) as usize).copied().unwrap_or(f64::NAN)
 }
 
 /// The running median.
 fn smooth(values: &[f64]) -> Vec<f64> {
-    around(values, |window| quantile(window, 0.5))
-}
-
-/// A statistic of every value and its neighbours; fewer at the ends.
-fn around(values: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Vec<f64> {
-    let window = |index: usize| &values[index.saturating_sub(NEIGHBOURS)..values.len().min(index + NEIGHBOURS + 1)];
-    (0..values.len()).map(|index| statistic(window(index))).collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+    around(values, NEIGHBOURS, |window| quantile(window, 0.5))
 }
 
 #[cfg(test)]

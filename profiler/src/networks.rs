@@ -32,7 +32,7 @@ use crate::designs::balanced;
 use crate::journal::Journal;
 use crate::latency::Latency;
 use crate::node_profiles::{NetworkNodes, NodeProfile, ProfilesCounted, shared};
-use crate::statistics::{MAD, Measurement, Z, median};
+use crate::statistics::{Measurement, Z, median, middle_and_spread};
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
 
@@ -403,9 +403,8 @@ fn draw_in(costs: &mut [f64]) {
     if costs.len() < FEW {
         return;
     }
-    let middle = median(costs.iter().copied()).unwrap_or_default();
-    let far = FAR * MAD * median(costs.iter().map(|cost| (cost - middle).abs())).unwrap_or_default();
-    costs.iter_mut().for_each(|cost| *cost = cost.clamp(middle - far, middle + far));
+    let (middle, spread) = middle_and_spread(costs).unwrap_or_default();
+    costs.iter_mut().for_each(|cost| *cost = cost.clamp(middle - FAR * spread, middle + FAR * spread));
 }
 
 /// What writing the profile adds to each node at the machine's usual speed, in ms: the median over the networks, but no more than
@@ -417,8 +416,7 @@ fn cost_of_writing(profiles: &[NetworkNodes], plain: &[f64], levels: &[f64]) -> 
         (nodes - plain) / profile.nodes.len().max(1) as f64 / level
     });
     let each: Vec<f64> = each.collect();
-    let cost = median(each.iter().copied()).unwrap_or_default();
-    let error = MAD * median(each.iter().map(|each| (each - cost).abs())).unwrap_or_default();
+    let (cost, error) = middle_and_spread(&each).unwrap_or_default();
     let shortest = profiles.iter().zip(levels).filter_map(|(profile, level)| {
         let shortest = profile.nodes.iter().map(node_ms).reduce(f64::min);
         Some(shortest? / level)

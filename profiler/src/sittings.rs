@@ -6,7 +6,7 @@
 //! towards the mean over all subjects, since few sittings tell little of one subject (a moderated variance as of Smyth 2004,
 //! "Linear Models and Empirical Bayes Methods", with a fixed number of prior degrees of freedom).
 
-use crate::statistics::{Z, median};
+use crate::statistics::{self, Z, median};
 
 /// Degrees of freedom that the mean over all subjects counts for.
 const PRIOR: f64 = 4.0;
@@ -47,17 +47,11 @@ fn excess(rounds: &[(u32, f64)]) -> Option<(usize, f64)> {
     }
     // Within: pooled over the sittings that have several rounds.
     let freedom: usize = sittings.iter().map(|sitting| sitting.len() - 1).sum();
-    let squares: f64 = sittings.iter().map(|sitting| squares(sitting)).sum();
+    let squares: f64 = sittings.iter().map(|sitting| statistics::squares(sitting)).sum();
     let within = if freedom == 0 { 0.0 } else { squares / freedom as f64 };
     let of_medians = sittings.iter().map(|sitting| within / sitting.len() as f64).sum::<f64>() / medians.len() as f64;
-    let between = self::squares(&medians) / (medians.len() - 1) as f64;
+    let between = statistics::squares(&medians) / (medians.len() - 1) as f64;
     Some((medians.len(), between - of_medians))
-}
-
-/// Sum of the squared distances from the mean.
-fn squares(values: &[f64]) -> f64 {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    values.iter().map(|value| (value - mean).powi(2)).sum()
 }
 
 #[cfg(test)]

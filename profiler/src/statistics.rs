@@ -196,6 +196,55 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some((lower + upper) / 2.0)
 }
 
+/// The median, and what spreads values around it: the median distance from it, as a standard deviation of a normal distribution.
+pub(crate) fn middle_and_spread(values: &[f64]) -> Option<(f64, f64)> {
+    let middle = median(values.iter().copied())?;
+    Some((middle, MAD * median(values.iter().map(|value| (value - middle).abs()))?))
+}
+
+/// `None` where there is none.
+pub(crate) fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.into_iter().fold((0.0, 0u32), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}
+
+/// Sum of the squared distances from the mean.
+pub(crate) fn squares(values: &[f64]) -> f64 {
+    let mean = mean(values.iter().copied()).unwrap_or_default();
+    values.iter().map(|value| (value - mean).powi(2)).sum()
+}
+
+/// Those that are numbers.
+pub(crate) fn finite(values: &[f64]) -> impl Iterator<Item = f64> + '_ {
+    values.iter().copied().filter(|value| value.is_finite())
+}
+
+/// A statistic of every value and its neighbours, so many on either side; fewer at the ends.
+pub(crate) fn around<T>(values: &[f64], neighbours: usize, statistic: impl Fn(&[f64]) -> T) -> Vec<T> {
+    let window = |index: usize| &values[index.saturating_sub(neighbours)..values.len().min(index + neighbours + 1)];
+    (0..values.len()).map(|index| statistic(window(index))).collect()
+}
+
+/// Parts of a campaign that are held against each other.
+const PARTS: usize = 4;
+
+/// How a statistic of values in the order of time hangs on when they were taken: the standard deviation of its values for four parts, and the
+/// jackknife's error, by what it is without each of them. Not numbers where a part, or what is left without it, tells none.
+pub(crate) fn over_parts(values: &[f64], statistic: impl Fn(&[f64]) -> f64) -> [f64; 2] {
+    let parts: Vec<&[f64]> = values.chunks(values.len().div_ceil(PARTS).max(1)).collect();
+    if parts.len() < PARTS {
+        return [f64::NAN; 2];
+    }
+    let apart: Vec<f64> = parts.iter().map(|part| statistic(part)).collect();
+    let without = |left: usize| {
+        let kept = parts.iter().enumerate().filter(|(part, _)| *part != left);
+        statistic(&kept.flat_map(|(_, part)| part.iter().copied()).collect::<Vec<f64>>())
+    };
+    let without: Vec<f64> = (0..PARTS).map(without).collect();
+    let free = (PARTS - 1) as f64;
+    [squares(&apart) / free, free / PARTS as f64 * squares(&without)].map(f64::sqrt)
+}
+
 /// Variance (with n - 1) of values as shares of their mean.
 pub fn relative_variance(values: &[f64]) -> f64 {
     let n = values.len() as f64;

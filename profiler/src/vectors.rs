@@ -12,7 +12,7 @@
 
 use fleetfoot_protocol::VectorPace;
 
-use crate::statistics::{Z, median};
+use crate::statistics::{Z, around, finite, mean, median, over_parts, squares};
 
 /// The best is the mean of so many of the readings, the fastest: clocks have steps, of which the fastest may be seen rarely or hardly ever.
 const BEST: f64 = 0.1;
@@ -31,8 +31,6 @@ const ERRORS: f64 = 2.0;
 const MOVED: f64 = 0.0075;
 /// By how much that may be off, as a standard deviation.
 const WEIGHT_OFF: f64 = 0.15;
-/// Parts of a campaign without which its best is looked for.
-const PARTS: usize = 4;
 
 /// By how much dense vector arithmetic was slower at visits, in the order of time, than at its best.
 #[derive(Clone, Debug)]
@@ -70,17 +68,16 @@ impl Vectors {
         let over = match halts {
             Halts::Counted => means,
             Halts::Usual => {
-                let halted = median(
-                    means.iter().zip(&clocks).map(|(mean, clock)| mean - clock).filter(|halted| halted.is_finite()),
-                );
-                clocks.iter().map(|clock| clock + halted.unwrap_or(0.0)).collect()
+                let halted: Vec<f64> = means.iter().zip(&clocks).map(|(mean, clock)| mean - clock).collect();
+                let halted = median(finite(&halted)).unwrap_or_default();
+                clocks.iter().map(|clock| clock + halted).collect()
             }
             Halts::None => clocks.clone(),
         };
         let told = best.map(f64::ln);
         let (best, usual) = (told.unwrap_or_else(|| best_of(&clocks)), median(finite(&over))?);
-        let slower = means_around(&over).into_iter().map(|pace| pace.unwrap_or(usual) - best);
-        Some(Self { slower: slower.collect(), clocks, best, is_told: told.is_some() })
+        let slower = around(&over, AROUND, |paces| mean(finite(paces)).unwrap_or(usual) - best);
+        Some(Self { slower, clocks, best, is_told: told.is_some() })
     }
 
     /// By how much slower each visit was for it, as a logarithm, given the machine's levels there.
@@ -99,20 +96,20 @@ impl Vectors {
             return USUAL_WEIGHT;
         }
         let n = blocks.len() as f64;
-        let middle = |of: fn(&(f64, f64)) -> f64| blocks.iter().map(of).sum::<f64>() / n;
-        let (level, slower) = (middle(|block| block.0), middle(|block| block.1));
-        let products = |of: &dyn Fn(&(f64, f64)) -> f64| blocks.iter().map(of).sum::<f64>();
-        let spread = products(&|block| (block.1 - slower).powi(2));
+        let (levels, slowers): (Vec<f64>, Vec<f64>) = blocks.into_iter().unzip();
+        let spread = squares(&slowers);
         if spread <= 0.0 {
             return USUAL_WEIGHT;
         }
-        let slope = products(&|block| (block.0 - level) * (block.1 - slower)) / spread;
-        let rests: Vec<f64> = blocks.iter().map(|block| block.0 - level - slope * (block.1 - slower)).collect();
-        let squares = rests.iter().map(|rest| rest * rest).sum::<f64>();
+        let [level, slower] = [&levels, &slowers].map(|values| values.iter().sum::<f64>() / n);
+        let pairs = || levels.iter().zip(&slowers).map(|(of_level, of_pace)| (of_level - level, of_pace - slower));
+        let slope = pairs().map(|(level, slower)| level * slower).sum::<f64>() / spread;
+        let rests: Vec<f64> = pairs().map(|(level, slower)| level - slope * slower).collect();
+        let missed = squares(&rests);
         let neighbours = rests.windows(2).map(|pair| pair[0] * pair[1]).sum::<f64>();
         // Rests that follow each other are alike, so that there are fewer of them than there seem to be.
-        let alike = if squares > 0.0 { (neighbours / squares).clamp(0.0, 0.9) } else { 0.0 };
-        let by_chance = (squares / (n - 2.0) / spread * (1.0 + alike) / (1.0 - alike)).sqrt();
+        let alike = if missed > 0.0 { (neighbours / missed).clamp(0.0, 0.9) } else { 0.0 };
+        let by_chance = (missed / (n - 2.0) / spread * (1.0 + alike) / (1.0 - alike)).sqrt();
         let error = by_chance.hypot(MOVED / (spread / n).sqrt());
         USUAL_WEIGHT.clamp(slope - ERRORS * error, slope + ERRORS * error).max(0.0)
     }
@@ -126,19 +123,8 @@ impl Vectors {
     /// how far the best of this one hangs on its parts (the jackknife's error), or differs among them (the smaller one counts), and on what
     /// the weight may be off, where another campaign's pace differs from this one's as this one's blocks do.
     pub(crate) fn wander(&self) -> f64 {
-        let parts: Vec<&[f64]> = self.clocks.chunks(self.clocks.len().div_ceil(PARTS).max(1)).collect();
-        if parts.len() < PARTS {
-            return 0.0;
-        }
-        let apart: Vec<f64> = parts.iter().map(|part| best_of(part)).collect();
-        let without = |left: usize| {
-            let kept = parts.iter().enumerate().filter(|(part, _)| *part != left);
-            best_of(&kept.flat_map(|(_, part)| part.iter().copied()).collect::<Vec<f64>>())
-        };
-        let without: Vec<f64> = (0..PARTS).map(without).collect();
-        let (free, parts) = ((PARTS - 1) as f64, PARTS as f64);
-        let best = (squares(&apart) / free).sqrt().min((free * squares(&without)).sqrt() / parts.sqrt());
-        let best = if self.is_told { 0.0 } else { best };
+        let [apart, jackknife] = over_parts(&self.clocks, best_of);
+        let best = if self.is_told { 0.0 } else { apart.min(jackknife) };
         let blocks: Vec<f64> = self.slower.chunks(BLOCK).filter_map(|slower| mean(slower.iter().copied())).collect();
         let pace = (squares(&blocks) / blocks.len().max(1) as f64).sqrt();
         let wander = Z * best.hypot(WEIGHT_OFF * pace);
@@ -146,43 +132,11 @@ impl Vectors {
     }
 }
 
-/// Sum of the squares of what values are from their mean.
-fn squares(values: &[f64]) -> f64 {
-    let middle = mean(values.iter().copied()).unwrap_or_default();
-    values.iter().map(|value| (value - middle).powi(2)).sum()
-}
-
-fn finite(values: &[f64]) -> impl Iterator<Item = f64> + '_ {
-    values.iter().copied().filter(|value| value.is_finite())
-}
-
 fn best_of(clocks: &[f64]) -> f64 {
     let mut known: Vec<f64> = finite(clocks).collect();
     known.sort_by(f64::total_cmp);
     known.truncate(((BEST * known.len() as f64).ceil() as usize).max(1));
-    mean(known.into_iter()).unwrap_or(f64::NAN)
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
-    (count > 0).then(|| sum / f64::from(count))
-}
-
-/// The mean of every value and its neighbours, as far as they are known.
-fn means_around(values: &[f64]) -> Vec<Option<f64>> {
-    let sums = std::iter::once((0.0, 0u32)).chain(values.iter().scan((0.0, 0u32), |(sum, count), value| {
-        if value.is_finite() {
-            (*sum, *count) = (*sum + value, *count + 1);
-        }
-        Some((*sum, *count))
-    }));
-    let sums: Vec<(f64, u32)> = sums.collect();
-    let around = |index: usize| {
-        let (from, to) = (sums[index.saturating_sub(AROUND)], sums[values.len().min(index + AROUND + 1)]);
-        let count = to.1 - from.1;
-        (count > 0).then(|| (to.0 - from.0) / f64::from(count))
-    };
-    (0..values.len()).map(around).collect()
+    mean(known).unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

@@ -68,8 +68,9 @@ pub fn measure(
         path.map(|path| Output::with_journal(path, &journal, options.resume, options.force)).transpose()
     };
     let soak = |table: &&LatencyTable| Some(Duration::from_secs(table.conditions()?.soak_seconds));
-    let plan = Plan { soak: tables.first().and_then(soak).unwrap_or(plan.soak).max(plan.soak), ..plan };
-    let plan = tables.first().map_or(plan.clone(), |table| measuring::as_table_stands(plan, table));
+    let soak = tables.first().and_then(soak).unwrap_or(plan.soak).max(plan.soak);
+    let standing = tables.first().map_or(plan.standing, |table| measuring::standing_of(table));
+    let plan = Plan { soak, standing, ..plan };
     if let Some(table) = tables.first().filter(|table| table.cost() != Cost::Latency) {
         return usage(options, space, device, subjects, (table, &plan));
     }

@@ -64,7 +64,7 @@ pub struct Timeline {
 pub struct Step {
     /// Start, since the campaign began.
     pub minutes: f64,
-    /// By how much the machine was slower than usual; absent where that isn't known.
+    /// By how much the machine was slower than it usually is at the core's best pace; absent where that isn't known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slower_percent: Option<f64>,
     /// Whether most of them were disturbed.

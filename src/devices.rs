@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use clap::Args;
-use fleetfoot_profiler::{Agent, BUILT_IN_DEVICES, DeviceConfig};
+use fleetfoot_profiler::{Agent, BUILT_IN_DEVICES, DeviceConfig, Unready};
 use serde_json::{Value, json};
 
 /// Options of `devices`.
@@ -53,8 +53,10 @@ fn describe(device: &DeviceConfig) -> Value {
             about["cores"] = json!(agent.machine().cores);
         }
         Err(error) => {
-            about["state"] = json!("absent");
-            about["remedy"] = json!(error.to_string());
+            let Unready { state, what, remedy } = error.unready();
+            about["state"] = json!(state);
+            about["what"] = json!(what);
+            about["remedy"] = json!(remedy);
         }
     }
     about

@@ -14,6 +14,8 @@ use fleetfoot_profiler::{
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
 use serde_json::json;
 
+use crate::measuring;
+
 /// Options of `doctor`.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -36,7 +38,7 @@ const VISIT: Timing = Timing { warmup: 1, samples: 5, batch: 8, evict_bytes: 0 }
 /// Runs the command. Findings are what was asked for, not errors.
 pub fn run(options: &Options) -> Result<()> {
     let device = DeviceConfig::load(&options.device)?;
-    let mut agent = Agent::start(&device)?;
+    let mut agent = measuring::start(&device)?;
     let reference = reference(device.precision)?;
     let placement = agent.place(&reference.onnx)?;
     ProviderShare::permitted(&device, &[(reference.name.as_str(), placement.clone())])?;

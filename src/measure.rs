@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use fleetfoot_console::usage;
-use fleetfoot_profiler::{Agent, Conditions, Context, DeviceConfig, Measurement, Subject, write_atomically};
+use fleetfoot_profiler::{Conditions, Context, DeviceConfig, Measurement, Subject, write_atomically};
 use fleetfoot_space::{Precision, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
     let networks = networks(options, space.as_ref(), device.precision)?;
     let plan = options.plan.plan()?;
     let output = options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
-    let mut agent = Agent::start(&device)?;
+    let mut agent = measuring::start(&device)?;
     let mut conditions = agent.conditions(Context::Warm, &plan).at_batch(options.batch);
     if !options.onnx.is_empty() {
         conditions = Conditions { precision: None, batch: None, ..conditions };
@@ -115,7 +115,7 @@ fn networks(options: &Options, space: Option<&SearchSpace>, precision: Precision
         let onnx = std::fs::read(path).with_context(|| format!("can't read the model {}", path.display()))?;
         let model = path.display().to_string();
         let architecture = architecture_of(path);
-        let subject = Subject { name: model.clone(), onnx, evict_bytes: 0, reference: None };
+        let subject = Subject { name: model.clone(), onnx: onnx.into(), evict_bytes: 0, reference: None };
         networks.push(Measured { subject, model, architecture });
     }
     if networks.is_empty() {

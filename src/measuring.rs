@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -9,7 +11,7 @@ use fleetfoot_console::{Progress as Bar, claim, stop_flag};
 use fleetfoot_profiler::{
     Agent, BestPace, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable,
     Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing, Soak,
-    Standing, Subject, Sustained, Usage, paces_apart, sustain, take_usage, tells, usage_of,
+    Standing, Subject, Sustained, Usage, Watch, paces_apart, sustain, take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -20,6 +22,26 @@ pub const OLDEST_JOURNAL: u32 = 8;
 
 /// What a journal's name adds to its result's.
 const JOURNAL: &str = ".journal";
+
+/// Whoever types the command: reads standard error, and may press Ctrl-C.
+#[derive(Debug)]
+struct Typist(Arc<AtomicBool>);
+
+impl Watch for Typist {
+    fn tell(&self, what: &str) {
+        eprintln!("{what}");
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// An agent on a device, of which the user is told what takes long.
+pub fn start(device: &DeviceConfig) -> Result<Agent> {
+    let agent = Agent::start_watched(device, Arc::new(Typist(stop_flag()?)))?;
+    Ok(agent)
+}
 
 /// A result's journal.
 pub fn journal_of(result: &Path) -> PathBuf {
@@ -498,6 +520,9 @@ pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan, share: Op
     provenance.set("arch", &machine.arch);
     provenance.set("interval", INTERVAL);
     provenance.set("seed", plan.seed);
+    for (name, value) in agent.facts() {
+        provenance.set(name, value);
+    }
     if let Some(share) = share {
         share.to_provenance(&mut provenance);
     }

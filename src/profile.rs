@@ -87,7 +87,7 @@ pub fn run(options: &Options) -> Result<()> {
         return dry_run(&space, &work, &plan, &device);
     };
     let output = Output::new(path, options.resume, options.force)?;
-    let mut agent = Agent::start(&device)?;
+    let mut agent = measuring::start(&device)?;
     let conditions = agent.conditions(context, &plan).at_batch(options.batch).of_cost(options.cost);
     if options.cost != Cost::Latency {
         return of_usage(options, &space, &work, &plan, (&mut agent, &conditions), output);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{count, share};
 use fleetfoot_profiler::{
-    Agent, Comparison, Cost, DeviceConfig, Journal, LatencyTable, NetworkCampaign, Provenance, Subject, USAGE_REPEATS,
+    Comparison, Cost, DeviceConfig, Journal, LatencyTable, NetworkCampaign, Provenance, Subject, USAGE_REPEATS,
     paces_apart,
 };
 use fleetfoot_space::{OperatorKey, SearchSpace};
@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> Result<()> {
     let context = context_of(&table)?;
     let cost = table.cost();
     let work = Work::new(&space, table.batch(), table.precision(), context, cost)?;
-    let mut agent = Agent::start(&device)?;
+    let mut agent = measuring::start(&device)?;
     let conditions = agent.conditions(context, &plan).at_batch(table.batch()).of_cost(cost);
     if let Some(known) = table.conditions() {
         known.compatible(&conditions).with_context(|| {

@@ -18,7 +18,7 @@ const ROUNDS: [&str; 4] = ["--min-rounds", "6", "--max-rounds", "6"];
 
 /// Runs a network with these weights on an input: what comes out.
 fn run(agent: &mut Agent, network: &Network, weights: &Weights, input: &[f32]) -> Vec<f32> {
-    let model = agent.load(&write_onnx(network, weights, &BTreeMap::new()).unwrap()).unwrap();
+    let model = agent.load(write_onnx(network, weights, &BTreeMap::new()).unwrap()).unwrap();
     let Shape { n, c, h, w } = network.input();
     let (_, output) = agent.run(model, &[n, c, h, w], input).unwrap();
     agent.unload(model).unwrap();

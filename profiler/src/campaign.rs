@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fleetfoot_protocol::{Health, Pace, Sample, Timed, Timing, VectorPace, Whole};
+use fleetfoot_protocol::{Health, Pace, Planned, Record, Sample, Timed, Timing, VectorPace, Whole, hex};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 
 use crate::agent::{Agent, AgentError, ModelId};
 use crate::clock::Clock;
@@ -130,6 +131,16 @@ const VISIT_SAMPLES: (u64, u64) = (5, 40);
 /// Samples that a subject's rounds together should have at least, in multiples of what the statistic needs.
 const TAIL_SAMPLES: u64 = 5;
 
+/// How long visits may take that are made without a word in between, and how many there may be: what a message can hold.
+const TOGETHER_NS: u64 = 500_000_000;
+const MOST_TOGETHER: usize = 200;
+
+/// A name for what has no journal.
+fn session_of_now() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    hex(&Sha256::digest(format!("{now} {}", std::process::id())))
+}
+
 /// Whether all rounds so far are judged behind this one: behind each at first, then less often, since it takes the longer
 /// the more there are.
 fn is_judged_behind(round: u32) -> bool {
@@ -218,6 +229,8 @@ pub struct Campaign<'a> {
     /// What the machine's state was at the last look of this run.
     health: Health,
     soaked: Option<Soak>,
+    /// What the device keeps its visits under, where it keeps them.
+    session: String,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -292,6 +305,7 @@ impl<'a> Campaign<'a> {
             ended: earlier.ended,
             soaked: earlier.soaks.last().copied(),
             health: Health::default(),
+            session: String::new(),
         };
         campaign.under_way = earlier.visits.iter().map(|visit| visit.round).max().unwrap_or(0);
         // What is due in a round is decided by the rounds before, and by nothing behind them: a run that is taken up in its
@@ -400,6 +414,10 @@ impl<'a> Campaign<'a> {
     ) -> Result<Vec<Measurement>, CampaignError> {
         let failed = |source| CampaignError::Agent { subject: "the machine's state".to_owned(), source };
         self.meet(agent).map_err(failed)?;
+        self.session = journal.as_deref().map_or_else(session_of_now, |journal| journal.session().to_owned());
+        if agent.is_remote() {
+            self.recover(agent, journal.as_deref_mut())?;
+        }
         if !(self.under_way > 0 && self.is_done()) {
             self.soak(agent, journal.as_deref_mut(), stop)?;
         }
@@ -416,17 +434,28 @@ impl<'a> Campaign<'a> {
             let mut order: Vec<usize> = (0..self.subjects.len()).collect();
             order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.plan.seed ^ (u64::from(round) << 32)));
             order.retain(|&index| self.is_due(index, round));
-            for &index in &order {
+            let mut open = order.as_slice();
+            while !open.is_empty() {
                 if stop.load(Ordering::Relaxed) {
                     return Err(CampaignError::Interrupted);
                 }
-                let visit = self.visit(agent, index, round)?;
-                if let Some(journal) = journal.as_deref_mut() {
-                    journal.append(&visit)?;
+                // Everywhere but on this machine nobody talks while the device measures.
+                let (visits, made) = if agent.is_remote() && round > 0 {
+                    let together = self.together(open);
+                    self.visits(agent, &open[..together], round)?
+                } else {
+                    (vec![self.visit(agent, open[0], round)?], Ok(()))
+                };
+                open = &open[visits.len().min(open.len())..];
+                for visit in visits {
+                    if let Some(journal) = journal.as_deref_mut() {
+                        journal.append(&visit)?;
+                    }
+                    self.ended = false;
+                    self.record(visit);
+                    watch(self.progress(round));
                 }
-                self.ended = false;
-                self.record(visit);
-                watch(self.progress(round));
+                made?;
             }
             // A round whose look stands in the journal was whole before.
             if self.looks.last().is_none_or(|look| look.round < round) {
@@ -449,7 +478,108 @@ impl<'a> Campaign<'a> {
             journal.sync()?;
         }
         self.ended = true;
+        if agent.is_remote() {
+            agent.forget(&self.session).map_err(failed)?;
+        }
         self.measurements()
+    }
+
+    /// Takes over what the device still keeps of a run that was ended before it was told.
+    fn recover(&mut self, agent: &mut Agent, mut journal: Option<&mut Journal>) -> Result<(), CampaignError> {
+        let failed = |source| CampaignError::Agent { subject: "what the device keeps".to_owned(), source };
+        // A new journal has the name of one that was replaced.
+        if self.log.is_empty() {
+            return Ok(());
+        }
+        for record in agent.kept(&self.session).map_err(failed)? {
+            let Record { ahead_ns, planned: Planned { tag: (round, subject), timing, .. }, timed } = record;
+            let Some(state) = self.states.get(subject as usize) else { continue };
+            let is_next = (self.under_way.max(1)..=self.under_way + 1).contains(&round) && round > state.visited;
+            let fits = (timing.batch, timing.samples) == (state.batch, state.samples);
+            let is_whole = timed.samples.len() == timing.samples as usize;
+            let Timed { mut samples, whole, paces, vectors } = timed;
+            samples.iter_mut().for_each(|sample| sample.at_ns = sample.at_ns.saturating_add(ahead_ns));
+            let Some(at_ns) = samples.first().map(|sample| sample.at_ns) else { continue };
+            if !(is_next && fits && is_whole && state.warmup.is_some() && at_ns >= self.clock.end_ns()) {
+                continue;
+            }
+            let unix_ms = self.clock.unix_ms(at_ns);
+            let visit = Visit { round, subject, batch: timing.batch, unix_ms, samples, whole, paces, vectors };
+            if let Some(journal) = journal.as_deref_mut() {
+                journal.append(&visit)?;
+            }
+            self.ended = false;
+            self.record(visit);
+        }
+        Ok(())
+    }
+
+    /// How many of these subjects are visited before anything is said: together they take about half a second.
+    fn together(&self, subjects: &[usize]) -> usize {
+        let mut ns = 0;
+        let known = |index: &usize| {
+            let state = &self.states[*index];
+            let last = state.rounds.last().map(|round| round.whole.wall_ns);
+            last.unwrap_or(2 * self.plan.visit.as_nanos() as u64)
+        };
+        let fit = subjects.iter().take(MOST_TOGETHER).take_while(|index| {
+            ns += known(index);
+            ns <= TOGETHER_NS
+        });
+        fit.count().max(1)
+    }
+
+    /// Visits several subjects one after the other, without a word in between: those visits that were made.
+    fn visits(
+        &mut self,
+        agent: &mut Agent,
+        subjects: &[usize],
+        round: u32,
+    ) -> Result<(Vec<Visit>, Result<(), CampaignError>), CampaignError> {
+        let mut planned = Vec::new();
+        for &index in subjects {
+            let model = self.model(agent, index)?;
+            planned.push(((round, index as u32), model, self.states[index].timing(self.subjects[index].evict_bytes)));
+        }
+        let (timed, made) = agent.series(&self.session, self.clock.at_ns(0), &planned);
+        let batches = planned.iter().map(|(_, _, timing)| timing.batch);
+        let visits = timed.into_iter().zip(subjects.iter().zip(batches)).map(|(timed, (&index, batch))| {
+            let Timed { samples, whole, paces, vectors } = timed;
+            self.told(round, index, batch, samples, (whole, paces, vectors))
+        });
+        let visits: Vec<Visit> = visits.collect();
+        let failed = |source| {
+            let next = subjects.get(visits.len()).or(subjects.last());
+            let subject = next.map(|index| self.subjects[*index].name.clone()).unwrap_or_default();
+            CampaignError::Agent { subject, source }
+        };
+        let made = made.map_err(failed);
+        Ok((visits, made))
+    }
+
+    /// A visit in the campaign's time.
+    fn told(
+        &self,
+        round: u32,
+        subject: usize,
+        batch: u32,
+        samples: Vec<Sample>,
+        (whole, paces, vectors): (Whole, [Pace; 2], VectorPace),
+    ) -> Visit {
+        let samples = self.clock.tell(samples);
+        let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns(), |sample| sample.at_ns));
+        Visit { round, subject: subject as u32, batch, unix_ms, samples, whole, paces, vectors }
+    }
+
+    /// A subject's model on the agent, loaded if it isn't yet.
+    fn model(&mut self, agent: &mut Agent, index: usize) -> Result<ModelId, CampaignError> {
+        if let Some(model) = self.states[index].model {
+            return Ok(model);
+        }
+        let subject = &self.subjects[index];
+        let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
+        let model = agent.load(&subject.onnx).map_err(failed)?;
+        Ok(*self.states[index].model.insert(model))
     }
 
     /// Keeps the device busy with the largest model, and writes down how much slower that made it.
@@ -631,18 +761,13 @@ impl<'a> Campaign<'a> {
     }
 
     fn visit(&mut self, agent: &mut Agent, index: usize, round: u32) -> Result<Visit, CampaignError> {
+        let model = self.model(agent, index)?;
         let subject = &self.subjects[index];
         let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
-        let state = &mut self.states[index];
-        let model = match state.model {
-            Some(model) => model,
-            None => *state.model.insert(agent.load(&subject.onnx).map_err(failed)?),
-        };
         let timing = if round == 0 {
             Timing { warmup: 0, samples: WARMUP_SAMPLES.0, batch: 1, evict_bytes: subject.evict_bytes }
         } else {
-            let warmup = state.lead.unwrap_or(LEAD.1);
-            Timing { warmup, samples: state.samples, batch: state.batch, evict_bytes: subject.evict_bytes }
+            self.states[index].timing(subject.evict_bytes)
         };
         let Timed { mut samples, mut whole, mut paces, vectors } = agent.time(model, timing).map_err(failed)?;
         while round == 0 && samples.len() < WARMUP_SAMPLES.1 && steady_after(&walls(&samples)).is_none() {
@@ -651,9 +776,7 @@ impl<'a> Campaign<'a> {
             whole += more.whole;
             paces[1] = more.paces[1];
         }
-        let samples = self.clock.tell(samples);
-        let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns(), |sample| sample.at_ns));
-        Ok(Visit { round, subject: index as u32, batch: timing.batch, unix_ms, samples, whole, paces, vectors })
+        Ok(self.told(round, index, timing.batch, samples, (whole, paces, vectors)))
     }
 
     fn progress(&self, round: u32) -> Progress {
@@ -729,6 +852,11 @@ impl State {
                 span,
             });
         }
+    }
+
+    /// How its next visit is made.
+    fn timing(&self, evict_bytes: u64) -> Timing {
+        Timing { warmup: self.lead.unwrap_or(LEAD.1), samples: self.samples, batch: self.batch, evict_bytes }
     }
 
     /// Rounds that weren't disturbed.

@@ -69,7 +69,8 @@ impl Course {
     /// That of a campaign that is over, from its journal.
     pub fn recall(header: &Header, records: Records) -> Result<Self, CampaignError> {
         // What the subjects are doesn't matter any more.
-        let subject = |name: &String| Subject { name: name.clone(), onnx: Vec::new(), evict_bytes: 0, reference: None };
+        let subject =
+            |name: &String| Subject { name: name.clone(), onnx: Vec::new().into(), evict_bytes: 0, reference: None };
         let subjects: Vec<Subject> = header.subjects.iter().map(subject).collect();
         let mut campaign = Campaign::new(Plan::of(header), &subjects, records, header.conditions.computes_in_caller());
         campaign.measurements()?;
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn where_every_round_is_disturbed_all_count_and_none_is_waiting() {
-        let subjects = [Subject { name: "a".to_owned(), onnx: Vec::new(), evict_bytes: 0, reference: None }];
+        let subjects = [Subject { name: "a".to_owned(), onnx: Vec::new().into(), evict_bytes: 0, reference: None }];
         let visit = |round: u32| {
             let at_ns = u64::from(round) * 1_000_000;
             // Somebody else had the core half of the time, between the samples.

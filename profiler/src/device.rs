@@ -31,6 +31,10 @@ pub const BUILT_IN_DEVICES: [(&str, &str); 12] = [
 pub enum TransportKind {
     /// A process on this machine.
     Local,
+    /// A phone through Android's `adb`.
+    Adb,
+    /// Another machine through `ssh`.
+    Ssh,
     /// A simulation within fleetfoot, for tests and for trying commands out: its numbers mean nothing.
     Mock,
 }
@@ -78,9 +82,24 @@ pub struct DeviceConfig {
     /// The runtime's library on the device.
     #[serde(default)]
     pub runtime_library: Option<String>,
-    /// The agent's program.
+    /// On this machine the agent's program; elsewhere the folder of a build of it, on this machine, that is sent there.
     #[serde(default)]
     pub agent: Option<PathBuf>,
+    /// An agent that lies on another machine already: its path there.
+    #[serde(default)]
+    pub device_agent: Option<String>,
+    /// A phone's serial number, as `adb devices` lists it; absent: the only one.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Another machine, as `ssh` knows it: a name of `~/.ssh/config`, an address, with `user@` in front where that is needed.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The folder of the agent on another machine, in the home folder unless it is absolute.
+    #[serde(default)]
+    pub folder: Option<String>,
+    /// How long another machine is waited for when it can't be reached in the middle of a run; absent: ten minutes.
+    #[serde(default)]
+    pub reconnect_seconds: Option<u64>,
 }
 
 fn default_provider() -> String {

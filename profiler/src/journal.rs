@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use fleetfoot_protocol::{Pace, Sample, VectorPace, Whole};
+use fleetfoot_protocol::{Pace, Sample, VectorPace, Whole, hex};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::atomic_file::write_atomically;
 use crate::conditions::Conditions;
@@ -54,6 +55,12 @@ impl Header {
     /// matter: the models tell.
     fn is_continued_by(&self, other: &Self) -> bool {
         *self == Self { space_toml: self.space_toml.clone(), ..other.clone() }
+    }
+
+    fn session(&self) -> String {
+        // What it is continued by has the same one.
+        let same = Self { space_toml: None, ..self.clone() };
+        hex(&Sha256::digest(serde_json::to_vec(&same).unwrap_or_default()))
     }
 }
 
@@ -249,6 +256,7 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    session: String,
 }
 
 impl Journal {
@@ -262,9 +270,14 @@ impl Journal {
                 io(source)
             }
         })?;
-        let mut journal = Self { path: path.to_path_buf(), file };
+        let mut journal = Self { path: path.to_path_buf(), file, session: header.session() };
         journal.line(header)?;
         Ok(journal)
+    }
+
+    /// What its header is, as SHA-256: what devices keep visits under until they stand here.
+    pub fn session(&self) -> &str {
+        &self.session
     }
 
     /// Opens a journal to go on with it: what it holds. A journal that was cut before its header was whole
@@ -283,7 +296,7 @@ impl Journal {
         let mut file = OpenOptions::new().write(true).open(path).map_err(io)?;
         file.set_len(whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        let mut journal = Self { path: path.to_path_buf(), file };
+        let mut journal = Self { path: path.to_path_buf(), file, session: header.session() };
         match earlier {
             Some((_, records)) => Ok((journal, records)),
             None => {
@@ -337,7 +350,7 @@ impl Journal {
 
     /// Closes and compresses it: nothing is measured any more. Where that fails, it stays as it was.
     pub fn compress(self) -> Result<(), JournalError> {
-        let Self { path, file } = self;
+        let Self { path, file, .. } = self;
         drop(file);
         let compressed = || {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());

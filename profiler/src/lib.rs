@@ -21,6 +21,7 @@ mod disturbance;
 mod journal;
 mod latency;
 mod look;
+mod model;
 mod networks;
 mod node_profiles;
 mod pace;
@@ -32,9 +33,11 @@ mod sustained;
 mod table;
 mod transport;
 mod units;
+mod unready;
 mod usage;
 mod vectors;
 mod warmup;
+mod wire;
 
 pub use agent::{Agent, AgentError, ModelId};
 pub use atomic_file::{write_atomically, write_json};
@@ -53,6 +56,7 @@ pub use fleetfoot_protocol::{
 pub use journal::{Header, Journal, JournalError, Records, Soak, Visit};
 pub use latency::{Latency, LatencyError};
 pub use look::Look;
+pub use model::Onnx;
 pub use networks::{Attribution, AttributionError, NetworkCampaign};
 pub use node_profiles::{NodeProfile, ProfilesCounted};
 pub use pace::paces_apart;
@@ -61,5 +65,7 @@ pub use statistics::{Interval, Measurement, Statistic, Z, median, relative_varia
 pub use subject::{Subject, SubjectError};
 pub use sustained::{HALF_MINUTE, Sustained, sustain};
 pub use table::{LatencyTable, Row, TableError};
+pub use transport::{Silent, Watch};
 pub use units::UnitCampaign;
+pub use unready::{State, Unready};
 pub use usage::{USAGE_REPEATS, Usage, take_usage, tells, usage_of};

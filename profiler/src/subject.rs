@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use fleetfoot_protocol::hex;
 use fleetfoot_space::{Network, NetworkError, SpaceError, Weights, WeightsError, write_onnx};
 use sha2::{Digest, Sha256};
 
 use crate::latency::Latency;
+use crate::model::Onnx;
 
 /// Seed of the random weights of measured models: their values don't matter, but equal bytes make runs repeatable.
 const WEIGHT_SEED: u64 = 0;
@@ -16,7 +18,7 @@ pub struct Subject {
     /// Its name in the journal.
     pub name: String,
     /// The model.
-    pub onnx: Vec<u8>,
+    pub onnx: Onnx,
     /// Bytes to touch before every run.
     pub evict_bytes: u64,
     /// What a run of it took in another campaign, at whose speed the others are to be measured, too.
@@ -41,7 +43,7 @@ impl Subject {
     /// A network with random weights, measured in a loop.
     pub fn of_network(name: String, network: &Network) -> Result<Self, SubjectError> {
         let onnx = write_onnx(network, &Weights::random(network, WEIGHT_SEED), &BTreeMap::new())?;
-        Ok(Self { name, onnx, evict_bytes: 0, reference: None })
+        Ok(Self { name, onnx: onnx.into(), evict_bytes: 0, reference: None })
     }
 
     /// SHA-256 over the subjects' models and evictions, in hexadecimal.
@@ -52,6 +54,6 @@ impl Subject {
             hash.update(&subject.onnx);
             hash.update(subject.evict_bytes.to_le_bytes());
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use fleetfoot_profiler::{
-    Agent, Conditions, Context, Cost, DeviceConfig, LatencyTable, NetworkCampaign, Plan, ProviderShare, Subject, Usage,
+    Conditions, Context, Cost, DeviceConfig, LatencyTable, NetworkCampaign, Plan, ProviderShare, Subject, Usage,
     relative_variance,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
@@ -76,7 +76,7 @@ pub fn measure(
     }
     let outputs = (0..options.passes).map(output).collect::<Result<Vec<_>>>()?;
     let passes = outputs.iter().enumerate().map(|(pass, output)| {
-        let mut agent = Agent::start(device)?;
+        let mut agent = measuring::start(device)?;
         let batch = tables.first().map_or(1, |table| table.batch());
         let conditions = agent.conditions(Context::Warm, &plan).at_batch(batch);
         tables.iter().try_for_each(|table| check(table, &conditions))?;
@@ -100,7 +100,7 @@ fn usage(
     subjects: &[Subject],
     (table, plan): (&LatencyTable, &Plan),
 ) -> Result<Vec<Pass>> {
-    let mut agent = Agent::start(device)?;
+    let mut agent = measuring::start(device)?;
     let cost = table.cost();
     let conditions = agent.conditions(Context::Warm, plan).at_batch(table.batch()).of_cost(cost);
     check(table, &conditions)?;

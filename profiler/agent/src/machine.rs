@@ -13,7 +13,8 @@ pub fn describe() -> Machine {
     let release = file("/proc/sys/kernel/osrelease");
     // The device tree's texts end with a 0.
     let board = file("/proc/device-tree/model");
-    let cpu = processor(&file("/proc/cpuinfo"), board.trim_end_matches('\0').trim());
+    let chip = android_chip().unwrap_or_else(|| board.trim_end_matches('\0').trim().to_owned());
+    let cpu = processor(&file("/proc/cpuinfo"), &chip);
     Machine {
         cpu: cpu.or_else(without_proc).unwrap_or_else(|| "unknown".to_owned()),
         os: format!("{} {}", std::env::consts::OS, release.trim()).trim().to_owned(),
@@ -21,6 +22,20 @@ pub fn describe() -> Machine {
         cores: allowed().len().max(1),
         accelerators: Vec::new(),
     }
+}
+
+/// The chip of an Android device, whose device tree names many things: its maker and model.
+fn android_chip() -> Option<String> {
+    const GETPROP: &str = "/system/bin/getprop";
+    if !Path::new(GETPROP).exists() {
+        return None;
+    }
+    let property = |name: &str| {
+        let told = std::process::Command::new(GETPROP).arg(name).stdin(std::process::Stdio::null()).output().ok()?;
+        Some(String::from_utf8_lossy(&told.stdout).trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    let model = property("ro.soc.model").or_else(|| property("ro.board.platform"))?;
+    Some(property("ro.soc.manufacturer").map_or(model.clone(), |maker| format!("{maker} {model}")))
 }
 
 /// What a processor is, on systems that have no /proc: macOS, Windows.

@@ -11,52 +11,96 @@ mod pace;
 mod placement;
 mod provider;
 mod runtime;
+#[cfg(unix)]
+mod tenancy;
 mod timer;
 mod vectors;
 
+use std::ffi::OsString;
 #[cfg(unix)]
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter};
+use std::io::{self, BufRead, BufReader, BufWriter};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use fleetfoot_protocol::{FrameError, PROTOCOL, serve};
+
+/// How the agent is started.
+#[derive(Debug, Default)]
+struct Options {
+    /// A folder of its own, on another machine than its host's: what it keeps there outlasts it, and it ends with its host.
+    folder: Option<PathBuf>,
+    /// The process of the agent that it takes the folder from.
+    replaced: Option<u32>,
+}
+
 fn main() -> ExitCode {
-    if let Some(argument) = std::env::args().nth(1) {
-        return match argument.as_str() {
-            "--version" => {
-                // The one thing besides protocol messages that goes to standard output.
-                #[allow(clippy::print_stdout)]
-                {
-                    println!(
-                        "fleetfoot-agent {} (protocol {})",
-                        env!("CARGO_PKG_VERSION"),
-                        fleetfoot_protocol::PROTOCOL
-                    );
-                }
-                ExitCode::SUCCESS
+    let version = format!("fleetfoot-agent {} (protocol {PROTOCOL})", env!("CARGO_PKG_VERSION"));
+    let options = match parsed(std::env::args_os().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            // The one thing besides protocol messages that goes to standard output.
+            #[allow(clippy::print_stdout)]
+            {
+                println!("{version}");
             }
-            other => {
-                eprintln!(
-                    "fleetfoot-agent: unknown argument '{other}'; the agent is started by fleetfoot and speaks a protocol on stdin"
-                );
-                ExitCode::from(2)
-            }
-        };
-    }
-    let mut from = BufReader::new(io::stdin().lock());
-    let mut to = match own_output() {
-        Ok(output) => BufWriter::new(output),
-        Err(error) => {
-            eprintln!("fleetfoot-agent: standard output can't be taken: {error}");
-            return ExitCode::FAILURE;
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("fleetfoot-agent: {why}; the agent is started by fleetfoot and speaks a protocol on stdin");
+            return ExitCode::from(2);
         }
     };
-    match fleetfoot_protocol::serve(&mut from, &mut to, &mut runtime::Runtime::default()) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fleetfoot-agent: {error}");
+        Err(why) => {
+            eprintln!("fleetfoot-agent: {why}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The options; `None` where the version is asked for.
+fn parsed(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, String> {
+    let mut options = Options::default();
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{} wants a value", argument.display()));
+        match argument.to_str() {
+            Some("--version") => return Ok(None),
+            Some("--folder") if cfg!(unix) => options.folder = Some(value()?.into()),
+            Some("--replaces") if cfg!(unix) => {
+                let process = value()?.to_str().and_then(|text| text.parse().ok());
+                options.replaced = Some(process.ok_or("--replaces wants the number of a process")?);
+            }
+            _ => return Err(format!("unknown argument '{}'", argument.display())),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let to = own_output().map_err(|error| format!("standard output can't be taken: {error}"))?;
+    let Some(path) = &options.folder else {
+        return served(&mut BufReader::new(io::stdin().lock()), to, None);
+    };
+    #[cfg(unix)]
+    {
+        tenancy::end_with_host();
+        let _tenancy = tenancy::take(path, options.replaced)?;
+        let folder = fleetfoot_protocol::Folder::new(path.clone());
+        served(&mut BufReader::new(tenancy::Audible(io::stdin())), to, Some(&folder))
+    }
+    #[cfg(not(unix))]
+    unreachable!("--folder is refused: {}", path.display())
+}
+
+fn served(
+    from: &mut impl BufRead,
+    to: impl io::Write,
+    folder: Option<&fleetfoot_protocol::Folder>,
+) -> Result<(), String> {
+    serve(from, &mut BufWriter::new(to), &mut runtime::Runtime::default(), folder)
+        .map_err(|error: FrameError| error.to_string())
 }
 
 /// Standard output for the protocol alone: what native libraries print there (QNN's simulator does) goes to standard

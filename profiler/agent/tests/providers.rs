@@ -101,7 +101,7 @@ fn all_nodes_of_the_cpu_provider_run_on_the_cpu() {
     let convolutions = placement.placed.iter().find(|placed| placed.operator == "Conv").expect("it has convolutions");
     assert!(convolutions.nodes > 5, "{placement:?}");
     // The agent goes on, and garbage is an error.
-    assert!(agent.place(b"no model").is_err());
+    assert!(agent.place(&b"no model"[..]).is_err());
     assert_eq!(output(&mut agent).len(), 10);
 }
 

@@ -72,12 +72,12 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
-    use crate::{Reply, Request};
+    use crate::{Reply, Request, Source};
 
     #[test]
     fn a_message_with_its_payload_reads_back() {
         let mut bytes = Vec::new();
-        let request = Request::Load { model: 3, payload: 4 };
+        let request = Request::Load { model: 3, source: Source { digest: None, payload: 4 } };
         write_message(&mut bytes, &request, &[1, 2, 10, 4]).unwrap();
         write_message(&mut bytes, &Request::Quit, &[]).unwrap();
         let mut stream = Cursor::new(bytes);

@@ -4,11 +4,13 @@
 //! The host asks, the agent answers each request with one reply, in order. Everything received is treated as hostile:
 //! lines and payloads are bounded, and nothing panics on bad bytes.
 
+mod folder;
 mod frame;
 mod health;
 mod placement;
 mod serve;
 
+pub use folder::{Folder, hex};
 pub use frame::{FrameError, MAX_LINE, MAX_PAYLOAD, read_message, write_message};
 pub use health::{Accelerator, Battery, Core, EnergyMeter, Health, Ticks};
 pub use placement::{Placed, Placement};
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// First word of both greetings.
 pub const MAGIC: &str = "fleetfoot-agent";
 /// Version of the messages. Host and agent must agree.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;
 
 /// How much a runtime may rewrite a model before it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -184,6 +186,51 @@ pub struct Profiled {
     pub paces: [Pace; 2],
 }
 
+/// An ONNX model: bytes that follow, or one that the agent keeps in its folder. One that follows with its digest is kept
+/// there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// SHA-256 of the model, in hexadecimal; absent: it is neither kept nor to be found there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Bytes that follow; 0: the agent has it, else the answer is [`Reply::Unkept`].
+    pub payload: u64,
+}
+
+/// Several visits, one behind the other, about which nothing is said until all are over: nobody talks while the device
+/// measures. Each is in the session's file before the next one begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Series {
+    /// What they belong to: SHA-256 in hexadecimal.
+    pub session: String,
+    /// The host's word on the agent's clock, kept with every record.
+    pub ahead_ns: u64,
+    /// In order.
+    pub visits: Vec<Planned>,
+}
+
+/// A visit of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The host's names for it, kept with its record: the round, and the subject in it.
+    pub tag: (u32, u32),
+    /// Which model.
+    pub model: u32,
+    /// How.
+    pub timing: Timing,
+}
+
+/// A visit that the agent keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// As in its series.
+    pub ahead_ns: u64,
+    /// As it was planned.
+    pub planned: Planned,
+    /// What it brought.
+    pub timed: Timed,
+}
+
 /// What the host asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
@@ -197,12 +244,13 @@ pub enum Request {
     },
     /// Pin, load the runtime: [`Reply::Opened`].
     Open(Setup),
-    /// Make a session of the ONNX model that follows: [`Reply::Loaded`].
+    /// Make a session of an ONNX model: [`Reply::Loaded`].
     Load {
         /// The host's number for it.
         model: u32,
-        /// Bytes that follow.
-        payload: u64,
+        /// The model.
+        #[serde(flatten)]
+        source: Source,
     },
     /// Drop a session: [`Reply::Done`].
     Unload {
@@ -216,6 +264,18 @@ pub enum Request {
         /// How.
         timing: Timing,
     },
+    /// Time several models one after the other: [`Reply::Series`].
+    Series(Series),
+    /// What is kept of a session's last series: [`Reply::Kept`].
+    Kept {
+        /// Which.
+        session: String,
+    },
+    /// Delete what is kept, models too: [`Reply::Done`].
+    Forget {
+        /// Which session.
+        session: String,
+    },
     /// Run a model on the fp32 input that follows: [`Reply::Output`].
     Run {
         /// Which.
@@ -225,17 +285,15 @@ pub enum Request {
         /// Bytes that follow.
         payload: u64,
     },
-    /// Run the ONNX model that follows under the runtime's profiler: [`Reply::Placed`].
-    Place {
-        /// Bytes that follow.
-        payload: u64,
-    },
-    /// Profile the ONNX model that follows, node by node, in a session of its own: [`Reply::Nodes`].
+    /// Run an ONNX model under the runtime's profiler: [`Reply::Placed`].
+    Place(Source),
+    /// Profile an ONNX model, node by node, in a session of its own: [`Reply::Nodes`].
     Nodes {
         /// Profiled runs, behind two that aren't.
         runs: u32,
-        /// Bytes that follow.
-        payload: u64,
+        /// The model.
+        #[serde(flatten)]
+        source: Source,
     },
     /// Look at the machine: [`Reply::Health`].
     Look,
@@ -271,6 +329,8 @@ pub enum Reply {
         protocol: u32,
         /// The agent's own version.
         tool: String,
+        /// The number of its process.
+        process: u32,
     },
     /// The runtime is loaded.
     Opened {
@@ -290,8 +350,22 @@ pub enum Reply {
         /// Extents of the model's output.
         output: Vec<usize>,
     },
+    /// The agent doesn't keep that model: it is to be sent.
+    Unkept,
     /// The samples.
     Timed(Timed),
+    /// The visits of a series, in order.
+    Series {
+        /// All of them, or those in front of the one that failed.
+        timed: Vec<Timed>,
+        /// Why that failed, for people.
+        failed: Option<String>,
+    },
+    /// What is kept of a session's last series.
+    Kept {
+        /// In order.
+        records: Vec<Record>,
+    },
     /// The fp32 output follows.
     Output {
         /// Its extents.
@@ -323,10 +397,8 @@ pub trait Payload {
 impl Payload for Request {
     fn payload(&self) -> u64 {
         match self {
-            Self::Load { payload, .. }
-            | Self::Run { payload, .. }
-            | Self::Place { payload }
-            | Self::Nodes { payload, .. } => *payload,
+            Self::Load { source, .. } | Self::Place(source) | Self::Nodes { source, .. } => source.payload,
+            Self::Run { payload, .. } => *payload,
             _ => 0,
         }
     }

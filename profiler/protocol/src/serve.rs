@@ -1,10 +1,10 @@
 //! The agent's side: requests in, replies out.
 
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Write};
 
 use crate::{
-    FrameError, Health, MAGIC, Machine, PROTOCOL, Placement, Profiled, Reply, Request, Setup, Timed, Timing,
-    read_message, write_message,
+    Folder, FrameError, Health, MAGIC, Machine, PROTOCOL, Placement, Profiled, Record, Reply, Request, Series, Setup,
+    Source, Timed, Timing, read_message, write_message,
 };
 
 /// Why an engine couldn't do what it was asked, for people.
@@ -32,15 +32,21 @@ pub trait Engine {
     fn run(&mut self, model: u32, dims: &[usize], input: &[f32]) -> Result<(Vec<usize>, Vec<f32>), EngineError>;
 }
 
-/// Answers requests until the host says quit or goes away.
-pub fn serve(from: &mut impl BufRead, to: &mut impl Write, engine: &mut impl Engine) -> Result<(), FrameError> {
+/// Answers requests until the host says quit or goes away. What is to outlast the process is kept in the folder, if there
+/// is one.
+pub fn serve(
+    from: &mut impl BufRead,
+    to: &mut impl Write,
+    engine: &mut impl Engine,
+    folder: Option<&Folder>,
+) -> Result<(), FrameError> {
     loop {
         let (request, payload) = match read_message::<Request>(from) {
             Err(FrameError::Closed) => return Ok(()),
             message => message?,
         };
         let quit = request == Request::Quit;
-        let (reply, payload) = match answer(engine, request, &payload) {
+        let (reply, payload) = match answer(engine, folder, request, payload) {
             Ok(answer) => answer,
             Err(error) => (Reply::Failed { why: error.to_string() }, Vec::new()),
         };
@@ -51,7 +57,12 @@ pub fn serve(from: &mut impl BufRead, to: &mut impl Write, engine: &mut impl Eng
     }
 }
 
-fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<(Reply, Vec<u8>), EngineError> {
+fn answer(
+    engine: &mut impl Engine,
+    folder: Option<&Folder>,
+    request: Request,
+    payload: Vec<u8>,
+) -> Result<(Reply, Vec<u8>), EngineError> {
     let reply = match request {
         Request::Hello { magic, protocol } => {
             if magic != MAGIC || protocol != PROTOCOL {
@@ -60,22 +71,34 @@ fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<
                 );
                 return Err(EngineError(why));
             }
-            let tool = env!("CARGO_PKG_VERSION").to_owned();
-            Reply::Hello { magic: MAGIC.to_owned(), protocol: PROTOCOL, tool }
+            let (tool, process) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
+            Reply::Hello { magic: MAGIC.to_owned(), protocol: PROTOCOL, tool, process }
         }
         Request::Open(setup) => {
             let (runtime, library, pinned, machine) = engine.open(&setup)?;
             Reply::Opened { runtime, library, pinned, machine }
         }
-        Request::Load { model, .. } => {
-            let (input, output) = engine.load(model, payload)?;
-            Reply::Loaded { input, output }
-        }
+        Request::Load { model, source } => match model_of(folder, source, payload)? {
+            Some(onnx) => {
+                let (input, output) = engine.load(model, &onnx)?;
+                Reply::Loaded { input, output }
+            }
+            None => Reply::Unkept,
+        },
         Request::Unload { model } => {
             engine.unload(model)?;
             Reply::Done
         }
         Request::Time { model, timing } => Reply::Timed(engine.time(model, &timing)?),
+        Request::Series(series) => time_all(engine, needed(folder)?, &series)?,
+        Request::Kept { session } => {
+            let records = needed(folder)?.records(&session).map_err(|error| unkept(folder, &error))?;
+            Reply::Kept { records }
+        }
+        Request::Forget { session } => {
+            needed(folder)?.forget(&session).map_err(|error| unkept(folder, &error))?;
+            Reply::Done
+        }
         Request::Run { model, dims, .. } => {
             let (values, rest) = payload.as_chunks::<4>();
             if !rest.is_empty() {
@@ -86,10 +109,60 @@ fn answer(engine: &mut impl Engine, request: Request, payload: &[u8]) -> Result<
             let bytes: Vec<u8> = output.iter().flat_map(|x| x.to_le_bytes()).collect();
             return Ok((Reply::Output { dims, payload: bytes.len() as u64 }, bytes));
         }
-        Request::Place { .. } => Reply::Placed(engine.place(payload)?),
-        Request::Nodes { runs, .. } => Reply::Nodes(engine.nodes(payload, runs)?),
+        Request::Place(source) => match model_of(folder, source, payload)? {
+            Some(onnx) => Reply::Placed(engine.place(&onnx)?),
+            None => Reply::Unkept,
+        },
+        Request::Nodes { runs, source } => match model_of(folder, source, payload)? {
+            Some(onnx) => Reply::Nodes(engine.nodes(&onnx, runs)?),
+            None => Reply::Unkept,
+        },
         Request::Look => Reply::Health(engine.look()),
         Request::Quit => Reply::Done,
     };
     Ok((reply, Vec::new()))
+}
+
+fn needed(folder: Option<&Folder>) -> Result<&Folder, EngineError> {
+    folder.ok_or_else(|| EngineError("this agent has no folder to keep anything in".to_owned()))
+}
+
+fn unkept(folder: Option<&Folder>, error: &io::Error) -> EngineError {
+    let path = folder.map(|folder| folder.path().display().to_string()).unwrap_or_default();
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the device",
+        _ => "see to it that the device's configuration names a folder there that can be written",
+    };
+    EngineError(format!("nothing can be kept in the device's folder {path} ({error}): {remedy}"))
+}
+
+/// The model that is meant; `None` where it has to be sent first. One that was sent with its digest is kept from now on.
+fn model_of(folder: Option<&Folder>, source: Source, payload: Vec<u8>) -> Result<Option<Vec<u8>>, EngineError> {
+    match (folder, source.digest) {
+        (Some(known), Some(digest)) if source.payload == 0 => Ok(known.model(&digest)),
+        (None, Some(_)) if source.payload == 0 => Ok(None),
+        (Some(known), Some(digest)) => {
+            known.keep_model(&digest, &payload).map_err(|error| unkept(folder, &error))?;
+            Ok(Some(payload))
+        }
+        _ => Ok(Some(payload)),
+    }
+}
+
+/// Makes the visits of a series, each kept before the next one begins.
+fn time_all(engine: &mut impl Engine, folder: &Folder, series: &Series) -> Result<Reply, EngineError> {
+    let mut file = folder.begin(&series.session).map_err(|error| unkept(Some(folder), &error))?;
+    let mut timed = Vec::new();
+    for planned in &series.visits {
+        let made = engine.time(planned.model, &planned.timing).and_then(|made| {
+            let record = Record { ahead_ns: series.ahead_ns, planned: *planned, timed: made };
+            Folder::append(&mut file, &record).map_err(|error| unkept(Some(folder), &error))?;
+            Ok(record.timed)
+        });
+        match made {
+            Ok(made) => timed.push(made),
+            Err(EngineError(why)) => return Ok(Reply::Series { timed, failed: Some(why) }),
+        }
+    }
+    Ok(Reply::Series { timed, failed: None })
 }

@@ -10,12 +10,22 @@ use fleetfoot_protocol::{
 };
 use fleetfoot_space::{OnnxNode, onnx_nodes};
 
-use super::{Connection, Peer};
+use super::{Connection, Link, Peer};
+use crate::unready::{State, Unready};
 
-pub(super) fn connect() -> io::Result<Connection> {
+/// The simulation.
+pub(super) struct Mock;
+
+impl Link for Mock {
+    fn connect(&self, _: Option<u32>) -> Result<Connection, Unready> {
+        connected().map_err(|error| Unready::new(State::Failed, format!("no pipes ({error})"), "close some files"))
+    }
+}
+
+fn connected() -> io::Result<Connection> {
     let (agent_from, host_to) = io::pipe()?;
     let (host_from, mut agent_to) = io::pipe()?;
-    thread::spawn(move || serve(&mut BufReader::new(agent_from), &mut agent_to, &mut Simulation::default()));
+    thread::spawn(move || serve(&mut BufReader::new(agent_from), &mut agent_to, &mut Simulation::default(), None));
     Ok(Connection { from: Box::new(host_from), to: Box::new(host_to), peer: Box::new(Thread) })
 }
 

@@ -1,0 +1,440 @@
+//! Devices that aren't this machine: what is the same over adb and over ssh.
+//!
+//! In the device's folder lie `agent-DIGEST` (the agent, its ONNX Runtime and what else belongs to its build, under the digest of all
+//! that, so that an agent of another version is never started), `models` (those of this run, by their digests), `kept` (what was
+//! measured, until the host has it) and `lock` (of the agent that measures).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fleetfoot_protocol::Health;
+
+use super::bundle::Bundle;
+use super::process::{Talk, apart, wait};
+use super::shell::{exit_of, told, word};
+use super::{Connection, Link, Peer, Watch};
+use crate::device::DeviceConfig;
+use crate::unready::{State, Unready, printable};
+
+/// How long a script of some lines may take.
+pub(super) const SCRIPT: Duration = Duration::from_secs(20);
+/// How long the SHA-256 of an agent may take.
+const CHECK: Duration = Duration::from_secs(120);
+/// How long a device may be out of reach in the middle of a run, unless its configuration says otherwise.
+pub(crate) const RECONNECT: Duration = Duration::from_secs(600);
+/// Time between two looks whether it is back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the agent is sent before the connection counts as too bad for it.
+const DEPLOY_TRIES: u32 = 5;
+/// How long an agent may take to end.
+const ENDING: Duration = Duration::from_secs(2);
+/// What models and results may need besides the agent, in KiB.
+const ROOM_KIB: u64 = 32 << 10;
+
+/// A way to a device.
+pub(super) trait Remote: Send + Sync {
+    /// The device, for messages.
+    fn name(&self) -> String;
+    /// Where the agent lies on it, where nobody says: an absolute path, or one in the home folder.
+    fn default_folder(&self) -> &'static str;
+    /// What a script says on standard output, and its exit status.
+    fn script(&self, script: &str, most: Duration) -> Result<(String, i32), Trouble>;
+    /// Copies a file to a path on the device.
+    fn send(&self, file: &Path, to: &str) -> Result<(), Trouble>;
+    /// The program whose standard streams are those of a script on the device.
+    fn client(&self, script: &str) -> Command;
+    /// Why the device can't be reached; `None` if it seems that it can.
+    fn diagnose(&self) -> Option<Unready>;
+    /// Does what may bring it back.
+    fn revive(&self);
+    /// Why nothing is measured there, whatever its agent may be.
+    fn refuses(&self, facts: &Facts) -> Option<Unready>;
+}
+
+/// What didn't work.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The device is in a state in which it can't.
+    Unready(Unready),
+    /// The connection broke off; why, as far as is known.
+    Cut(String),
+}
+
+impl Trouble {
+    /// As a state of the device.
+    fn unready(self, name: &str) -> Unready {
+        match self {
+            Self::Unready(unready) => unready,
+            Self::Cut(why) => {
+                Unready::new(State::Offline, format!("the connection to {name} broke off ({why})"), "try again")
+            }
+        }
+    }
+
+    /// If a file couldn't be written by what was said of it.
+    pub(super) fn of_writing(name: &str, said: &str) -> Option<Self> {
+        let (state, what, remedy) = if said.contains("No space left on device") || said.contains("Disk quota exceeded")
+        {
+            (State::NoSpace, "has no space left for the agent", "free some space on it")
+        } else if said.contains("Permission denied") || said.contains("Read-only file system") {
+            let remedy = "name a folder that can be written in the device's configuration (folder = \"…\")";
+            (State::NotExecutable, "doesn't let the agent be written", remedy)
+        } else {
+            return None;
+        };
+        Some(Self::Unready(Unready::new(state, format!("{name} {what}"), remedy)))
+    }
+}
+
+/// What a device says of itself, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts(BTreeMap<String, String>);
+
+impl Facts {
+    pub(super) fn parse(text: &str) -> Self {
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        let told = pairs.map(|(name, value)| (printable(name), printable(value)));
+        Self(told.filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(super) fn is_android(&self) -> bool {
+        self.get("sdk").is_some()
+    }
+}
+
+/// The device's folder as a word of a script: below the home folder unless it is absolute.
+fn folder_word(folder: &str) -> String {
+    if folder.starts_with('/') { word(folder) } else { format!("\"$HOME\"/{}", word(folder)) }
+}
+
+/// Asks a device what it is. Nothing is written there.
+fn facts_script(folder: &str) -> String {
+    let folder = folder_word(folder);
+    format!(
+        "f={folder}; echo machine=$(uname -m); echo kernel=$(uname -r)
+if [ -x /system/bin/getprop ]; then
+for p in sdk:ro.build.version.sdk android:ro.build.version.release model:ro.product.model maker:ro.product.manufacturer soc:ro.soc.model abi:ro.product.cpu.abi; do
+echo ${{p%%:*}}=$(getprop ${{p#*:}}); done
+else
+[ ! -r /proc/device-tree/model ] || echo model=$(tr -d '\\000' < /proc/device-tree/model)
+[ ! -r /etc/os-release ] || (. /etc/os-release; echo system=$PRETTY_NAME)
+fi
+d=$f; while [ ! -d \"$d\" ] && [ \"$d\" != / ]; do d=$(dirname \"$d\"); done
+echo free_kib=$(df -Pk \"$d\" 2>/dev/null | tail -n 1 | (read a b c d e; echo $d))
+for c in /sys/devices/system/cpu/cpu[0-9]*; do
+[ ! -r $c/cpufreq/cpuinfo_max_freq ] || echo khz_${{c##*cpu}}=$(cat $c/cpufreq/cpuinfo_max_freq); done
+echo cores=$(ls -d /sys/devices/system/cpu/cpu[0-9]* 2>/dev/null | wc -l)
+echo agents=$(ls \"$f\" 2>/dev/null | grep '^agent-' | tr '\\n' ' ')"
+    )
+}
+
+/// What a device says of itself.
+pub(super) fn facts(remote: &dyn Remote, folder: Option<&str>) -> Result<Facts, Unready> {
+    let folder = folder.unwrap_or(remote.default_folder());
+    let asked = remote.script(&facts_script(folder), SCRIPT).map_err(|trouble| trouble.unready(&remote.name()))?;
+    let facts = Facts::parse(&asked.0);
+    remote.refuses(&facts).map_or(Ok(facts), Err)
+}
+
+/// A device with an agent on it.
+pub(super) struct Installed<R> {
+    remote: R,
+    folder: String,
+    /// The agent's program with what starts it, in a script.
+    program: String,
+    facts: Facts,
+    about: String,
+    reconnect: Duration,
+    last: Mutex<Option<Health>>,
+}
+
+impl<R: Remote + 'static> Installed<R> {
+    /// Sees to it that the agent that fits the device lies there.
+    pub(super) fn new(remote: R, device: &DeviceConfig, watch: &dyn Watch) -> Result<Self, Unready> {
+        let name = remote.name();
+        let folder = device.folder.clone().unwrap_or_else(|| remote.default_folder().to_owned());
+        let facts = facts(&remote, Some(&folder))?;
+        let reconnect = device.reconnect_seconds.map_or(RECONNECT, Duration::from_secs);
+        let mut installed = Self {
+            remote,
+            folder,
+            program: String::new(),
+            facts,
+            about: String::new(),
+            reconnect,
+            last: Mutex::default(),
+        };
+        match &device.device_agent {
+            Some(program) => {
+                installed.program = folder_word(program);
+                installed.about = format!("the device's own {}", printable(program));
+            }
+            None => {
+                let bundle = Bundle::find(device, &installed.facts)?;
+                installed.about = bundle.about.clone();
+                installed.send(&bundle, watch)?;
+                installed.program = installed.starts(&bundle)?;
+            }
+        }
+        let _ = name;
+        Ok(installed)
+    }
+
+    fn below(&self, path: &str) -> String {
+        format!("{}/{}", folder_word(&self.folder), word(path))
+    }
+
+    /// The same as an argument of a program that no shell reads: below the home folder where it isn't absolute.
+    fn absolute(&self, path: &str) -> Result<String, Unready> {
+        if self.folder.starts_with('/') {
+            return Ok(format!("{}/{path}", self.folder));
+        }
+        let name = self.remote.name();
+        let (home, _) = self.remote.script("echo \"$HOME\"", SCRIPT).map_err(|trouble| trouble.unready(&name))?;
+        Ok(format!("{}/{}/{path}", home.trim_end(), self.folder))
+    }
+
+    /// Sends the bundle, unless it is there. What is half there counts for nothing, and goes on from there.
+    fn send(&self, bundle: &Bundle, watch: &dyn Watch) -> Result<(), Unready> {
+        let (name, target) = (self.remote.name(), format!("agent-{}", bundle.digest()));
+        if self.facts.get("agents").is_some_and(|agents| agents.split(' ').any(|agent| agent == target)) {
+            return Ok(());
+        }
+        let free: Option<u64> = self.facts.get("free_kib").and_then(|free| free.parse().ok());
+        let needed = bundle.bytes() / 1024 + ROOM_KIB;
+        if let Some(free) = free.filter(|free| *free < needed) {
+            let what = format!(
+                "{name} has {} MiB left for the agent in {}, which needs {}",
+                free >> 10,
+                self.folder,
+                needed >> 10
+            );
+            let remedy = "free some space on it, or name another folder in the device's configuration (folder = \"…\")";
+            return Err(Unready::new(State::NoSpace, what, remedy));
+        }
+        watch.tell(&format!("sending {} to {name} ({} MiB)", bundle.about, bundle.bytes().div_ceil(1 << 20)));
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.send_once(bundle, &target) {
+                Ok(()) => return Ok(()),
+                Err(Trouble::Cut(why)) if tries < DEPLOY_TRIES => {
+                    watch.tell(&format!("the connection to {name} broke off ({why}); trying again"));
+                    self.wait(watch)?;
+                }
+                // A device that vanished meanwhile.
+                Err(Trouble::Unready(unready))
+                    if tries < DEPLOY_TRIES
+                        && matches!(unready.state, State::Offline | State::Absent | State::Unreachable) =>
+                {
+                    watch.tell(&format!("{}; waiting for it", unready.what));
+                    self.wait(watch)?;
+                }
+                Err(trouble) => return Err(trouble.unready(&name)),
+            }
+        }
+    }
+
+    fn send_once(&self, bundle: &Bundle, target: &str) -> Result<(), Trouble> {
+        let name = self.remote.name();
+        let (part, whole) = (self.below(&format!("{target}.part")), self.below(target));
+        let folder = folder_word(&self.folder);
+        // Agents of other versions are gone with their space.
+        let prepare = format!(
+            "umask 077; mkdir -p {folder} && cd {folder} && for a in agent-*; do [ \"$a\" = {} ] || rm -rf \"./$a\"; done; mkdir -p {part} 2>&1",
+            word(&format!("{target}.part"))
+        );
+        let (said, status) = self.remote.script(&prepare, SCRIPT)?;
+        if status != 0 {
+            let failed = || {
+                Trouble::Unready(Unready::new(
+                    State::NotExecutable,
+                    format!("{name}: {} can't be made ({})", self.folder, printable(&said)),
+                    "name a folder that can be written in the device's configuration (folder = \"…\")",
+                ))
+            };
+            return Err(Trouble::of_writing(&name, &said).unwrap_or_else(failed));
+        }
+        let check = |names: &[&str]| {
+            let words: Vec<String> = names.iter().map(|name| word(name)).collect();
+            format!("cd {part} && sha256sum {} 2>/dev/null", words.join(" "))
+        };
+        let names: Vec<&str> = bundle.files.iter().map(|file| file.name.as_str()).collect();
+        let sums = |said: &str| -> BTreeMap<String, String> {
+            let lines = said.lines().filter_map(|line| line.split_once(char::is_whitespace));
+            lines.map(|(sum, name)| (name.trim_start_matches([' ', '*']).to_owned(), sum.to_owned())).collect()
+        };
+        let (there, _) = self.remote.script(&check(&names), CHECK)?;
+        let there = sums(&there);
+        let is_there =
+            |file: &super::bundle::Piece, there: &BTreeMap<String, String>| there.get(&file.name) == Some(&file.digest);
+        for file in bundle.files.iter().filter(|file| !is_there(file, &there)) {
+            let to = self.absolute(&format!("{target}.part/{}", file.name)).map_err(Trouble::Unready)?;
+            self.remote.send(&file.path, &to)?;
+        }
+        let (there, _) = self.remote.script(&check(&names), CHECK)?;
+        let there = sums(&there);
+        if let Some(damaged) = bundle.files.iter().find(|file| !is_there(file, &there)) {
+            return Err(Trouble::Cut(format!("{} isn't whole there", damaged.name)));
+        }
+        let (said, status) = self.remote.script(&format!("chmod 755 {part}/* && mv {part} {whole} 2>&1"), SCRIPT)?;
+        match status {
+            0 => Ok(()),
+            _ => Err(Trouble::Cut(format!("the agent can't be put in its place: {}", printable(&said)))),
+        }
+    }
+
+    /// How the agent's program is started there: by itself, or by the loader of the libraries that lie beside it.
+    fn starts(&self, bundle: &Bundle) -> Result<String, Unready> {
+        let (name, folder) = (self.remote.name(), self.below(&format!("agent-{}", bundle.digest())));
+        let direct = format!("{folder}/{}", word(&bundle.program));
+        let by_loader = bundle.loader.as_ref().map(|loader| {
+            format!("{folder}/{} --library-path {folder} {folder}/{}", word(loader), word(&bundle.program))
+        });
+        let mut said = Vec::new();
+        for program in [Some(direct), by_loader].into_iter().flatten() {
+            let tried = format!("{program} --version 2>&1");
+            let (text, status) = self.remote.script(&tried, SCRIPT).map_err(|trouble| trouble.unready(&name))?;
+            if status == 0 && text.starts_with("fleetfoot-agent ") {
+                return Ok(program);
+            }
+            said.push(printable(&text));
+        }
+        let what = format!("{name} can't run {} in {} ({})", bundle.about, self.folder, said.join("; "));
+        let (state, remedy) = if said.iter().any(|text| text.contains("Permission denied")) {
+            (
+                State::NotExecutable,
+                "name a folder whose programs may be run in the device's configuration (folder = \"…\")".to_owned(),
+            )
+        } else {
+            (
+                State::WrongAbi,
+                format!(
+                    "build an agent that fits {} and name it (agent = \"…\"): docs/phones.md",
+                    self.facts.get("machine").unwrap_or("it")
+                ),
+            )
+        };
+        Err(Unready::new(state, what, remedy))
+    }
+}
+
+impl<R: Remote + 'static> Link for Installed<R> {
+    fn connect(&self, replaced: Option<u32>) -> Result<Connection, Unready> {
+        let (name, folder) = (self.remote.name(), folder_word(&self.folder));
+        let replaces = replaced.map_or(String::new(), |process| format!(" --replaces {process}"));
+        // Where temporary files may lie isn't the same everywhere.
+        let agent = format!("TMPDIR={folder}/tmp {} --folder {folder}{replaces}", self.program);
+        let mut command = self.remote.client(&format!("umask 077; mkdir -p {folder}/tmp; {}", told(&agent)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        apart(&mut command);
+        let failed = |error: std::io::Error| {
+            Unready::new(
+                State::NoClient,
+                format!("{name}: {error}"),
+                "see what the program that reaches it says by itself",
+            )
+        };
+        let mut child = command.spawn().map_err(failed)?;
+        let streams = child.stdout.take().zip(child.stdin.take());
+        let (from, to) = streams.ok_or_else(|| failed(std::io::Error::other("no streams")))?;
+        let talk = Talk::of(child.stderr.take());
+        let peer = Client { name, child, talk };
+        Ok(Connection { from: Box::new(from), to: Box::new(to), peer: Box::new(peer) })
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn is_there(&self) -> bool {
+        self.remote.script("true", SCRIPT / 2).is_ok()
+    }
+
+    fn wait(&self, watch: &dyn Watch) -> Result<(), Unready> {
+        let began = Instant::now();
+        loop {
+            if self.is_there() {
+                return Ok(());
+            }
+            if watch.is_stopped() || began.elapsed() > self.reconnect {
+                let name = self.remote.name();
+                let lost =
+                    || Unready::new(State::Offline, format!("{name} is connected and doesn't answer"), "see to it");
+                let Unready { state, what, remedy } = self.remote.diagnose().unwrap_or_else(lost);
+                let what = format!("{what}, for {} s now", began.elapsed().as_secs());
+                return Err(Unready::new(state, what, format!("{remedy}; then go on with --resume")));
+            }
+            self.remote.revive();
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn complement(&self, health: &mut Health) {
+        let _ = (&self.last, health);
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let told = |name: &'static str, fact: &str| self.facts.get(fact).map(|value| (name, value.to_owned()));
+        let model = match (self.facts.get("maker"), self.facts.get("model")) {
+            (Some(maker), Some(model)) if !model.starts_with(maker) => Some(("model", format!("{maker} {model}"))),
+            (_, model) => model.map(|model| ("model", model.to_owned())),
+        };
+        let android = self.facts.get("android").zip(self.facts.get("sdk"));
+        let android = android.map(|(release, sdk)| ("android", format!("{release} (SDK {sdk})")));
+        let all = [model, told("soc", "soc"), android, told("system", "system"), Some(("agent", self.about.clone()))];
+        all.into_iter().flatten().collect()
+    }
+}
+
+impl<R> Drop for Installed<R> {
+    fn drop(&mut self) {}
+}
+
+/// The client through which an agent is spoken to.
+struct Client {
+    name: String,
+    child: Child,
+    talk: Talk,
+}
+
+impl Peer for Client {
+    fn epitaph(&mut self) -> String {
+        let status = wait(&mut self.child, ENDING);
+        // What was said last may still be on its way.
+        thread::sleep(Duration::from_millis(50));
+        let talk = self.talk.lines();
+        let name = &self.name;
+        let (exit, last) = exit_of(&talk);
+        let last = last.map(|line| format!("; last was said: {}", printable(line))).unwrap_or_default();
+        match (exit, status) {
+            (Some(exit), _) => format!("the agent on {name} ended (exit status {exit}){last}"),
+            (None, Some(_)) => format!("the connection to {name} broke off{last}"),
+            (None, None) => format!("the agent on {name} closed its output{last}"),
+        }
+    }
+
+    fn ended_by_itself(&mut self) -> bool {
+        wait(&mut self.child, ENDING);
+        thread::sleep(Duration::from_millis(50));
+        exit_of(&self.talk.lines()).0.is_some()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Its input is closed by now: the agent ends by itself, unless the connection hangs.
+        if wait(&mut self.child, ENDING).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

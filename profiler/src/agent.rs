@@ -199,7 +199,7 @@ impl Agent {
 
     /// Waits until the device can be reached again.
     fn wait(&mut self, what: &str) -> Result<(), AgentError> {
-        self.watch.tell(&format!("device '{}': {what}; waiting for it", self.device.name));
+        self.tell(&format!("{what}; waiting for it"));
         let failed = |source| AgentError::Connect { device: self.device.name.clone(), source };
         self.link.wait(&*self.watch).map_err(failed)
     }
@@ -221,6 +221,11 @@ impl Agent {
                 Ok(()) => return Ok(()),
             }
         }
+    }
+
+    /// Tells whoever watches something about the device.
+    pub(crate) fn tell(&self, what: &str) {
+        self.watch.tell(&format!("device '{}': {what}", self.device.name));
     }
 
     /// How often the connection broke off and another process took the place of this one.

@@ -19,6 +19,7 @@ use crate::look::Look;
 use crate::pace::{contention, settled};
 use crate::sittings;
 use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Sieve, Statistic, median};
+use crate::steady::settle;
 use crate::subject::Subject;
 use crate::sustained::{HALF_MINUTE, keep_busy};
 use crate::vectors::Halts;
@@ -135,6 +136,9 @@ const TAIL_SAMPLES: u64 = 5;
 const TOGETHER_NS: u64 = 500_000_000;
 const MOST_TOGETHER: usize = 200;
 
+/// Looks at Ctrl-C and the like are no waiting.
+const NOTEWORTHY_WAIT: Duration = Duration::from_millis(50);
+
 /// A name for what has no journal.
 fn session_of_now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
@@ -231,6 +235,8 @@ pub struct Campaign<'a> {
     soaked: Option<Soak>,
     /// What the device keeps its visits under, where it keeps them.
     session: String,
+    /// How long was waited for the device since the last look.
+    waited: Duration,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -306,6 +312,7 @@ impl<'a> Campaign<'a> {
             soaked: earlier.soaks.last().copied(),
             health: Health::default(),
             session: String::new(),
+            waited: Duration::ZERO,
         };
         campaign.under_way = earlier.visits.iter().map(|visit| visit.round).max().unwrap_or(0);
         // What is due in a round is decided by the rounds before, and by nothing behind them: a run that is taken up in its
@@ -434,6 +441,7 @@ impl<'a> Campaign<'a> {
             let mut order: Vec<usize> = (0..self.subjects.len()).collect();
             order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.plan.seed ^ (u64::from(round) << 32)));
             order.retain(|&index| self.is_due(index, round));
+            self.settle(agent, stop).map_err(failed)?;
             let mut open = order.as_slice();
             while !open.is_empty() {
                 if stop.load(Ordering::Relaxed) {
@@ -629,9 +637,19 @@ impl<'a> Campaign<'a> {
         Ok(())
     }
 
+    /// Waits until the device may be measured.
+    fn settle(&mut self, agent: &mut Agent, stop: &AtomicBool) -> Result<(), AgentError> {
+        let (health, waited) = settle(agent, self.health.clone(), stop)?;
+        self.health = health;
+        self.waited += waited;
+        Ok(())
+    }
+
     fn look(&mut self, agent: &mut Agent, round: u32) -> Result<Look, AgentError> {
         let now = agent.look()?;
-        let look = Look::between(&self.health, &now, agent.pinned(), round, self.clock.at_ns(now.at_ns));
+        let mut look = Look::between(&self.health, &now, agent.pinned(), round, self.clock.at_ns(now.at_ns));
+        let waited = std::mem::take(&mut self.waited);
+        look.waited_s = (waited > NOTEWORTHY_WAIT).then_some(waited.as_secs_f64());
         self.health = now;
         Ok(look)
     }

@@ -393,7 +393,9 @@ mod tests {
             (|health| health.temperatures = vec![("a".into(), 40.0), ("b".into(), 90.0)], "warning: b is 90 °C hot"),
             (|health| health.quota_cores = Some(0.5), "problem: the process may use 0.5 cores"),
             (
-                |health| health.battery = Some(Battery { percent: Some(30.0), discharging: true, milliwatts: None }),
+                |health| {
+                    health.battery = Some(Battery { percent: Some(30.0), discharging: true, ..Battery::default() })
+                },
                 "warning: the machine runs on its battery (30 % charged)",
             ),
             (|health| health.clock = Some("hpet".into()), "warning: time is measured by 'hpet'"),

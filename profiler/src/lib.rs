@@ -28,6 +28,7 @@ mod pace;
 mod provider_share;
 mod sittings;
 mod statistics;
+mod steady;
 mod subject;
 mod sustained;
 mod table;
@@ -48,10 +49,11 @@ pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};
 pub use cost::{Cost, CostParseError};
 pub use course::{Course, Moment, Spent};
-pub use device::{BUILT_IN_DEVICES, DeviceConfig, DeviceError, TransportKind};
+pub use device::{BUILT_IN_DEVICES, Cores, DeviceConfig, DeviceError, Hygiene, TransportKind, own_devices};
 pub use disturbance::Sharing;
 pub use fleetfoot_protocol::{
-    Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Profiled, Sample, Timed, Timing, Whole,
+    Cluster, Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Profiled, Sample, Timed, Timing,
+    Whole,
 };
 pub use journal::{Header, Journal, JournalError, Records, Soak, Visit};
 pub use latency::{Latency, LatencyError};

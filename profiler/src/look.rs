@@ -35,6 +35,21 @@ pub struct Look {
     /// Whether the machine runs on its battery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_battery: Option<bool>,
+    /// The battery's charge, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub battery_percent: Option<f64>,
+    /// Its temperature, in degrees Celsius.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub battery_celsius: Option<f64>,
+    /// How much heat slows an Android device down: 0 not at all, up to 6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thermal_status: Option<u8>,
+    /// What slows the device down, as its firmware says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed_by: Option<String>,
+    /// How long was waited in its round for the device to cool down, or its battery to be charged, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_s: Option<f64>,
     /// The lowest clock of the GPUs at work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator_mhz: Option<f64>,
@@ -65,7 +80,7 @@ impl Look {
             stolen: largest(&mut ours.iter().map(|core| ticks(core).stolen_share())),
             others_busy: (!others.is_empty()).then(|| others.iter().map(|core| ticks(core).busy_share()).sum()),
             frequency_mhz: ours.iter().filter_map(|(_, now)| Some(now.frequency_khz? as f64 / 1000.0)).reduce(f64::min),
-            hottest_celsius: largest(&mut after.temperatures.iter().map(|(_, celsius)| *celsius)),
+            hottest_celsius: hottest(after),
             throttled: ours
                 .iter()
                 .map(throttled)
@@ -74,10 +89,20 @@ impl Look {
                 .map(|all| all.iter().sum()),
             quota_stops: after.quota_stops.zip(before.quota_stops).map(|(now, then)| now.saturating_sub(then)),
             on_battery: after.battery.map(|battery| battery.discharging),
+            battery_percent: after.battery.and_then(|battery| battery.percent),
+            battery_celsius: after.battery.and_then(|battery| battery.celsius),
+            thermal_status: after.thermal_status,
+            slowed_by: after.slowed_by.clone(),
+            waited_s: None,
             accelerator_mhz: at_work.filter_map(|gpu| gpu.mhz).map(f64::from).reduce(f64::min),
             accelerator_slowed: after.accelerators.iter().filter_map(slowed).reduce(|a, b| a || b),
         }
     }
+}
+
+/// The hottest sensor, in degrees Celsius.
+pub(crate) fn hottest(health: &Health) -> Option<f64> {
+    health.temperatures.iter().map(|(_, celsius)| *celsius).reduce(f64::max)
 }
 
 #[cfg(test)]
@@ -105,7 +130,7 @@ mod tests {
             load: Some(1.5),
             temperatures: vec![("a".into(), 40.0), ("b".into(), 60.0)],
             quota_stops: Some(7),
-            battery: Some(Battery { percent: None, discharging: true, milliwatts: None }),
+            battery: Some(Battery { discharging: true, ..Battery::default() }),
             accelerators: vec![
                 Accelerator {
                     mhz: Some(1500),

@@ -33,6 +33,7 @@ use crate::journal::Journal;
 use crate::latency::Latency;
 use crate::node_profiles::{NetworkNodes, NodeProfile, ProfilesCounted, shared};
 use crate::statistics::{Measurement, Z, median, middle_and_spread};
+use crate::steady::Steward;
 use crate::subject::{Subject, SubjectError};
 use crate::table::{LatencyTable, Row};
 
@@ -195,7 +196,7 @@ impl NetworkCampaign {
         watch: &mut dyn FnMut(usize, usize),
     ) -> Result<Vec<NodeProfile>, CampaignError> {
         let mut profiles = earlier;
-        let mut running = None;
+        let (mut running, mut steward) = (None, Steward::default());
         for process in 0..MOST_PROFILINGS {
             let before: Vec<NodeProfile> =
                 profiles.iter().filter(|profile| profile.process < process).cloned().collect();
@@ -219,6 +220,7 @@ impl NetworkCampaign {
                 if running.replace(process).is_some_and(|running| running != process) {
                     agent.restart().map_err(failed)?;
                 }
+                steward.settle(agent, stop).map_err(failed)?;
                 let runs = PROFILED_MACS / self.sizes[index].0.max(1);
                 let runs = runs.clamp(PROFILED_RUNS.0, PROFILED_RUNS.1) as u32;
                 let profiled = agent.nodes(&subject.onnx, runs).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! Byte streams to an agent, on this machine or on another.
 
 mod adb;
+mod android;
 mod bundle;
 mod guard;
 mod local;
@@ -14,6 +15,8 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use fleetfoot_protocol::Health;
+
+pub(crate) use ssh::is_host;
 
 use crate::device::{DeviceConfig, TransportKind};
 use crate::unready::Unready;

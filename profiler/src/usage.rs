@@ -163,7 +163,7 @@ mod tests {
 
     fn look(at_ns: u64, energy: &[(&str, u64)], milliwatts: Option<f64>) -> Health {
         let meter = |&(part, microjoules): &(&str, u64)| EnergyMeter { part: part.into(), microjoules, wraps_at: 1000 };
-        let battery = milliwatts.map(|_| Battery { percent: None, discharging: true, milliwatts });
+        let battery = milliwatts.map(|_| Battery { discharging: true, milliwatts, ..Battery::default() });
         Health { at_ns, energy: energy.iter().map(meter).collect(), battery, ..Health::default() }
     }
 

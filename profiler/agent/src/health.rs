@@ -32,10 +32,22 @@ fn look_below(root: &Path, at_ns: u64) -> Health {
         clock: text(&root.join("sys/devices/system/clocksource/clocksource0/current_clocksource")),
         power_profile: text(&root.join("sys/firmware/acpi/platform_profile")),
         battery: battery(&root.join("sys/class/power_supply")),
+        thermal_status: None,
+        slowed_by: slowed_by(root),
         peak_resident_bytes: peak_resident(root),
         energy: energy(&root.join("sys/class/powercap")),
         accelerators: Vec::new(),
     }
+}
+
+/// What slows a Raspberry Pi down, as its firmware says.
+fn slowed_by(root: &Path) -> Option<String> {
+    let told = text(&root.join("sys/devices/platform/soc/soc:firmware/get_throttled"))?;
+    let bits = u32::from_str_radix(told.trim_start_matches("0x"), 16).ok()?;
+    let names = ["under-voltage", "a capped frequency", "heat", "heat (soft limit)"];
+    let now: Vec<&str> =
+        names.into_iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| name).collect();
+    (!now.is_empty()).then(|| now.join(", "))
 }
 
 /// The most memory that this process has had resident.
@@ -165,7 +177,9 @@ fn battery(supplies: &Path) -> Option<Battery> {
     let micro = |name: &str| Some(text(&battery.join(name))?.parse::<f64>().ok()?.abs());
     // Currents of some drivers are negative where they flow out.
     let microwatts = micro("power_now").or_else(|| Some(micro("current_now")? * micro("voltage_now")? / 1e6));
-    Some(Battery { percent, discharging, milliwatts: microwatts.map(|microwatts| microwatts / 1e3) })
+    // In tenths of a degree.
+    let celsius = micro("temp").map(|tenths| tenths / 10.0);
+    Some(Battery { percent, discharging, celsius, milliwatts: microwatts.map(|microwatts| microwatts / 1e3) })
 }
 
 #[cfg(test)]
@@ -233,11 +247,22 @@ mod tests {
         assert_eq!((health.at_ns, health.load, health.turbo), (7, Some(0.75), Some(false)));
         assert_eq!((health.quota_cores, health.quota_stops), (Some(1.5), Some(3)));
         assert_eq!(health.temperatures, [("x86_pkg_temp".to_owned(), 61.5), ("k10temp".to_owned(), 72.25)]);
-        assert_eq!(health.battery, Some(Battery { percent: Some(80.0), discharging: true, milliwatts: Some(2000.0) }));
+        assert_eq!(
+            health.battery,
+            Some(Battery { percent: Some(80.0), discharging: true, celsius: None, milliwatts: Some(2000.0) })
+        );
         assert_eq!(health.peak_resident_bytes, Some(12 * 1024));
         let meters: Vec<_> = health.energy.iter().map(|meter| (meter.part.as_str(), meter.microjoules)).collect();
         assert_eq!(meters, [("package-0 (intel-rapl:0)", 123), ("dram (intel-rapl:0:1)", 45)]);
         assert_eq!(health.virtual_machine, Some(true));
+    }
+
+    #[test]
+    fn a_raspberry_pi_says_what_slows_it_down() {
+        let told =
+            |bits: &str| slowed_by(root(&[("sys/devices/platform/soc/soc:firmware/get_throttled", bits)]).path());
+        assert_eq!((told("0\n"), told("50000\n"), told("garbage\n")), (None, None, None));
+        assert_eq!(told("50005\n").as_deref(), Some("under-voltage, heat"));
     }
 
     #[test]

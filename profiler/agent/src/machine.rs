@@ -1,11 +1,11 @@
 //! The machine that the agent runs on: what it is, and which of its cores the agent uses.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use fleetfoot_protocol::{EngineError, Machine};
+use fleetfoot_protocol::{Cluster, EngineError, Machine, Setup};
 
-use crate::files::text;
+use crate::files::{entries, number, text};
 
 /// What the system tells of itself.
 pub fn describe() -> Machine {
@@ -20,6 +20,7 @@ pub fn describe() -> Machine {
         os: format!("{} {}", std::env::consts::OS, release.trim()).trim().to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         cores: allowed().len().max(1),
+        clusters: clusters(Path::new("/sys/devices/system/cpu")),
         accelerators: Vec::new(),
     }
 }
@@ -77,24 +78,67 @@ fn processor(cpuinfo: &str, board: &str) -> Option<String> {
     }
 }
 
+/// All cores by the highest frequency that they are made for, in kHz.
+fn clusters(cpu: &Path) -> Vec<(u64, Vec<usize>)> {
+    let mut clusters: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for folder in entries(cpu) {
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let core = name.strip_prefix("cpu").and_then(|number| number.parse().ok());
+        let khz = number(&folder.join("cpufreq/cpuinfo_max_freq"));
+        if let Some((core, khz)) = core.zip(khz) {
+            clusters.entry(khz).or_default().push(core);
+        }
+    }
+    clusters.values_mut().for_each(|cores| cores.sort_unstable());
+    clusters.into_iter().collect()
+}
+
+/// The cores of a cluster.
+fn of_cluster(cluster: Cluster, clusters: &[(u64, Vec<usize>)]) -> Result<Vec<usize>, EngineError> {
+    let (chosen, name) = match (cluster, clusters) {
+        (_, []) => {
+            let why = "the device doesn't tell its cores' frequencies, so that no cluster is known: name cores by number (cores = [4, 5])";
+            return Err(EngineError(why.to_owned()));
+        }
+        (Cluster::Big, [.., last]) => (std::slice::from_ref(last), "big"),
+        (Cluster::Little, [first, ..]) => (std::slice::from_ref(first), "little"),
+        (Cluster::Middle, [_, middle @ .., _]) => (middle, "middle"),
+        (Cluster::Middle, _) => (&[][..], "middle"),
+    };
+    let cores: Vec<usize> = chosen.iter().flat_map(|(_, cores)| cores.iter().copied()).collect();
+    if cores.is_empty() {
+        let count = clusters.len();
+        return Err(EngineError(format!(
+            "the device has {count} kinds of cores and no {name} ones: choose others (cores)"
+        )));
+    }
+    Ok(cores)
+}
+
 /// Whether this system lets a process choose its cores.
 const CAN_PIN: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// Pins the process, before any of its threads is made, and returns the cores. Where none are named, the last of the
 /// permitted ones are taken, since the first core serves most interrupts; or none, on a system that has no way to.
-pub fn pin(cores: &[usize], threads: usize) -> Result<Vec<usize>, EngineError> {
-    if cores.is_empty() && !CAN_PIN {
+pub fn pin(setup: &Setup, clusters: &[(u64, Vec<usize>)]) -> Result<Vec<usize>, EngineError> {
+    let Setup { cores, cluster, threads, .. } = setup;
+    if cores.is_empty() && cluster.is_none() && !CAN_PIN {
         return Ok(Vec::new());
     }
-    let allowed = allowed();
     let chosen = if cores.is_empty() {
-        if threads > allowed.len() {
-            let why = format!("{threads} threads, but the process may run on {} cores only", allowed.len());
+        let mut allowed = allowed();
+        if let Some(cluster) = cluster {
+            let wanted = of_cluster(*cluster, clusters)?;
+            allowed.retain(|core| wanted.contains(core));
+        }
+        if *threads > allowed.len() {
+            let of_them = if cluster.is_some() { " of that cluster" } else { "" };
+            let why = format!("{threads} threads, but the process may run on {} cores{of_them} only", allowed.len());
             return Err(EngineError(why));
         }
         allowed[allowed.len() - threads..].to_vec()
     } else {
-        cores.to_vec()
+        cores.clone()
     };
     set(&chosen)?;
     Ok(chosen)
@@ -137,6 +181,35 @@ fn set(cores: &[usize]) -> Result<(), EngineError> {
     Err(EngineError(format!("can't pin to cores {cores:?} ({error}); cores in reach: {effective:?}")))
 }
 
+/// A thread of the process that may run elsewhere than on these cores, and where it may; `None` if there is none. Threads with this name
+/// don't count: they sleep.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn escaped(cores: &[usize], sleeper: &str) -> Option<String> {
+    let status = |task: PathBuf| text(&task.join("status"));
+    entries(Path::new("/proc/self/task")).into_iter().filter_map(status).find_map(|status| {
+        let field = |wanted: &str| status.lines().find_map(|line| line.strip_prefix(wanted)).map(str::trim);
+        let (name, allowed) = (field("Name:")?, field("Cpus_allowed_list:")?);
+        let inside = ranges(allowed)?.iter().all(|core| cores.contains(core));
+        (name != sleeper && !inside).then(|| format!("thread '{name}' may run on cores {allowed}"))
+    })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn escaped(_: &[usize], _: &str) -> Option<String> {
+    None
+}
+
+/// The numbers of a list such as `0-2,5`.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn ranges(list: &str) -> Option<Vec<usize>> {
+    let mut numbers = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        numbers.extend(first.trim().parse::<usize>().ok()?..=last.trim().parse::<usize>().ok()?);
+    }
+    Some(numbers)
+}
+
 /// The cores that the system has, as far as it says so.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn allowed() -> Vec<usize> {
@@ -150,7 +223,33 @@ fn set(_: &[usize]) -> Result<(), EngineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::processor;
+    use super::*;
+
+    #[test]
+    fn clusters_are_cores_of_one_frequency() {
+        let folder = tempfile::tempdir().unwrap();
+        for (core, khz) in [(0, 1_700_000), (1, 1_700_000), (2, 2_370_000), (3, 2_370_000), (10, 2_910_000)] {
+            let path = folder.path().join(format!("cpu{core}/cpufreq"));
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("cpuinfo_max_freq"), format!("{khz}\n")).unwrap();
+        }
+        std::fs::create_dir_all(folder.path().join("cpuidle")).unwrap();
+        let found = clusters(folder.path());
+        assert_eq!(found, [(1_700_000, vec![0, 1]), (2_370_000, vec![2, 3]), (2_910_000, vec![10])]);
+        let of = |cluster| of_cluster(cluster, &found).unwrap();
+        assert_eq!([of(Cluster::Little), of(Cluster::Middle), of(Cluster::Big)], [vec![0, 1], vec![2, 3], vec![10]]);
+        assert!(of_cluster(Cluster::Middle, &found[..2]).unwrap_err().0.contains("no middle"));
+        assert!(of_cluster(Cluster::Big, &[]).unwrap_err().0.contains("by number"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_that_may_run_elsewhere_is_found() {
+        assert_eq!(ranges("0-2,5"), Some(vec![0, 1, 2, 5]));
+        let all = allowed();
+        assert_eq!(escaped(&all, ""), None);
+        assert!(escaped(&[100_000], "").unwrap().contains("may run on cores"));
+    }
 
     #[test]
     fn processors_of_one_name_are_told_apart() {

@@ -37,6 +37,8 @@ struct Opened {
     threads: usize,
     /// The cores that the threads run on, where each of several has one of its own; else the caller's is looked at.
     cores: Vec<usize>,
+    /// The cores that the process is pinned to.
+    pinned: Vec<usize>,
 }
 
 /// What profiled and plain runs of a model brought.
@@ -121,6 +123,18 @@ impl Runtime {
         Ok(Run { profile, plain, paces })
     }
 
+    /// Whether all threads keep to the cores that they were pinned to. Other providers than the CPU's see to their own.
+    fn check_pinning(&self) -> Result<(), EngineError> {
+        let pinned =
+            self.opened.as_ref().filter(|opened| opened.attached.provider.is_cpu() && !opened.pinned.is_empty());
+        match pinned.and_then(|opened| machine::escaped(&opened.pinned, crate::HOST_WATCH)) {
+            Some(escaped) => Err(EngineError(format!(
+                "{escaped}, though the process is pinned to others: a core may have gone offline, or the system moves processes; name others (cores)"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn model(&mut self, model: u32) -> Result<(&mut Model, &mut Timer), EngineError> {
         let known = self.models.get_mut(&model);
         known.map(|model| (model, &mut self.timer)).ok_or_else(|| EngineError(format!("no model {model} is loaded")))
@@ -137,7 +151,7 @@ impl Engine for Runtime {
         }
         let provider = provider::by_name(&setup.provider)?;
         let mut machine = machine::describe();
-        let pinned = machine::pin(&setup.cores, setup.threads)?;
+        let pinned = machine::pin(setup, &machine.clusters)?;
         provider.options(setup)?;
         let path = library::find(setup.library.as_deref(), provider.name)?;
         let version = library::version(&path)?;
@@ -159,7 +173,8 @@ impl Engine for Runtime {
         let plugin = attached.plugin.as_ref().map(|plugin| format!(", {plugin}")).unwrap_or_default();
         let Setup { fallback, optimisation, threads, .. } = *setup;
         let cores = if pinned.len() == threads && threads > 1 { pinned.clone() } else { Vec::new() };
-        self.opened = Some(Opened { environment, attached, fallback, optimisation, threads, cores });
+        self.opened =
+            Some(Opened { environment, attached, fallback, optimisation, threads, cores, pinned: pinned.clone() });
         Ok((format!("ONNX Runtime {version}{plugin}"), path.display().to_string(), pinned, machine))
     }
 
@@ -167,6 +182,9 @@ impl Engine for Runtime {
         let session = self.session(onnx)?;
         let (input_dims, input) = input_of(&session)?;
         let output = session.outputs().first().map(|output| extents(output.dtype())).transpose()?.unwrap_or_default();
+        if self.models.is_empty() {
+            self.check_pinning()?;
+        }
         self.models.insert(model, Model { session, input, input_dims: input_dims.clone() });
         Ok((input_dims, output))
     }
@@ -178,6 +196,11 @@ impl Engine for Runtime {
 
     fn time(&mut self, model: u32, timing: &Timing) -> Result<Timed, EngineError> {
         let cores = self.opened.as_ref().map_or_else(Vec::new, |opened| opened.cores.clone());
+        let pinned = self.opened.as_ref().filter(|opened| !opened.pinned.is_empty());
+        // A core that goes offline takes its pinning with it.
+        if pinned.is_some_and(|opened| !machine::allowed().iter().all(|core| opened.pinned.contains(core))) {
+            self.check_pinning()?;
+        }
         let (model, timer) = self.model(model)?;
         let evict = usize::try_from(timing.evict_bytes).unwrap_or(usize::MAX);
         if evict > 1 << 30 || timing.batch == 0 || timing.samples > 1 << 20 {

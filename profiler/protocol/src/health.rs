@@ -28,6 +28,10 @@ pub struct Health {
     pub power_profile: Option<String>,
     /// The battery, where there is one.
     pub battery: Option<Battery>,
+    /// How much heat slows an Android device down: 0 not at all, 1 light, 2 moderate, 3 severe, up to 6.
+    pub thermal_status: Option<u8>,
+    /// What slows the device down now, as its firmware says; absent where nothing does, or it doesn't tell.
+    pub slowed_by: Option<String>,
     /// Bytes of memory that the agent's process has had resident at most.
     pub peak_resident_bytes: Option<u64>,
     /// Meters of energy that may be read.
@@ -120,6 +124,8 @@ pub struct Battery {
     pub percent: Option<f64>,
     /// Whether the machine runs on it.
     pub discharging: bool,
+    /// Its temperature in degrees Celsius.
+    pub celsius: Option<f64>,
     /// Power that goes out of it, or into it, in milliwatts.
     pub milliwatts: Option<f64>,
 }

@@ -52,6 +52,18 @@ pub enum Fallback {
     Allow,
 }
 
+/// Cores of one kind, by the highest frequency that they are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cluster {
+    /// Those of the highest.
+    Big,
+    /// Those of neither the highest nor the lowest.
+    Middle,
+    /// Those of the lowest.
+    Little,
+}
+
 /// What the agent's process is set up for; it holds until its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
@@ -71,6 +83,9 @@ pub struct Setup {
     pub threads: usize,
     /// Cores that the process is pinned to; empty: chosen by the agent, as many as threads.
     pub cores: Vec<usize>,
+    /// The cluster that the agent chooses them from; absent: any.
+    #[serde(default)]
+    pub cluster: Option<Cluster>,
 }
 
 /// How to take samples of a model.
@@ -312,6 +327,9 @@ pub struct Machine {
     pub arch: String,
     /// Cores that the process may run on.
     pub cores: usize,
+    /// All cores by the highest frequency that they are made for, in kHz, the slowest first; empty where it isn't told.
+    #[serde(default)]
+    pub clusters: Vec<(u64, Vec<usize>)>,
     /// What else it may compute with, by the execution provider: GPUs and the like, with their drivers' versions.
     #[serde(default)]
     pub accelerators: Vec<String>,

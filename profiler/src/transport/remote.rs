@@ -7,17 +7,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fleetfoot_protocol::Health;
 
+use super::android;
 use super::bundle::Bundle;
+use super::guard::Guard;
 use super::process::{Talk, apart, wait};
 use super::shell::{exit_of, told, word};
 use super::{Connection, Link, Peer, Watch};
-use crate::device::DeviceConfig;
+use crate::device::{DeviceConfig, Hygiene};
 use crate::unready::{State, Unready, printable};
 
 /// How long a script of some lines may take.
@@ -32,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DEPLOY_TRIES: u32 = 5;
 /// How long an agent may take to end.
 const ENDING: Duration = Duration::from_secs(2);
+/// Time between two questions to a device's services, which take a while to answer.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 /// What models and results may need besides the agent, in KiB.
 const ROOM_KIB: u64 = 32 << 10;
 
@@ -145,7 +149,7 @@ pub(super) fn facts(remote: &dyn Remote, folder: Option<&str>) -> Result<Facts, 
 }
 
 /// A device with an agent on it.
-pub(super) struct Installed<R> {
+pub(super) struct Installed<R: Remote> {
     remote: R,
     folder: String,
     /// The agent's program with what starts it, in a script.
@@ -153,13 +157,16 @@ pub(super) struct Installed<R> {
     facts: Facts,
     about: String,
     reconnect: Duration,
-    last: Mutex<Option<Health>>,
+    hygiene: Hygiene,
+    /// What holds a phone's settings, and what it has set.
+    guard: Mutex<Option<(Guard, String)>>,
+    /// What the device's services told last.
+    told: Mutex<Option<(Instant, String)>>,
 }
 
 impl<R: Remote + 'static> Installed<R> {
     /// Sees to it that the agent that fits the device lies there.
     pub(super) fn new(remote: R, device: &DeviceConfig, watch: &dyn Watch) -> Result<Self, Unready> {
-        let name = remote.name();
         let folder = device.folder.clone().unwrap_or_else(|| remote.default_folder().to_owned());
         let facts = facts(&remote, Some(&folder))?;
         let reconnect = device.reconnect_seconds.map_or(RECONNECT, Duration::from_secs);
@@ -170,11 +177,16 @@ impl<R: Remote + 'static> Installed<R> {
             facts,
             about: String::new(),
             reconnect,
-            last: Mutex::default(),
+            hygiene: device.hygiene.clone(),
+            guard: Mutex::default(),
+            told: Mutex::default(),
         };
+        // While the agent is sent the settings are made.
+        installed.hold();
         match &device.device_agent {
             Some(program) => {
                 installed.program = folder_word(program);
+                installed.check_own(program)?;
                 installed.about = format!("the device's own {}", printable(program));
             }
             None => {
@@ -184,8 +196,45 @@ impl<R: Remote + 'static> Installed<R> {
                 installed.program = installed.starts(&bundle)?;
             }
         }
-        let _ = name;
         Ok(installed)
+    }
+
+    /// Whether an agent that is to lie there does.
+    fn check_own(&self, program: &str) -> Result<(), Unready> {
+        let name = self.remote.name();
+        let tried = self.remote.script(&format!("{} --version 2>&1", self.program), SCRIPT);
+        match tried.map_err(|trouble| trouble.unready(&name))? {
+            (said, 0) if said.starts_with("fleetfoot-agent ") => Ok(()),
+            (said, _) => Err(Unready::new(
+                State::NotExecutable,
+                format!("{} on {name} is no agent that runs ({})", printable(program), printable(&said)),
+                "put one there, or leave device_agent away: then one is sent",
+            )),
+        }
+    }
+
+    /// Makes a phone's settings and holds them, unless they are held.
+    fn hold(&self) {
+        if !self.facts.is_android() || !(self.hygiene.stay_awake || self.hygiene.fixed_performance) {
+            return;
+        }
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.as_mut().is_some_and(|(guard, _)| guard.is_alive()) {
+            return;
+        }
+        *guard = None;
+        let script = android::guard(&folder_word(&self.folder), &self.hygiene);
+        *guard = Guard::start(self.remote.client(&script)).ok().map(|guard| (guard, String::new()));
+    }
+
+    /// Waits until the settings are made: what they are.
+    fn held(&self) -> Option<String> {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, set) = guard.as_mut()?;
+        if set.is_empty() {
+            *set = guard.word("fleetfoot-ready", SCRIPT).unwrap_or_else(|_| "not told".to_owned());
+        }
+        Some(printable(set))
     }
 
     fn below(&self, path: &str) -> String {
@@ -329,6 +378,8 @@ impl<R: Remote + 'static> Installed<R> {
 
 impl<R: Remote + 'static> Link for Installed<R> {
     fn connect(&self, replaced: Option<u32>) -> Result<Connection, Unready> {
+        self.hold();
+        self.held();
         let (name, folder) = (self.remote.name(), folder_word(&self.folder));
         let replaces = replaced.map_or(String::new(), |process| format!(" --replaces {process}"));
         // Where temporary files may lie isn't the same everywhere.
@@ -379,7 +430,18 @@ impl<R: Remote + 'static> Link for Installed<R> {
     }
 
     fn complement(&self, health: &mut Health) {
-        let _ = (&self.last, health);
+        if !self.facts.is_android() {
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref().is_none_or(|(at, _)| at.elapsed() >= ASK_EVERY) {
+            // A connection that breaks off shows by the agent's.
+            let now = self.remote.script(android::STATE, SCRIPT).map_or(String::new(), |(said, _)| said);
+            *told = Some((Instant::now(), now));
+        }
+        if let Some((_, told)) = told.as_ref() {
+            android::complement(health, told);
+        }
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -390,13 +452,19 @@ impl<R: Remote + 'static> Link for Installed<R> {
         };
         let android = self.facts.get("android").zip(self.facts.get("sdk"));
         let android = android.map(|(release, sdk)| ("android", format!("{release} (SDK {sdk})")));
-        let all = [model, told("soc", "soc"), android, told("system", "system"), Some(("agent", self.about.clone()))];
+        let agent = Some(("agent", self.about.clone()));
+        let hygiene = self.held().map(|set| ("hygiene", set));
+        let all = [model, told("soc", "soc"), android, told("system", "system"), agent, hygiene];
         all.into_iter().flatten().collect()
     }
 }
 
-impl<R> Drop for Installed<R> {
-    fn drop(&mut self) {}
+impl<R: Remote> Drop for Installed<R> {
+    fn drop(&mut self) {
+        // The agent, which is dropped before, has ended: what only a run needs goes. A device that is gone keeps it for the next one.
+        let folder = folder_word(&self.folder);
+        let _ = self.remote.script(&format!("rm -rf {folder}/models {folder}/tmp"), SCRIPT);
+    }
 }
 
 /// The client through which an agent is spoken to.

@@ -1,0 +1,127 @@
+//! What Android's services tell and change: `dumpsys`, `settings`, `svc`, `cmd power`.
+
+use fleetfoot_protocol::{Battery, Health};
+
+use crate::device::Hygiene;
+use crate::unready::printable;
+
+/// Asks for the state of battery and heat.
+pub(super) const STATE: &str = "dumpsys battery 2>/dev/null; echo; dumpsys thermalservice 2>/dev/null";
+
+/// Adds to a device's state what [`STATE`] told.
+pub(super) fn complement(health: &mut Health, told: &str) {
+    let field = |name: &str| {
+        let line = told.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+        line.map(|value| value.trim().to_owned())
+    };
+    let number = |name: &str| field(name)?.parse::<f64>().ok().filter(|number| number.is_finite());
+    if let Some(level) = number("level") {
+        let scale = number("scale").filter(|scale| *scale > 0.0).unwrap_or(100.0);
+        health.battery = Some(Battery {
+            percent: Some(100.0 * level / scale),
+            // BatteryManager's numbers: 2 charging, 3 discharging, 4 not charging, 5 full.
+            discharging: number("status") == Some(3.0),
+            celsius: number("temperature").map(|tenths| tenths / 10.0),
+            milliwatts: health.battery.and_then(|battery| battery.milliwatts),
+        });
+    }
+    // Somebody has set the status by hand: it tells nothing.
+    if field("IsStatusOverride").as_deref() != Some("true") {
+        health.thermal_status =
+            number("Thermal Status").filter(|status| (0.0..=6.0).contains(status)).map(|status| status as u8);
+    }
+    health.temperatures.extend(temperatures(told));
+}
+
+/// The sensors' values now, else the last ones that are remembered.
+fn temperatures(told: &str) -> Vec<(String, f64)> {
+    let section = |title: &str| {
+        let lines = told.lines().skip_while(move |line| !line.trim().starts_with(title)).skip(1);
+        lines.map_while(|line| line.trim().strip_prefix("Temperature{")).filter_map(sensor).collect::<Vec<_>>()
+    };
+    let now = section("Current temperatures from HAL");
+    if now.is_empty() { section("Cached temperatures") } else { now }
+}
+
+/// `mValue=38.2, mType=0, mName=CPU0, mStatus=0}`
+fn sensor(text: &str) -> Option<(String, f64)> {
+    let fields = || text.trim_end_matches('}').split(',').filter_map(|field| field.trim().split_once('='));
+    let field = |wanted: &str| fields().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+    let celsius = field("mValue")?.parse().ok()?;
+    // Sensors that aren't there answer with absurd values.
+    (-40.0..150.0).contains(&celsius).then(|| Some((printable(field("mName")?), celsius)))?
+}
+
+/// A script that changes the phone's settings as it is wanted, says `fleetfoot-ready` and what was changed, and puts everything back when
+/// its input ends. What there was stands in the file `restore` as long as it isn't put back: a run behind one that was cut off in the
+/// middle of it takes that for what there was. `folder` is a word of the script.
+pub(super) fn guard(folder: &str, hygiene: &Hygiene) -> String {
+    let (awake, fixed) = (u8::from(hygiene.stay_awake), u8::from(hygiene.fixed_performance));
+    format!(
+        r#"f={folder}; umask 077; mkdir -p "$f"; r="$f/restore"; stay=; was=; fixed=
+if [ ! -f "$r" ]; then
+echo "stay=$(settings get global stay_on_while_plugged_in 2>/dev/null | tr -cd 0-9a-z)" > "$r.tmp"
+echo "was=$(dumpsys power 2>/dev/null | sed -n 's/.*mWakefulness=\([A-Za-z]*\).*/\1/p' | head -n 1)" >> "$r.tmp"
+mv "$r.tmp" "$r"
+fi
+restore() {{
+trap '' HUP INT TERM PIPE
+while IFS== read -r name value; do case "$name" in stay) stay=$value;; was) was=$value;; fixed) fixed=$value;; esac; done < "$r"
+if [ {awake} = 1 ]; then
+case "$stay" in ''|null) settings delete global stay_on_while_plugged_in;; *) settings put global stay_on_while_plugged_in "$stay";; esac
+case "$was" in Asleep|Dozing) input keyevent 223;; esac
+fi
+[ "$fixed" != on ] || cmd power set-fixed-performance-mode-enabled false
+rm -f "$r"
+}} > /dev/null 2>&1
+trap 'restore; exit 0' HUP INT TERM
+a=off; p=off
+if [ {awake} = 1 ]; then
+case "$(dumpsys power 2>/dev/null)" in *mWakefulness=Asleep*|*mWakefulness=Dozing*) input keyevent 224 > /dev/null 2>&1;; esac
+svc power stayon true > /dev/null 2>&1 && a=on
+fi
+if [ {fixed} = 1 ] && cmd power set-fixed-performance-mode-enabled true > /dev/null 2>&1; then
+p=on; grep -q '^fixed=' "$r" || echo fixed=on >> "$r"
+fi
+echo "fleetfoot-ready stay_awake=$a fixed_performance=$p"
+cat > /dev/null
+restore"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATTERY: &str = "Current Battery Service state:\n  AC powered: false\n  USB powered: true\n  status: 3\n  level: 43\n  scale: 50\n  temperature: 312\n";
+
+    #[test]
+    fn battery_and_heat_are_read_as_android_tells_them() {
+        let thermal = "IsStatusOverride: false\nThermal Status: 2\nCached temperatures:\n\tTemperature{mValue=38.2, mType=0, mName=CPU0, mStatus=0}\nHAL Ready: true\nCurrent temperatures from HAL:\n\tTemperature{mValue=41.5, mType=3, mName=skin\u{1b}[2J, mStatus=1}\n\tTemperature{mValue=-3.4028235E38, mType=1, mName=GPU, mStatus=0}\nCurrent cooling devices from HAL:\n";
+        let mut health = Health::default();
+        complement(&mut health, &format!("{BATTERY}\n{thermal}"));
+        let battery = health.battery.unwrap();
+        assert_eq!((battery.percent, battery.discharging, battery.celsius), (Some(86.0), true, Some(31.2)));
+        assert_eq!(health.thermal_status, Some(2));
+        assert_eq!(health.temperatures, [("skin [2J".to_owned(), 41.5)]);
+        let mut health = Health::default();
+        complement(
+            &mut health,
+            "IsStatusOverride: true\nThermal Status: 0\nCached temperatures:\n\tTemperature{mValue=38.2, mType=0, mName=CPU0, mStatus=0}\n",
+        );
+        assert_eq!((health.thermal_status, health.temperatures.len(), health.battery), (None, 1, None));
+    }
+
+    #[test]
+    fn what_isnt_told_or_makes_no_sense_is_absent() {
+        for told in [
+            "",
+            "Can't find service: battery\n",
+            "level: x\nThermal Status: 9\nTemperature{}\nCached temperatures:\nTemperature{mValue=x}\n",
+        ] {
+            let mut health = Health::default();
+            complement(&mut health, told);
+            assert_eq!(health, Health::default(), "{told}");
+        }
+    }
+}

@@ -1,14 +1,22 @@
-//! `fleetfoot devices`: what is configured, and what can be reached.
+//! `fleetfoot devices`: what is configured, what is connected, and what to do about what isn't ready.
 
+mod add;
+
+use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::thread;
 
 use anyhow::Result;
-use clap::Args;
-use fleetfoot_profiler::{Agent, BUILT_IN_DEVICES, DeviceConfig, Unready};
+use clap::{Args, Subcommand};
+use fleetfoot_profiler::{
+    Agent, BUILT_IN_DEVICES, Described, DeviceConfig, DeviceError, Phone, State, TransportKind, Unready, own_devices,
+    phones,
+};
 use serde_json::{Value, json};
 
 /// Options of `devices`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
     /// Further device configurations (TOML files) to try
     #[arg(value_name = "DEVICE")]
@@ -16,13 +24,35 @@ pub struct Options {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Write a configuration from what a connected device tells
+    Add(add::Options),
 }
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let shipped = BUILT_IN_DEVICES.iter().map(|(name, _)| (*name).to_owned());
-    let devices = shipped.chain(options.devices.iter().cloned());
-    let found = devices.map(|name| Ok(describe(&DeviceConfig::load(&name)?))).collect::<Result<Vec<Value>>>()?;
+    if let Some(What::Add(options)) = &options.what {
+        return add::run(options);
+    }
+    let given = options.devices.iter().map(|name| Ok((name.clone(), DeviceConfig::load(name)?)));
+    let mut configured =
+        given.collect::<Result<Vec<_>, DeviceError>>()?.into_iter().map(|(name, known)| (name, Ok(known))).collect();
+    let shipped = BUILT_IN_DEVICES.iter().map(|(name, _)| ((*name).to_owned(), DeviceConfig::load(name)));
+    let mut all: Vec<(String, Result<DeviceConfig, DeviceError>)> = shipped.chain(own()).collect();
+    all.append(&mut configured);
+    let serials: BTreeSet<String> = all.iter().filter_map(|(_, device)| device.as_ref().ok()?.serial.clone()).collect();
+    let described = thread::scope(|scope| {
+        // Reaching a device may take seconds: all at once.
+        let asked: Vec<_> = all.iter().map(|(name, device)| scope.spawn(move || describe(name, device))).collect();
+        asked.into_iter().filter_map(|device| device.join().ok()).collect::<Vec<Value>>()
+    });
+    let connected = phones().unwrap_or_default().into_iter().filter(|phone| !serials.contains(&phone.serial));
+    let found: Vec<Value> = described.into_iter().chain(connected.map(|phone| unconfigured(&phone))).collect();
     let mut out = io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &found)?;
@@ -32,28 +62,97 @@ pub fn run(options: &Options) -> Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     for device in &found {
         let (name, state) = (text(&device["name"]), text(&device["state"]));
+        let told = |key: &str| Some(text(&device[key])).filter(|told| !told.is_empty());
         let detail = if state == "ready" {
-            format!("{} on {}", text(&device["runtime"]), text(&device["cpu"]))
+            let told = ["runtime", "model", "system", "cpu", "remedy"].into_iter().filter_map(told);
+            told.collect::<Vec<_>>().join(", ")
         } else {
-            text(&device["remedy"])
+            [told("what"), told("remedy")].into_iter().flatten().collect::<Vec<_>>().join(": ")
         };
-        writeln!(out, "{name:<20} {state:<8} {:<50} {detail}", text(&device["description"]))?;
+        writeln!(out, "{name:<20} {state:<14} {:<50} {detail}", text(&device["description"]))?;
     }
     Ok(())
 }
 
-fn describe(device: &DeviceConfig) -> Value {
-    let mut about = json!({ "name": device.name, "description": device.description, "transport": device.transport });
-    match Agent::start(device) {
-        Ok(agent) => {
-            about["state"] = json!("ready");
-            about["runtime"] = json!(agent.runtime());
-            about["library"] = json!(agent.library());
-            about["cpu"] = json!(agent.machine().cpu);
-            about["cores"] = json!(agent.machine().cores);
-        }
+/// The user's own configurations, by their files' names.
+fn own() -> Vec<(String, Result<DeviceConfig, DeviceError>)> {
+    let entries = own_devices().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let tomls = paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    tomls
+        .map(|path| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (name, DeviceConfig::load(&path.to_string_lossy()))
+        })
+        .collect()
+}
+
+fn describe(name: &str, device: &Result<DeviceConfig, DeviceError>) -> Value {
+    let device = match device {
+        Ok(device) => device,
         Err(error) => {
-            let Unready { state, what, remedy } = error.unready();
+            let remedy = "say in it which device it is, or mend it";
+            let unready = Unready::new(State::Unconfigured, error.to_string(), remedy);
+            return with_state(json!({ "name": name }), Err(unready));
+        }
+    };
+    let mut about = json!({ "name": device.name, "description": device.description, "transport": device.transport });
+    for (key, value) in [("serial", &device.serial), ("host", &device.host)] {
+        if let Some(value) = value {
+            about[key] = json!(value);
+        }
+    }
+    if matches!(device.transport, TransportKind::Adb | TransportKind::Ssh) {
+        let described = Described::of(device).map(|described| told(&described));
+        return with_state(about, described);
+    }
+    let started = Agent::start(device).map_err(|error| error.unready());
+    let told = started.map(|agent| {
+        json!({
+            "runtime": agent.runtime(),
+            "library": agent.library(),
+            "cpu": agent.machine().cpu,
+            "cores": agent.machine().cores,
+        })
+    });
+    with_state(about, told)
+}
+
+fn told(described: &Described) -> Value {
+    let Described { model, soc, system, abi, cores, clusters } = described;
+    let cluster = |(khz, cores): &(u64, Vec<usize>)| json!({ "maximum_mhz": khz / 1000, "cores": cores });
+    let clusters: Vec<Value> = clusters.iter().map(cluster).collect();
+    json!({ "model": model, "soc": soc, "system": system, "abi": abi, "cores": cores, "clusters": clusters })
+}
+
+/// A phone that no configuration names.
+fn unconfigured(phone: &Phone) -> Value {
+    let about = json!({
+        "name": phone.serial,
+        "description": phone.model.as_deref().unwrap_or("a phone without a configuration"),
+        "transport": TransportKind::Adb,
+        "serial": phone.serial,
+    });
+    match &phone.unready {
+        Some(unready) => with_state(about, Err(unready.clone())),
+        None => {
+            let remedy =
+                format!("`fleetfoot devices add --adb {}` writes its configuration", add::quoted(&phone.serial));
+            with_state(about, Ok(json!({ "remedy": remedy })))
+        }
+    }
+}
+
+fn with_state(mut about: Value, told: Result<Value, Unready>) -> Value {
+    match told {
+        Ok(told) => {
+            about["state"] = json!("ready");
+            for (key, value) in told.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+                about[key] = value.clone();
+            }
+        }
+        Err(Unready { state, what, remedy }) => {
             about["state"] = json!(state);
             about["what"] = json!(what);
             about["remedy"] = json!(remedy);

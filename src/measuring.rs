@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use fleetfoot_console::{Progress as Bar, claim, stop_flag};
+use fleetfoot_console::{Progress as Bar, claim, say, stop_flag};
 use fleetfoot_profiler::{
     Agent, BestPace, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable,
     Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing, Soak,
@@ -29,7 +29,7 @@ struct Typist(Arc<AtomicBool>);
 
 impl Watch for Typist {
     fn tell(&self, what: &str) {
-        eprintln!("{what}");
+        say(what);
     }
 
     fn is_stopped(&self) -> bool {
@@ -212,7 +212,7 @@ impl Measured {
     /// In words, for standard error.
     fn tell(&self, plan: &Plan) {
         let ([left_aside, samples], spent, count) = (self.left_aside(), self.course.spent(), self.subjects.len());
-        eprintln!(
+        say(format!(
             "{} of {count} subjects known to ±{} %; {left_aside} of {samples} samples left aside; {:.0} s measuring, {:.0} s waiting; {} \
              disturbed windows",
             self.known,
@@ -220,32 +220,32 @@ impl Measured {
             spent.seconds_measuring,
             spent.seconds_waiting,
             spent.disturbed_windows,
-        );
+        ));
         if let Some(most) = plan.max_time.filter(|_| self.is_late) {
-            eprintln!(
+            say(format!(
                 "the {} s of --max-time were over before all was done: intervals say how well it is known; --resume with more of them goes on",
                 most.as_secs()
-            );
+            ));
         }
         if let Some(best) = self.best_pace.filter(|best| best.slower > 1.0 + NOTEWORTHY) {
-            eprintln!(
+            say(format!(
                 "values are those at the core's best pace; by its clock under vectors and its halts, runs usually took {:.0} % longer",
                 100.0 * (best.slower - 1.0)
-            );
+            ));
         }
         if self.sharing.is_crowded {
-            eprintln!(
+            say(format!(
                 "somebody else was on the core's execution units at {:.0} % of the visits, and rarely not: what counts is where that was \
                  least, and likely too slow; `fleetfoot doctor` tells when it is over",
                 100.0 * self.sharing.share
-            );
+            ));
         }
         if self.never_quiet > 0 {
-            eprintln!(
+            say(format!(
                 "{} of {count} subjects were hardly ever measured undisturbed, so that what was disturbed counts, too: they are likely too \
                  slow; `fleetfoot doctor` says what disturbs, measure again without it",
                 self.never_quiet
-            );
+            ));
         }
     }
 }
@@ -253,7 +253,7 @@ impl Measured {
 /// In words, for standard error.
 pub fn tell_paces(first: Option<Pace>, second: Option<Pace>, whose: &str) {
     if let Some([chain, wide]) = paces_apart(first, second) {
-        eprintln!("the core's pace {whose}: dependent operations take {chain:+.1} %, independent ones {wide:+.1} %");
+        say(format!("the core's pace {whose}: dependent operations take {chain:+.1} %, independent ones {wide:+.1} %"));
     }
 }
 
@@ -278,7 +278,7 @@ pub fn measure(
     let before = earlier.visits.len();
     let is_begun = earlier != Records::default();
     if before > 0 {
-        eprintln!("going on behind {before} visits of the journal");
+        say(format!("going on behind {before} visits of the journal"));
     }
     let bar = Bar::new(subjects.len(), before, "visits")?;
     let total = subjects.len();
@@ -301,10 +301,10 @@ pub fn measure(
     }
     let unsteady = campaign.unsteady();
     if let Some(first) = unsteady.first() {
-        eprintln!(
+        say(format!(
             "{} of {total} subjects still got faster at the end of their warm-up, such as {first}",
             unsteady.len()
-        );
+        ));
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
     let (soaked, sharing, contention) = (campaign.soaked(), campaign.sharing(), campaign.contention());
@@ -335,7 +335,7 @@ pub fn measure(
 /// All was measured.
 fn compress(journal: Option<Journal>) {
     if let Some(Err(error)) = journal.map(Journal::compress) {
-        eprintln!("warning: it isn't compressed: {error}");
+        say(format!("warning: it isn't compressed: {error}"));
     }
 }
 

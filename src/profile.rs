@@ -1,12 +1,14 @@
-//! `fleetfoot profile`: the latency table of a space on a device.
+//! `fleetfoot profile`: the latency table of a space on a device, or on several at once.
+
+mod shelf;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use fleetfoot_console::usage;
+use fleetfoot_console::{say, usage};
 use fleetfoot_profiler::{
     Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, NodeProfile, Plan, Row, Spent,
     USAGE_REPEATS, median,
@@ -24,10 +26,12 @@ pub struct Options {
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
     space: String,
-    /// Device: a shipped configuration's name or a TOML file
+    /// Device: a shipped configuration's name, one of your own (`fleetfoot devices`) or a TOML file; several at once, each given
+    /// by itself
     #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
-    device: String,
-    /// The latency table to write; raw samples are kept in FILE.journal
+    device: Vec<String>,
+    /// The latency table to write; raw samples are kept in FILE.journal. With several devices a folder: each one's table in it
+    /// has its name
     #[arg(short, long, value_name = "FILE", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
     /// How each unit is measured: alone with warm or cold caches, or within whole networks; the device's configuration says
@@ -57,9 +61,11 @@ pub struct Options {
     json: bool,
 }
 
-/// The line that scripts read.
+/// The line that scripts read: one for each table.
 #[derive(Debug, Serialize)]
-struct Ended {
+struct Ended<'a> {
+    device: &'a str,
+    table: String,
     rows: usize,
     #[serde(flatten)]
     spent: Spent,
@@ -68,33 +74,51 @@ struct Ended {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
-    let device = DeviceConfig::load(&options.device)?;
-    let mut plan = options.plan.plan()?;
+    let devices = options.device.iter().map(|name| DeviceConfig::load(name)).collect::<Result<Vec<_>, _>>()?;
+    let plan = options.plan.plan()?;
     if options.cost != Cost::Latency && !plan.soak.is_zero() {
         return Err(usage(format!(
             "--soak is for latencies: {} is read as often as it takes, busy or not",
             options.cost
         )));
     }
+    let path = options.output.as_deref().filter(|_| !options.dry_run);
+    match (devices.as_slice(), path) {
+        ([device], path) => table(options, &space, device, plan, path),
+        (several, Some(folder)) => {
+            shelf::run(several, folder, |device, path| table(options, &space, device, plan.clone(), Some(path)))
+        }
+        (several, None) => several.iter().try_for_each(|device| table(options, &space, device, plan.clone(), None)),
+    }
+}
+
+/// Makes the table of one device.
+fn table(
+    options: &Options,
+    space: &SearchSpace,
+    device: &DeviceConfig,
+    mut plan: Plan,
+    path: Option<&Path>,
+) -> Result<()> {
     let usual = if options.cost == Cost::Latency { device.usual_context() } else { Context::Network };
     let context = options.context.unwrap_or(usual);
-    let work = Work::new(&space, options.batch, device.precision, context, options.cost)?;
+    let work = Work::new(space, options.batch, device.precision, context, options.cost)?;
     if let Work::Networks(..) = work {
         // A unit's cost rests on a dozen networks: each of them may be known half as well, as --half-width says.
         plan.half_width *= 2.0;
     }
-    let Some(path) = options.output.as_ref().filter(|_| !options.dry_run) else {
-        return dry_run(&space, &work, &plan, &device);
+    let Some(path) = path else {
+        return dry_run(space, &work, &plan, device);
     };
     let output = Output::new(path, options.resume, options.force)?;
-    let mut agent = measuring::start(&device)?;
+    let mut agent = measuring::start(device)?;
     let conditions = agent.conditions(context, &plan).at_batch(options.batch).of_cost(options.cost);
     if options.cost != Cost::Latency {
-        return of_usage(options, &space, &work, &plan, (&mut agent, &conditions), output);
+        return of_usage(options, space, &work, &plan, (&mut agent, &conditions), output);
     }
-    let (profiles, output) = node_profiles(&work, &mut agent, &plan, What::units(&space), &conditions, output)?;
+    let (profiles, output) = node_profiles(&work, &mut agent, &plan, What::units(space), &conditions, output)?;
     let measured =
-        measuring::measure(&mut agent, work.subjects(), &plan, What::units(&space), &conditions, Some(&output))?;
+        measuring::measure(&mut agent, work.subjects(), &plan, What::units(space), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
     provenance.set("space", space.name());
     measured.to_provenance(&plan, &mut provenance);
@@ -105,7 +129,7 @@ pub fn run(options: &Options) -> Result<()> {
     let spent = course.spent();
     let mut halves: Vec<f64> = table.rows().iter().filter_map(Row::half_width).collect();
     halves.sort_by(f64::total_cmp);
-    eprintln!(
+    say(format!(
         "{}: {} units on {}, ±{:.1} % in the median, the widest ±{:.1} %; empty graph {:.1} µs",
         path.display(),
         table.rows().len(),
@@ -113,11 +137,17 @@ pub fn run(options: &Options) -> Result<()> {
         100.0 * median(halves.iter().copied()).unwrap_or_default(),
         100.0 * halves.last().copied().unwrap_or_default(),
         1000.0 * overhead.ms(),
-    );
+    ));
     if options.json {
-        let line = serde_json::to_string(&Ended { rows: table.rows().len(), spent })?;
-        writeln!(io::stdout(), "{line}")?;
+        ended(&device.name, path, table.rows().len(), spent)?;
     }
+    Ok(())
+}
+
+/// Writes the line that scripts read.
+fn ended(device: &str, table: &Path, rows: usize, spent: Spent) -> Result<()> {
+    let ended = Ended { device, table: table.display().to_string(), rows, spent };
+    writeln!(io::stdout().lock(), "{}", serde_json::to_string(&ended)?)?;
     Ok(())
 }
 
@@ -160,10 +190,12 @@ fn of_usage(
     let seconds_measuring = began.elapsed().as_secs_f64();
     let (path, count, device) = (output.path().display(), table.rows().len(), &conditions.device);
     let empty = cost.show(overhead);
-    eprintln!("{path}: {cost} of {count} units on {device}, empty graph {empty}; {seconds_measuring:.0} s measuring");
+    say(format!(
+        "{path}: {cost} of {count} units on {device}, empty graph {empty}; {seconds_measuring:.0} s measuring"
+    ));
     if options.json {
         let spent = Spent { seconds_measuring, ..Spent::default() };
-        writeln!(io::stdout(), "{}", serde_json::to_string(&Ended { rows: count, spent })?)?;
+        ended(&conditions.device, output.path(), count, spent)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a latency table is made from in each context: units alone, or whole networks and their node profiles.
 
 use anyhow::{Result, bail};
+use fleetfoot_console::say;
 use fleetfoot_profiler::{
     Attribution, Context, Cost, Latency, LatencyTable, Measurement, NetworkCampaign, NodeProfile, Provenance, Row,
     Subject, UnitCampaign,
@@ -84,11 +85,11 @@ impl Work {
         if let Some(counted) = attribution.counted() {
             counted.to_provenance(provenance);
             if counted.networks_shared > 0 {
-                eprintln!(
+                say(format!(
                     "of {} networks there is no node profile from a time when the core was alone: how their time is divided \
                      is less certain than the rows' intervals say",
                     counted.networks_shared
-                );
+                ));
             }
         }
         Ok(networks.rows(measured, attribution)?)

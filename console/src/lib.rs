@@ -6,9 +6,11 @@ mod files;
 mod options;
 mod progress;
 mod stop;
+mod talk;
 
 pub use exit::{finish, usage};
 pub use files::{claim, claim_equal};
 pub use options::{count, positive, share};
 pub use progress::Progress;
 pub use stop::stop_flag;
+pub use talk::{say, speak_as};

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+use crate::talk::{draw, say, speaker};
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
@@ -22,7 +24,7 @@ pub struct Progress {
 impl Progress {
     /// Of `total` units, of which `done` are there already.
     pub fn new(total: usize, done: usize, unit: &str) -> Result<Self> {
-        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+        let bar = draw(ProgressBar::new(total as u64));
         let template = format!("{{bar:24}} {{pos}}/{{len}} {unit}, {{elapsed}} gone, {{eta}} to go  {{msg}}");
         bar.set_style(ProgressStyle::with_template(&template)?);
         bar.set_position(done as u64);
@@ -50,12 +52,12 @@ impl Progress {
 
     /// What else there is to tell; shown with the next step.
     pub fn set_message(&self, message: String) {
-        self.bar.set_message(message);
+        self.bar.set_message(format!("{}{message}", speaker()));
     }
 
     /// Tells something that stays.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        say(line);
     }
 
     /// The end; what was drawn goes.

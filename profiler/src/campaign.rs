@@ -1,6 +1,6 @@
 //! A campaign: subjects visited in interleaved rounds until every one is known well enough.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -368,10 +368,12 @@ impl<'a> Campaign<'a> {
         // Among few, a subject's own noise would pass for the machine's.
         let many = self.subjects.len() >= COMPANY;
         let told = disturbed.into_iter().zip(levels.into_iter().zip(over_the_best));
+        // What the device itself says outweighs what the times show: all of them may be slow.
+        let hot: BTreeSet<u32> = self.looks.iter().filter(|look| look.is_slowed()).map(|look| look.round).collect();
         for ((subject, position), (mark, (level, over_the_best))) in judged.into_iter().zip(told) {
             let round = &mut self.states[subject].rounds[position];
             let level = if many && level.is_finite() { level } else { 0.0 };
-            round.disturbed = mark;
+            round.disturbed = mark || hot.contains(&round.number);
             round.slower = (level + over_the_best).exp();
             round.over_the_best = over_the_best;
         }

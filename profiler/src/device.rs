@@ -230,6 +230,9 @@ pub enum DeviceError {
     },
 }
 
+/// A configuration for boards of a kind, before it says which one.
+const NO_HOST: &str = "wanted what `ssh` connects to (a name of ~/.ssh/config, an address, user@ in front): `fleetfoot devices add --ssh HOST` writes it";
+
 /// The folder of the user's own device configurations, whose names are those of its files.
 pub fn own_devices() -> Option<PathBuf> {
     let configured = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -259,6 +262,11 @@ impl DeviceConfig {
         let text = std::fs::read_to_string(&path).map_err(|source| DeviceError::Io { path: shown.clone(), source })?;
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("device");
         Self::from_toml(&text, &shown, stem)
+    }
+
+    /// A configuration's text; `origin` is where it is from, for messages.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, DeviceError> {
+        Self::from_toml(text, origin, "device")
     }
 
     fn from_toml(text: &str, origin: &str, default_name: &str) -> Result<Self, DeviceError> {
@@ -329,7 +337,7 @@ impl DeviceConfig {
         let is_missing = |text: &Option<String>| text.as_ref().is_none_or(|text| text.is_empty());
         match kind {
             TransportKind::Ssh if is_missing(&self.host) => {
-                Some(("host", "wanted what `ssh` connects to: a name of ~/.ssh/config, an address, user@ in front".to_owned()))
+                Some(("host", NO_HOST.to_owned()))
             }
             TransportKind::Ssh if !self.host.as_deref().is_some_and(is_host) => Some((
                 "host",

@@ -18,6 +18,7 @@ mod course;
 mod designs;
 mod device;
 mod disturbance;
+mod inventory;
 mod journal;
 mod latency;
 mod look;
@@ -55,6 +56,7 @@ pub use fleetfoot_protocol::{
     Cluster, Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Profiled, Sample, Timed, Timing,
     Whole,
 };
+pub use inventory::{Described, Phone, phones};
 pub use journal::{Header, Journal, JournalError, Records, Soak, Visit};
 pub use latency::{Latency, LatencyError};
 pub use look::Look;

@@ -59,6 +59,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// Whether the device says that heat or its supply slowed it down.
+    pub fn is_slowed(&self) -> bool {
+        self.thermal_status.is_some_and(|status| status > 0) || self.slowed_by.is_some()
+    }
+
     /// From the machine's state at two moments; `pinned` are the cores that measure.
     pub fn between(before: &Health, after: &Health, pinned: &[usize], round: u32, at_ns: u64) -> Self {
         let pairs = after.cores.iter().filter_map(|now| {

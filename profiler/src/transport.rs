@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use fleetfoot_protocol::Health;
 
-pub(crate) use ssh::is_host;
+pub(crate) use adb::{Adb, Listed, listed};
+pub(crate) use remote::{Facts, facts as asked};
+pub(crate) use ssh::{Ssh, is_host};
 
 use crate::device::{DeviceConfig, TransportKind};
 use crate::unready::Unready;
@@ -93,11 +95,11 @@ pub(crate) fn link(device: &DeviceConfig, watch: &dyn Watch) -> Result<Arc<dyn L
         TransportKind::Local => Arc::new(local::Local::new(device)),
         TransportKind::Mock => Arc::new(mock::Mock),
         TransportKind::Adb => {
-            let phone = adb::Adb::find(device.serial.as_deref())?;
+            let phone = Adb::find(device.serial.as_deref())?;
             Arc::new(remote::Installed::new(phone, device, watch)?)
         }
         TransportKind::Ssh => {
-            let host = ssh::Ssh::find(device.host.as_deref().unwrap_or_default())?;
+            let host = Ssh::find(device.host.as_deref().unwrap_or_default())?;
             Arc::new(remote::Installed::new(host, device, watch)?)
         }
     })

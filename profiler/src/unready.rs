@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
+    /// Its configuration doesn't say which device it is.
+    Unconfigured,
     /// It isn't there.
     Absent,
     /// The program that reaches it (`adb`, `ssh`) isn't there.
@@ -75,7 +77,7 @@ impl Unready {
 /// A text from a device as it may be shown and written: without control characters, which might drive a terminal, and
 /// not longer than a line.
 pub(crate) fn printable(text: &str) -> String {
-    const LONGEST: usize = 300;
+    const LONGEST: usize = 1000;
     let shown = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut shown: String = shown.take(LONGEST + 1).collect();
     if shown.chars().count() > LONGEST {
@@ -98,6 +100,6 @@ mod tests {
     fn what_a_device_says_drives_no_terminal() {
         assert_eq!(printable(" a\x1b[2Jb\r\n"), "a [2Jb");
         let long = printable(&"x".repeat(100_000));
-        assert!(long.chars().count() == 301 && long.ends_with('…'));
+        assert!(long.chars().count() == 1001 && long.ends_with('…'));
     }
 }

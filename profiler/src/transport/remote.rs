@@ -40,7 +40,7 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 const ROOM_KIB: u64 = 32 << 10;
 
 /// A way to a device.
-pub(super) trait Remote: Send + Sync {
+pub(crate) trait Remote: Send + Sync {
     /// The device, for messages.
     fn name(&self) -> String;
     /// Where the agent lies on it, where nobody says: an absolute path, or one in the home folder.
@@ -61,7 +61,7 @@ pub(super) trait Remote: Send + Sync {
 
 /// What didn't work.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// The device is in a state in which it can't.
     Unready(Unready),
     /// The connection broke off; why, as far as is known.
@@ -99,7 +99,7 @@ impl Trouble {
 pub(crate) struct Facts(BTreeMap<String, String>);
 
 impl Facts {
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once('='));
         let told = pairs.map(|(name, value)| (printable(name), printable(value)));
         Self(told.filter(|(_, value)| !value.is_empty()).collect())
@@ -111,6 +111,24 @@ impl Facts {
 
     pub(super) fn is_android(&self) -> bool {
         self.get("sdk").is_some()
+    }
+
+    /// Maker and model.
+    pub(crate) fn model(&self) -> Option<String> {
+        let model = self.get("model")?;
+        Some(match self.get("maker") {
+            Some(maker) if !model.starts_with(maker) => format!("{maker} {model}"),
+            _ => model.to_owned(),
+        })
+    }
+
+    /// Cores and the highest frequencies that they are made for, in kHz, in order.
+    pub(crate) fn clocks(&self) -> Vec<(usize, u64)> {
+        let clock =
+            |(name, khz): (&String, &String)| Some((name.strip_prefix("khz_")?.parse().ok()?, khz.parse().ok()?));
+        let mut clocks: Vec<(usize, u64)> = self.0.iter().filter_map(clock).collect();
+        clocks.sort_unstable();
+        clocks
     }
 }
 
@@ -141,7 +159,7 @@ echo agents=$(ls \"$f\" 2>/dev/null | grep '^agent-' | tr '\\n' ' ')"
 }
 
 /// What a device says of itself.
-pub(super) fn facts(remote: &dyn Remote, folder: Option<&str>) -> Result<Facts, Unready> {
+pub(crate) fn facts(remote: &dyn Remote, folder: Option<&str>) -> Result<Facts, Unready> {
     let folder = folder.unwrap_or(remote.default_folder());
     let asked = remote.script(&facts_script(folder), SCRIPT).map_err(|trouble| trouble.unready(&remote.name()))?;
     let facts = Facts::parse(&asked.0);
@@ -446,10 +464,7 @@ impl<R: Remote + 'static> Link for Installed<R> {
 
     fn facts(&self) -> Vec<(&'static str, String)> {
         let told = |name: &'static str, fact: &str| self.facts.get(fact).map(|value| (name, value.to_owned()));
-        let model = match (self.facts.get("maker"), self.facts.get("model")) {
-            (Some(maker), Some(model)) if !model.starts_with(maker) => Some(("model", format!("{maker} {model}"))),
-            (_, model) => model.map(|model| ("model", model.to_owned())),
-        };
+        let model = self.facts.model().map(|model| ("model", model));
         let android = self.facts.get("android").zip(self.facts.get("sdk"));
         let android = android.map(|(release, sdk)| ("android", format!("{release} (SDK {sdk})")));
         let agent = Some(("agent", self.about.clone()));

@@ -1,0 +1,38 @@
+//! Standard error, shared by all workers of a program: bars in place, lines above them, each under its speaker's name.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::sync::OnceLock;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
+
+thread_local! {
+    static SPEAKER: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// The bars that are drawn one below the other.
+fn bars() -> &'static MultiProgress {
+    static BARS: OnceLock<MultiProgress> = OnceLock::new();
+    BARS.get_or_init(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
+}
+
+/// Draws a bar below the others.
+pub(crate) fn draw(bar: ProgressBar) -> ProgressBar {
+    bars().add(bar)
+}
+
+/// From now on this thread speaks under a name: one of several workers does.
+pub fn speak_as(name: &str) {
+    SPEAKER.with_borrow_mut(|speaker| *speaker = format!("{name}: "));
+}
+
+/// The name under which this thread speaks, with what separates it from what it says; empty unless there are several.
+pub(crate) fn speaker() -> String {
+    SPEAKER.with_borrow(Clone::clone)
+}
+
+/// Says a line on standard error, above the bars.
+pub fn say(line: impl Display) {
+    let speaker = speaker();
+    bars().suspend(|| eprintln!("{speaker}{line}"));
+}

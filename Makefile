@@ -10,10 +10,10 @@ AGENT_FEATURES ?=
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build test test-providers lint demo demo-full bench bench-busy clean distclean
+.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint demo demo-full bench bench-busy clean distclean
 
 help: ## Show these lines
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 setup: ## Get what is missing: system packages, libtorch, ONNX Runtime, Fashion-MNIST
 	@scripts/setup.sh
@@ -26,6 +26,21 @@ build: native ## Build the three programs: fleetfoot, fleetfoot-agent, fleetfoot
 # A command of its own: cargo unifies features, and the agent must keep to the oldest ONNX Runtime API.
 	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot-agent --features "$(AGENT_FEATURES)"
 	$(CARGO) build --release $(CARGO_FLAGS) -p fleetfoot-search
+	@scripts/agent.sh "$$(uname -m)-linux-gnu"
+
+# What scripts/agent.sh needs to know where it builds.
+agent-aarch64 agent-android: export CARGO := $(CARGO)
+agent-aarch64 agent-android: export CARGO_FLAGS := $(CARGO_FLAGS)
+agent-aarch64 agent-android: export AGENT_FEATURES := $(AGENT_FEATURES)
+
+agent-aarch64: ## Build the agent for 64-bit ARM: boards with Linux, phones
+	@scripts/agent.sh aarch64-linux-gnu
+
+agent-x86_64: ## Build the agent for other PCs (on a PC, make build does it)
+	@scripts/agent.sh x86_64-linux-gnu
+
+agent-android: ## Build the agent for phones with Android's NDK (docs/phones.md)
+	@scripts/agent.sh aarch64-linux-android
 
 test: setup build ## Run all tests
 	$(CARGO) test --release $(CARGO_FLAGS) --workspace

@@ -4,6 +4,7 @@
     native.py libtorch TARGET TORCH.whl CUDA_RUNTIME.whl CUDA_CUPTI.whl
     native.py onnxruntime TARGET ONNXRUNTIME.whl
     native.py onnxruntime-PROVIDER TARGET WHEEL
+    native.py onnxruntime-android TARGET ONNXRUNTIME.aar ABI
     native.py onnxruntime-version LIBRARY
 """
 
@@ -83,6 +84,10 @@ def provider(target, wheel):
     extract(wheel, target, part)
 
 
+def android(target, aar, abi):
+    extract(aar, target, lambda name: "libonnxruntime.so" if name == f"jni/{abi}/libonnxruntime.so" else None)
+
+
 def onnxruntime_version(library):
     class ApiBase(ctypes.Structure):
         _fields_ = [("get_api", ctypes.c_void_p), ("get_version_string", ctypes.CFUNCTYPE(ctypes.c_char_p))]
@@ -96,7 +101,7 @@ def main(command, *arguments):
     if command == "onnxruntime-version":
         print(onnxruntime_version(*arguments))
     else:
-        unpack = {"libtorch": libtorch, "onnxruntime": onnxruntime}.get(command, provider)
+        unpack = {"libtorch": libtorch, "onnxruntime": onnxruntime, "onnxruntime-android": android}.get(command, provider)
         unpack(Path(arguments[0]), *arguments[1:])
 
 

@@ -10,6 +10,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 . scripts/wheels.sh
+. scripts/packages.sh
 
 scope=${1:-all}
 fashion_mnist_of_debian=/usr/share/datasets/fashion-mnist
@@ -83,34 +84,21 @@ missing_packages() {
     [ "$scope" = all ] || return 0
     [ -n "${FASHION_MNIST:-}" ] || has_fashion_mnist "$fashion_mnist_of_debian" || echo dataset-fashion-mnist
     has_browser || echo chromium
+    have adb || echo adb
+    have ssh || echo openssh-client
 }
 
-install_packages() {
-    local as_root=() hints=()
-    local install=(apt-get install -y --no-install-recommends "$@")
+# What to say to people who can't install these packages.
+hints_on() {
     if [[ " $* " == *" dataset-fashion-mnist "* ]]; then
-        hints=("Without root, Fashion-MNIST can lie anywhere: put its four files ({train,t10k}-{images-idx3,labels-idx1}-ubyte.gz)"
+        hints+=("Without root, Fashion-MNIST can lie anywhere: put its four files ({train,t10k}-{images-idx3,labels-idx1}-ubyte.gz)"
             "into a folder and name it in FASHION_MNIST (or with --data). On Debian, for example:"
             "  apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb fashion-mnist"
             "  export FASHION_MNIST=\$PWD/fashion-mnist$fashion_mnist_of_debian")
     fi
-    if [[ " $* " =~ " dataset-fashion-mnist "|" chromium " ]]; then
-        hints+=("The data set and chromium are for tests and the demo: make build works without them.")
+    if [[ " $* " =~ " dataset-fashion-mnist "|" chromium "|" adb "|" openssh-client " ]]; then
+        hints+=("The data set, chromium, adb and ssh are for tests and the demo: make build works without them.")
     fi
-    have apt-get || fail "missing, by Debian's names: $*. There is no apt-get here: install them your system's way and run this again." "${hints[@]}"
-    if [ "$(id -u)" -ne 0 ]; then
-        if ! have sudo || ! sudo -n true 2>/dev/null; then
-            fail "missing packages: $*. Have them installed, then run this again:" \
-                "  sudo apt-get update && sudo ${install[*]}" "${hints[@]}"
-        fi
-        as_root=(sudo -n)
-    fi
-    say "installing $*"
-    as_root+=(env DEBIAN_FRONTEND=noninteractive)
-    # One broken third-party list needn't stop us; a list we do need shows in the install.
-    "${as_root[@]}" apt-get update -qq </dev/null >&2 || say "apt-get update failed; going on with the lists there are"
-    "${as_root[@]}" "${install[@]}" -qq -o DPkg::Lock::Timeout=600 </dev/null >&2 ||
-        fail "apt-get could not install: $* (its messages are above). Mend that, or install them by hand, and run this again." "${hints[@]}"
 }
 
 # --- All of it ---
@@ -138,6 +126,8 @@ open_cache
 packages=$(missing_packages) # the other set-up may have installed some
 if [ -n "$packages" ]; then
     # shellcheck disable=SC2086 # words
+    hints_on $packages
+    # shellcheck disable=SC2086
     install_packages $packages
     packages=$(missing_packages)
     [ -z "$packages" ] || fail "installed, but still not in PATH: programs of ${packages//$'\n'/ }. Look at PATH (and CC, CXX where set) and run this again."

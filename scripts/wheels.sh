@@ -5,9 +5,10 @@
 arch=$(uname -m)
 cache=${XDG_CACHE_HOME:-${HOME:?is not set: name a folder for downloads in XDG_CACHE_HOME}/.cache}/fleetfoot
 
-say() { printf 'setup: %s\n' "$*" >&2; }
+speaker=${speaker:-setup}
+say() { printf '%s: %s\n' "$speaker" "$*" >&2; }
 fail() {
-    printf 'setup: error: %s\n' "$1" >&2
+    printf '%s: error: %s\n' "$speaker" "$1" >&2
     shift
     [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
     exit 1
@@ -40,9 +41,15 @@ open_cache() {
     trap 'rm -rf "$tmp"' EXIT
 }
 
+close_cache() {
+    rm -rf "$tmp"
+    trap - EXIT
+    exec 9>&-
+}
+
 # Path of a wheel in the cache whose hash is right; a damaged one is thrown away.
 cached_wheel() {
-    local requirement=$1 name=$2 version=$3 file sum
+    local requirement=$1 name=$2 version=$3 arch=$4 file sum
     for file in "$cache/wheels/${name//-/_}-$version"-*"_$arch.whl"; do
         [ -f "$file" ] || continue
         sum=$(sha256sum "$file")
@@ -56,12 +63,13 @@ cached_wheel() {
     return 1
 }
 
-# Prints the path of the verified wheel of a package in wheels.txt; asks pip only if it isn't in the cache.
+# Prints the path of the verified wheel of a package in wheels.txt, for this machine unless another architecture is named;
+# asks pip only if it isn't in the cache.
 fetch_wheel() {
-    local name=$1 version requirement python try options=() platform
+    local name=$1 arch=${2:-$arch} version requirement python try options=() platform
     version=$(version_of_wheel "$name")
     requirement=$(grep "^$name==" scripts/wheels.txt)
-    cached_wheel "$requirement" "$name" "$version" && return
+    cached_wheel "$requirement" "$name" "$version" "$arch" && return
 
     python=$(python_with_pip)
     # The wheel's Python, not the one that runs pip: only the native libraries matter.
@@ -73,29 +81,36 @@ fetch_wheel() {
     mkdir -p "$tmp/$name" "$cache/wheels"
     echo "$requirement" >"$tmp/$name.txt"
     for try in 1 2 3; do
-        say "fetching $name $version (attempt $try of 3)"
+        say "fetching $name $version for $arch (attempt $try of 3)"
         # TMPDIR: /tmp may be too small a memory disk for half a gigabyte.
         if TMPDIR=$tmp PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$python" -m pip download --no-deps \
             --no-input --no-cache-dir --require-hashes "${options[@]}" -r "$tmp/$name.txt" -d "$tmp/$name" </dev/null >&2; then
             mv "$tmp/$name"/*.whl "$cache/wheels/"
-            cached_wheel "$requirement" "$name" "$version" && return
+            cached_wheel "$requirement" "$name" "$version" "$arch" && return
         fi
     done
     fail "pip could not fetch $name $version (its messages are above). Check the network and run this again; what is fetched is kept."
 }
 
-# Unpacks wheels into a folder of the cache, in one step as others see it, and links it into native/.
+# Unpacks archives into a folder of the cache, in one step as others see it.
+unpack() {
+    local library=$1 home=$2
+    shift 2
+    say "unpacking $library into $home"
+    mkdir -p "$tmp/$library" "$cache/native"
+    "$(python_with_pip)" scripts/native.py "$library" "$tmp/$library" "$@" ||
+        fail "$library could not be unpacked (the reason is above). Mend that and run this again."
+    rm -rf "$home"
+    mv -T "$tmp/$library" "$home"
+}
+
+# The same with wheels of wheels.txt, and links the folder into native/.
 unpack_and_link() {
     local library=$1 home=$2 proof=$3 name wheels=()
     shift 3
     if [ ! -f "$home/$proof" ]; then
         for name in "$@"; do wheels+=("$(fetch_wheel "$name")"); done
-        say "unpacking $library into $home"
-        mkdir -p "$tmp/$library" "$cache/native"
-        "$(python_with_pip)" scripts/native.py "$library" "$tmp/$library" "${wheels[@]}" ||
-            fail "$library could not be unpacked (the reason is above). Mend that and run this again."
-        rm -rf "$home"
-        mv -T "$tmp/$library" "$home"
+        unpack "$library" "$home" "${wheels[@]}"
     fi
     mkdir -p native
     [ -L "native/$library" ] || [ ! -e "native/$library" ] ||

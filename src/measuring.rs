@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, say, stop_flag};
 use fleetfoot_profiler::{
     Agent, BestPace, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable,
-    Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing, Soak,
-    Standing, Subject, Sustained, Usage, Watch, paces_apart, sustain, take_usage, tells, usage_of,
+    Look, Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing,
+    Soak, Standing, Subject, Sustained, Usage, Watch, paces_apart, sustain, take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -154,6 +154,8 @@ pub struct Measured {
     pub pace: Option<Pace>,
     /// At what pace of dense vector arithmetic the values stand.
     pub best_pace: Option<BestPace>,
+    /// The cores that measure which may not run as fast as they are made for ([`Campaign::capped`]).
+    pub capped: Vec<(usize, u64, u64)>,
     /// How often somebody else was on its units.
     pub sharing: Sharing,
     /// Subjects that were hardly ever measured undisturbed ([`Campaign::never_quiet`]).
@@ -194,6 +196,23 @@ impl Measured {
             provenance.set_pace(pace);
         }
         provenance.set_best_pace(self.best_pace);
+        if let Some(capped) = self.capped() {
+            provenance.set("capped", capped);
+        }
+        let looks = || self.course.looks().iter();
+        if let Some(status) = looks().filter_map(|look| look.thermal_status).max() {
+            provenance.set("thermal_status", format!("{status} at most"));
+        }
+        let battery = |of: fn(&Look) -> Option<f64>| {
+            let told = || looks().filter_map(of);
+            Some((told().reduce(f64::min)?, told().reduce(f64::max)?))
+        };
+        if let Some((least, most)) = battery(|look| look.battery_percent) {
+            let celsius = battery(|look| look.battery_celsius);
+            let celsius = celsius.map(|(_, most)| format!(", {most:.1} degrees Celsius at most")).unwrap_or_default();
+            let power = if looks().any(|look| look.on_battery == Some(true)) { "discharging" } else { "on power" };
+            provenance.set("battery", format!("{least:.0} to {most:.0} %, {power}{celsius}"));
+        }
         provenance.set_sharing(self.sharing);
         let [left_aside, samples] = self.left_aside();
         let (windows, count) = (self.course.spent().disturbed_windows, self.subjects.len());
@@ -201,6 +220,16 @@ impl Measured {
         if self.never_quiet > 0 {
             provenance.set("hardly_ever_quiet", format!("{} of {count} subjects", self.never_quiet));
         }
+    }
+
+    /// In words; `None` where none is.
+    fn capped(&self) -> Option<String> {
+        let ghz = |khz: u64| khz as f64 / 1e6;
+        let core = |&(core, permitted, maximum): &(usize, u64, u64)| {
+            format!("core {core} at {:.2} of {:.2} GHz", ghz(permitted), ghz(maximum))
+        };
+        let cores: Vec<String> = self.capped.iter().map(core).collect();
+        (!cores.is_empty()).then(|| cores.join(", "))
     }
 
     /// Samples that don't count, and all.
@@ -221,6 +250,9 @@ impl Measured {
             spent.seconds_waiting,
             spent.disturbed_windows,
         ));
+        if let Some(capped) = self.capped() {
+            say(format!("capped: {capped}; the numbers are of that (scaling_max_freq lifts it)"));
+        }
         if let Some(most) = plan.max_time.filter(|_| self.is_late) {
             say(format!(
                 "the {} s of --max-time were over before all was done: intervals say how well it is known; --resume with more of them goes on",
@@ -308,7 +340,7 @@ pub fn measure(
     }
     let (slower, course, pace, leads) = (campaign.slower(), campaign.course(), campaign.pace(), campaign.leads());
     let (soaked, sharing, contention) = (campaign.soaked(), campaign.sharing(), campaign.contention());
-    let best_pace = campaign.best_pace();
+    let (best_pace, capped) = (campaign.best_pace(), campaign.capped(agent.pinned()));
     let (never_quiet, known, is_late) = (campaign.never_quiet(), campaign.known(), campaign.is_late());
     let whole = |subjects| {
         let measured = Measured {
@@ -317,6 +349,7 @@ pub fn measure(
             course,
             pace,
             best_pace,
+            capped,
             sharing,
             never_quiet,
             known,
@@ -520,6 +553,14 @@ pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan, share: Op
     provenance.set("arch", &machine.arch);
     provenance.set("interval", INTERVAL);
     provenance.set("seed", plan.seed);
+    if machine.clusters.len() > 1 {
+        let cluster = |(khz, cores): &(u64, Vec<usize>)| {
+            let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+            format!("{} at {:.2} GHz", cores.join(" "), *khz as f64 / 1e6)
+        };
+        let clusters: Vec<String> = machine.clusters.iter().map(cluster).collect();
+        provenance.set("clusters", clusters.join("; "));
+    }
     for (name, value) in agent.facts() {
         provenance.set(name, value);
     }

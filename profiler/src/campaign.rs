@@ -679,6 +679,13 @@ impl<'a> Campaign<'a> {
         self.slower
     }
 
+    /// The cores that measure which may not run as fast as they are made for: what they may, and what they are made for, in kHz.
+    pub fn capped(&self, pinned: &[usize]) -> Vec<(usize, u64, u64)> {
+        let cores = self.health.cores.iter().filter(|core| pinned.contains(&core.core));
+        let told = cores.filter_map(|core| Some((core.core, core.permitted_khz?, core.maximum_khz?)));
+        told.filter(|(_, permitted, maximum)| permitted < maximum).collect()
+    }
+
     /// How often somebody else was on the core's units.
     pub fn sharing(&self) -> Sharing {
         self.sharing

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Every test program uses its own share.
 
+pub mod phone;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;

@@ -90,7 +90,8 @@ fn run(options: &Options) -> Result<(), String> {
     {
         tenancy::end_with_host();
         let _tenancy = tenancy::take(path, options.replaced)?;
-        let folder = fleetfoot_protocol::Folder::new(path.clone());
+        // Messages name it as it is.
+        let folder = fleetfoot_protocol::Folder::new(path.canonicalize().unwrap_or_else(|_| path.clone()));
         served(&mut BufReader::new(tenancy::Audible(io::stdin())), to, Some(&folder))
     }
     #[cfg(not(unix))]

@@ -34,6 +34,8 @@ pub(super) struct Bundle {
     pub about: String,
     pub files: Vec<Piece>,
     pub program: String,
+    /// The processors that it is for, as `uname -m` names them, where its file says it.
+    machine: Option<String>,
     /// The loader that starts the program with the libraries beside it, where there is one.
     pub loader: Option<String>,
 }
@@ -76,13 +78,15 @@ impl Bundle {
             )
         };
         if let Some(named) = &device.agent {
-            return Self::read(named).map_err(|error| unreadable(named, &error));
+            let bundle = Self::read(named).map_err(|error| unreadable(named, &error))?;
+            return bundle.fits(facts).map_or(Ok(bundle), Err);
         }
         let targets = targets(facts)?;
         let homes = homes();
         let found = targets.iter().flat_map(|target| homes.iter().map(move |home| home.join(target)));
         if let Some(folder) = found.into_iter().find(|folder| folder.join(PROGRAM).is_file()) {
-            return Self::read(&folder).map_err(|error| unreadable(&folder, &error));
+            let bundle = Self::read(&folder).map_err(|error| unreadable(&folder, &error))?;
+            return bundle.fits(facts).map_or(Ok(bundle), Err);
         }
         let arch = targets.last().and_then(|target| target.split('-').next()).unwrap_or_default();
         Err(Unready::new(
@@ -92,13 +96,27 @@ impl Bundle {
         ))
     }
 
+    /// Why it can't run on a device; `None` if it may. A shell that is given a program for another processor takes it for a script.
+    fn fits(&self, facts: &Facts) -> Option<Unready> {
+        let machine = facts.get("machine")?;
+        let made_for = self.machine.as_deref().filter(|made_for| *made_for != machine && machine != "arm64")?;
+        Some(Unready::new(
+            State::WrongAbi,
+            format!("{} is for {made_for}, the device is {machine}", self.about),
+            "name an agent that was built for it (agent = \"…\"), or none: then the one that fits is taken",
+        ))
+    }
+
     fn read(folder: &Path) -> io::Result<Self> {
-        let mut files = Vec::new();
+        let (mut files, mut machine) = (Vec::new(), None);
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if path.is_file() && name != ABOUT {
                 let content = fs::read(&path)?;
+                if name == PROGRAM {
+                    machine = machine_of(&content).map(str::to_owned);
+                }
                 files.push(Piece { name, path, digest: hex(&Sha256::digest(&content)), bytes: content.len() as u64 });
             }
         }
@@ -109,7 +127,7 @@ impl Bundle {
         let about = fs::read_to_string(folder.join(ABOUT))
             .unwrap_or_else(|_| format!("fleetfoot-agent of {}", folder.display()));
         let loader = files.iter().find(|file| file.name.starts_with("ld-")).map(|file| file.name.clone());
-        Ok(Self { about: printable(&about), files, program: PROGRAM.to_owned(), loader })
+        Ok(Self { about: printable(&about), files, program: PROGRAM.to_owned(), machine, loader })
     }
 
     /// Of all its files: what names it on a device.
@@ -126,9 +144,31 @@ impl Bundle {
     }
 }
 
+/// The processors that a program is for, by the head of its ELF file.
+fn machine_of(program: &[u8]) -> Option<&'static str> {
+    let head: &[u8; 20] = program.first_chunk()?;
+    match (&head[..4], u16::from_le_bytes([head[18], head[19]])) {
+        (b"\x7fELF", 62) => Some("x86_64"),
+        (b"\x7fELF", 183) => Some("aarch64"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_for_another_processor_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut head = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0rest".to_vec();
+        fs::write(folder.path().join(PROGRAM), &head).unwrap();
+        let arm = Bundle::read(folder.path()).unwrap();
+        assert_eq!(arm.fits(&facts("machine=x86_64\n")).unwrap().state, State::WrongAbi);
+        assert_eq!((arm.fits(&facts("machine=aarch64\n")), arm.fits(&facts(""))), (None, None));
+        head[18] = 1;
+        assert_eq!((machine_of(&head), machine_of(b"#!/bin/sh")), (None, None));
+    }
 
     fn facts(text: &str) -> Facts {
         Facts::parse(text)

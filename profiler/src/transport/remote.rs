@@ -362,12 +362,13 @@ impl<R: Remote + 'static> Installed<R> {
     /// How the agent's program is started there: by itself, or by the loader of the libraries that lie beside it.
     fn starts(&self, bundle: &Bundle) -> Result<String, Unready> {
         let (name, folder) = (self.remote.name(), self.below(&format!("agent-{}", bundle.digest())));
-        let direct = format!("{folder}/{}", word(&bundle.program));
-        let by_loader = bundle.loader.as_ref().map(|loader| {
-            format!("{folder}/{} --library-path {folder} {folder}/{}", word(loader), word(&bundle.program))
-        });
+        let program = word(&format!("./{}", bundle.program));
+        // The loader takes colons and semicolons of a path for separators: the folder is the one that it starts in.
+        let by_loader =
+            bundle.loader.as_ref().map(|loader| format!("{} --library-path . {program}", word(&format!("./{loader}"))));
         let mut said = Vec::new();
-        for program in [Some(direct), by_loader].into_iter().flatten() {
+        for program in [Some(program), by_loader].into_iter().flatten() {
+            let program = format!("cd {folder} && {program}");
             let tried = format!("{program} --version 2>&1");
             let (text, status) = self.remote.script(&tried, SCRIPT).map_err(|trouble| trouble.unready(&name))?;
             if status == 0 && text.starts_with("fleetfoot-agent ") {
@@ -401,8 +402,9 @@ impl<R: Remote + 'static> Link for Installed<R> {
         let (name, folder) = (self.remote.name(), folder_word(&self.folder));
         let replaces = replaced.map_or(String::new(), |process| format!(" --replaces {process}"));
         // Where temporary files may lie isn't the same everywhere.
-        let agent = format!("TMPDIR={folder}/tmp {} --folder {folder}{replaces}", self.program);
-        let mut command = self.remote.client(&format!("umask 077; mkdir -p {folder}/tmp; {}", told(&agent)));
+        let agent = format!("{} --folder {folder}{replaces}", self.program);
+        let before = format!("umask 077; mkdir -p {folder}/tmp; export TMPDIR={folder}/tmp");
+        let mut command = self.remote.client(&format!("{before}; {}", told(&agent)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         apart(&mut command);
         let failed = |error: std::io::Error| {

@@ -206,6 +206,8 @@ impl Remote for Ssh {
     }
 
     fn client(&self, script: &str) -> Command {
+        // A connection that broke off is made anew; without it there is one for each command.
+        let _ = self.open();
         self.command(&[], script)
     }
 

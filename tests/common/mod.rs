@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Every test program uses its own share.
 
 pub mod phone;
+pub mod small;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -294,8 +294,7 @@ impl Board {
         let processes = "for p in /proc/[0-9]*; do tr '\\000' ' ' < $p/cmdline 2>/dev/null; echo; done";
         await_for("the agent's end", || {
             let left = self.shell(processes);
-            let left = left.lines().filter(|line| !line.contains("/proc/[0-9]"));
-            left.filter(|line| line.contains("fleetfoot")).count() == 0
+            !left.contains("fleetfoot-agent") && !left.contains("fleetfoot-ready")
         });
     }
 
@@ -348,6 +347,9 @@ impl Cable {
                     continue;
                 }
                 let Ok(device) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                // Small packets go at once.
+                host.set_nodelay(true).unwrap();
+                device.set_nodelay(true).unwrap();
                 shared.open.lock().unwrap().extend([host.try_clone().unwrap(), device.try_clone().unwrap()]);
                 let pairs = [(host.try_clone().unwrap(), device.try_clone().unwrap(), true), (device, host, false)];
                 for (from, to, is_sent) in pairs {
@@ -392,13 +394,9 @@ impl State {
     }
 
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, is_sent: bool) {
-        let mut buffer = [0; 4096];
-        while let Ok(1..) = from.read(&mut buffer[..1]).map(|count| count as u64) {
-            // One byte was waited for; what else is there comes with it.
-            from.set_nonblocking(true).unwrap();
-            let more = from.read(&mut buffer[1..]).unwrap_or(0);
-            from.set_nonblocking(false).unwrap();
-            let mut bytes = &buffer[..=more];
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            let mut bytes = &buffer[..length];
             let count = if is_sent { &self.sent } else { &self.received };
             let before = count.fetch_add(bytes.len() as u64, Ordering::SeqCst);
             let mut is_cut = false;

@@ -18,8 +18,8 @@ use crate::unready::{State, Unready, printable};
 const SEES: Duration = Duration::from_secs(20);
 /// A push takes at most so long, and besides so long for each MiB.
 const PUSH: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3));
-/// Android 7: older ones have no shell that tells standard error and exit statuses (shell_v2), and no ONNX Runtime.
-const OLDEST_SDK: u32 = 24;
+/// Android 8: older ones have no `sha256sum`, those before 7 no shell that tells exit statuses (shell_v2).
+const OLDEST_SDK: u32 = 26;
 
 /// A phone.
 #[derive(Clone, Debug)]
@@ -187,7 +187,7 @@ impl Adb {
             Ok(ended) if ended.stderr.contains("doesn't support PTY args") => Trouble::Unready(Unready::new(
                 State::TooOld,
                 format!("phone {}: its shell tells no exit statuses (no shell_v2)", self.serial),
-                "measure on a device with Android 7 (SDK 24) or newer",
+                "measure on a device with Android 8 (SDK 26) or newer",
             )),
             Ok(ended) => Trouble::Cut(format!("adb: {}", last_line(&ended.stderr))),
             Err(Failure::TooLong(most)) => {
@@ -272,7 +272,7 @@ impl Remote for Adb {
             Unready::new(
                 State::TooOld,
                 format!("{} has Android {release} (SDK {sdk})", self.name()),
-                "measure on a device with Android 7 (SDK 24) or newer",
+                "measure on a device with Android 8 (SDK 26) or newer",
             )
         })
     }

@@ -42,7 +42,10 @@ agent-x86_64: ## Build the agent for other PCs (on a PC, make build does it)
 agent-android: ## Build the agent for phones with Android's NDK (docs/phones.md)
 	@scripts/agent.sh aarch64-linux-android
 
+test: export CARGO := $(CARGO)
+test: export CARGO_FLAGS := $(CARGO_FLAGS)
 test: setup build ## Run all tests
+	@[ "$$(uname -m)" != x86_64 ] || scripts/agent.sh aarch64-linux-gnu || echo "without an agent for arm64, tests of one are skipped" >&2
 	$(CARGO) test --release $(CARGO_FLAGS) --workspace
 
 test-providers: setup ## Get OpenVINO, WebGPU, QNN's simulator and CUDA's library (450 MB) and test the agent on them

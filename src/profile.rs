@@ -1,5 +1,6 @@
 //! `fleetfoot profile`: the latency table of a space on a device, or on several at once.
 
+mod share;
 mod shelf;
 
 use std::io::{self, Write as _};
@@ -42,6 +43,10 @@ pub struct Options {
     /// run, by RAPL or the battery). The last two are measured in context network
     #[arg(long, value_name = "COST", default_value_t = Cost::default())]
     cost: Cost,
+    /// The devices are identical: they measure one table together, each a part of it. A few networks are measured on all of
+    /// them: where those differ, so do the devices, and there is no table
+    #[arg(long)]
+    share: bool,
     /// Batch size of the networks that the table is for
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch_size())]
     batch: usize,
@@ -83,6 +88,9 @@ pub fn run(options: &Options) -> Result<()> {
         )));
     }
     let path = options.output.as_deref().filter(|_| !options.dry_run);
+    if let (true, Some(path)) = (options.share, path) {
+        return share::run(options, &space, &devices, plan, path);
+    }
     match (devices.as_slice(), path) {
         ([device], path) => table(options, &space, device, plan, path),
         (several, Some(folder)) => {

@@ -35,6 +35,14 @@ pub fn run(options: &Options) -> Result<()> {
         claim(output, options.force, "or replace it with --force")?;
     }
     let journal = journal_of(&options.table);
+    let head = std::fs::read_to_string(&options.table).map(|text| Provenance::from_head(&text)).unwrap_or_default();
+    if let Some(devices) = head.get("shared_by").filter(|_| !journal.exists()) {
+        bail!(
+            "{} was measured by several devices ({devices}), each with a journal of its own: it has the statistic that it was measured by; \
+             measure it by another one with `fleetfoot profile --share --statistic`",
+            options.table.display()
+        );
+    }
     let (header, records) = Journal::read(&journal)?;
     let Some(space) = &header.space_toml else {
         bail!("journal {} isn't that of a latency table: wanted one of `fleetfoot profile`", journal.display());

@@ -45,6 +45,25 @@ fn a_phone_is_profiled_like_this_machine() {
 }
 
 #[test]
+fn a_phone_of_another_processor_gets_its_agent_and_its_numbers_are_marked_as_an_emulator_s() {
+    let agents = assert_cmd::cargo::cargo_bin("fleetfoot").parent().unwrap().join("../agents/aarch64-linux-gnu");
+    if !agents.exists() {
+        assert!(std::env::var_os("CI").is_none(), "no agent for arm64: make agent-aarch64");
+        eprintln!("skipped: no agent for arm64 (make agent-aarch64)");
+        return;
+    }
+    let Some(phone) = Phone::of("arm64", &[]) else { return };
+    let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
+    let done = phone.fleetfoot(&words(&profile(&space, text(&device), &table, 2))).assert().success();
+    assert!(stderr(&done).contains("its numbers mean nothing"), "{}", stderr(&done));
+    assert_whole(&table, 2);
+    let head = Csv::read(&table).provenance;
+    assert_eq!((head["arch"].as_str(), head["emulated"].as_str()), ("aarch64", "yes, the numbers mean nothing"));
+    assert!(head["agent"].contains("for aarch64-linux-gnu"), "{}", head["agent"]);
+    phone.assert_left_alone();
+}
+
+#[test]
 fn networks_are_profiled_on_a_phone_as_well() {
     let Some(phone) = Phone::start(&[]) else { return };
     let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
@@ -207,6 +226,56 @@ fn of_two_phones_one_that_is_unplugged_doesnt_stop_the_other() {
     let resumed = [words(&profile), vec!["--resume"]].concat();
     one.fleetfoot(&resumed).assert().success();
     assert_whole(&tables.join("one.csv"), 30);
+}
+
+#[test]
+fn identical_phones_share_a_table_and_others_dont() {
+    let (Some(one), Some(other)) = (Phone::start(&[]), Phone::start(&[])) else { return };
+    let space = space(&one.folder);
+    let core = format!("cores = [{}]", last_core());
+    let (first, second) =
+        (one.configure(&format!("name = \"one\"\n{core}")), other.configure(&format!("name = \"other\"\n{core}")));
+    let table = one.path("T.csv");
+    let share = |second: &Path, table: &Path| {
+        let words = [
+            "profile",
+            "--space",
+            &space,
+            "--device",
+            text(&first),
+            "--device",
+            text(second),
+            "--share",
+            "-o",
+            text(table),
+        ];
+        one.fleetfoot(
+            &[&words[..], &["--min-rounds", "6", "--max-rounds", "8", "--visit", "1", "--context", "network"]].concat(),
+        )
+    };
+    let shared = share(&second, &table).assert();
+    let said = stderr(&shared);
+    // Both are on one core here: they may well differ, and then there is no table.
+    if shared.get_output().status.success() {
+        let rows = Csv::read(&table);
+        assert_eq!(rows.provenance["shared_by"], "one, other");
+        assert!(rows.provenance["references_apart_percent"].parse::<f64>().unwrap() >= 0.0);
+        assert_eq!(rows.provenance["rows"], rows.rows.len().to_string());
+        let again = one.path("again.csv");
+        let message = fails(one.fleetfoot(&["table", text(&table), "--statistic", "p20", "-o", text(&again)]));
+        assert!(message.contains("measured by several devices (one, other)"), "{message}");
+    } else {
+        assert!(said.contains("aren't identical") && !table.exists(), "{said}");
+    }
+    for part in ["one", "other"] {
+        assert!(one.path(&format!("T.csv.{part}.journal")).exists(), "what was measured stays");
+    }
+    let basic = other.configure(&format!("name = \"basic\"\noptimisation = \"basic\"\n{core}"));
+    let message = fails(share(&basic, &one.path("no.csv")));
+    assert!(message.contains("aren't identical (optimisation: 'all' against 'basic')"), "{message}");
+    assert!(!one.path("no.csv").exists());
+    one.assert_left_alone();
+    other.assert_left_alone();
 }
 
 #[test]

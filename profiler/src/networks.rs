@@ -171,6 +171,26 @@ impl NetworkCampaign {
     /// How far the sum of a network's rows is from what the network took, as a share: half of a 99 % interval.
     pub const SUM_OFF: f64 = Z * NOT_ADDITIVE;
 
+    /// Of the networks only these, by their positions among the subjects: what one of several identical devices measures.
+    pub fn part(&self, subjects: &[usize]) -> Self {
+        let of = |index: &usize| index - 1;
+        let mut part = Self {
+            subjects: vec![self.subjects[0].clone()],
+            sizes: vec![self.sizes[0]],
+            architectures: Vec::new(),
+            units: self.units.clone(),
+            weights: self.weights.clone(),
+            places: Vec::new(),
+        };
+        for index in subjects.iter().filter(|index| **index > 0) {
+            part.subjects.push(self.subjects[*index].clone());
+            part.sizes.push(self.sizes[*index]);
+            part.architectures.push(self.architectures[of(index)].clone());
+            part.places.push(self.places[of(index)].clone());
+        }
+        part
+    }
+
     /// What has to be measured.
     pub fn subjects(&self) -> &[Subject] {
         &self.subjects

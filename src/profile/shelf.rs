@@ -73,6 +73,20 @@ fn paths(devices: &[DeviceConfig], folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Whether no two configurations lead to the same machine, or have the same name.
+pub fn check_apart(devices: &[DeviceConfig]) -> Result<()> {
+    paths(devices, Path::new(""))?;
+    for (index, device) in devices.iter().enumerate() {
+        if let Some(same) = devices[..index].iter().find(|other| machine(other) == machine(device)) {
+            return Err(usage(format!(
+                "'{}' and '{}' are one machine: it can't share with itself",
+                same.name, device.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// What can only measure one thing at a time: configurations that lead to the same machine take turns.
 fn machine(device: &DeviceConfig) -> String {
     match device.transport {

@@ -25,9 +25,6 @@ use std::process::ExitCode;
 
 use fleetfoot_protocol::{FrameError, PROTOCOL, serve};
 
-/// Name of the thread that watches whether the host is there; it sleeps.
-const HOST_WATCH: &str = "host-watch";
-
 /// How the agent is started.
 #[derive(Debug, Default)]
 struct Options {

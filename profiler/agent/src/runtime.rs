@@ -37,8 +37,9 @@ struct Opened {
     threads: usize,
     /// The cores that the threads run on, where each of several has one of its own; else the caller's is looked at.
     cores: Vec<usize>,
-    /// The cores that the process is pinned to.
+    /// The cores that the process is pinned to, and its threads that were there before.
     pinned: Vec<usize>,
+    helpers: Vec<String>,
 }
 
 /// What profiled and plain runs of a model brought.
@@ -127,7 +128,7 @@ impl Runtime {
     fn check_pinning(&self) -> Result<(), EngineError> {
         let pinned =
             self.opened.as_ref().filter(|opened| opened.attached.provider.is_cpu() && !opened.pinned.is_empty());
-        match pinned.and_then(|opened| machine::escaped(&opened.pinned, crate::HOST_WATCH)) {
+        match pinned.and_then(|opened| machine::escaped(&opened.pinned, &opened.helpers)) {
             Some(escaped) => Err(EngineError(format!(
                 "{escaped}, though the process is pinned to others: a core may have gone offline, or the system moves processes; name others (cores)"
             ))),
@@ -151,6 +152,7 @@ impl Engine for Runtime {
         }
         let provider = provider::by_name(&setup.provider)?;
         let mut machine = machine::describe();
+        let helpers = machine::helpers();
         let pinned = machine::pin(setup, &machine.clusters)?;
         provider.options(setup)?;
         let path = library::find(setup.library.as_deref(), provider.name)?;
@@ -173,8 +175,16 @@ impl Engine for Runtime {
         let plugin = attached.plugin.as_ref().map(|plugin| format!(", {plugin}")).unwrap_or_default();
         let Setup { fallback, optimisation, threads, .. } = *setup;
         let cores = if pinned.len() == threads && threads > 1 { pinned.clone() } else { Vec::new() };
-        self.opened =
-            Some(Opened { environment, attached, fallback, optimisation, threads, cores, pinned: pinned.clone() });
+        self.opened = Some(Opened {
+            environment,
+            attached,
+            fallback,
+            optimisation,
+            threads,
+            cores,
+            pinned: pinned.clone(),
+            helpers,
+        });
         Ok((format!("ONNX Runtime {version}{plugin}"), path.display().to_string(), pinned, machine))
     }
 

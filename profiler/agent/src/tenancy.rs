@@ -64,7 +64,7 @@ fn locked(file: &File) -> io::Result<bool> {
 /// From now on the process ends at once when its host goes away: when standard input is closed, also while the process measures.
 /// Only for hosts that keep it open until they have every answer.
 pub fn end_with_host() {
-    let watched = thread::Builder::new().name(crate::HOST_WATCH.to_owned()).spawn(|| {
+    thread::spawn(|| {
         let mut input = libc::pollfd { fd: io::stdin().as_raw_fd(), events: SOCKET_CLOSED, revents: 0 };
         loop {
             // SAFETY: one descriptor, which the call fills in.
@@ -76,8 +76,6 @@ pub fn end_with_host() {
             }
         }
     });
-    // Without it the process ends a visit later.
-    drop(watched);
 }
 
 /// Standard input of a host that says something every now and then: silence for long is its end.

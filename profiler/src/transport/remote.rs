@@ -34,6 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DEPLOY_TRIES: u32 = 5;
 /// How long an agent may take to end.
 const ENDING: Duration = Duration::from_secs(2);
+/// What is said of numbers from an emulator.
+const MEANINGLESS: &str = "yes, the numbers mean nothing";
 /// Time between two questions to a device's services, which take a while to answer.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// What models and results may need besides the agent, in KiB.
@@ -153,6 +155,7 @@ d=$f; while [ ! -d \"$d\" ] && [ \"$d\" != / ]; do d=$(dirname \"$d\"); done
 echo free_kib=$(df -Pk \"$d\" 2>/dev/null | tail -n 1 | (read a b c d e; echo $d))
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
 [ ! -r $c/cpufreq/cpuinfo_max_freq ] || echo khz_${{c##*cpu}}=$(cat $c/cpufreq/cpuinfo_max_freq); done
+[ \"$(getprop ro.kernel.qemu 2>/dev/null)$(getprop ro.boot.qemu 2>/dev/null)\" = '' ] && ! grep -q '^CPU implementer.*: 0x00' /proc/cpuinfo || echo emulated=yes
 echo cores=$(ls -d /sys/devices/system/cpu/cpu[0-9]* 2>/dev/null | wc -l)
 echo agents=$(ls \"$f\" 2>/dev/null | grep '^agent-' | tr '\\n' ' ')"
     )
@@ -199,6 +202,9 @@ impl<R: Remote + 'static> Installed<R> {
             guard: Mutex::default(),
             told: Mutex::default(),
         };
+        if installed.facts.get("emulated").is_some() {
+            watch.tell(&format!("{} is an emulator: its numbers mean nothing", installed.remote.name()));
+        }
         // While the agent is sent the settings are made.
         installed.hold();
         match &device.device_agent {
@@ -470,8 +476,9 @@ impl<R: Remote + 'static> Link for Installed<R> {
         let android = self.facts.get("android").zip(self.facts.get("sdk"));
         let android = android.map(|(release, sdk)| ("android", format!("{release} (SDK {sdk})")));
         let agent = Some(("agent", self.about.clone()));
+        let emulated = self.facts.get("emulated").map(|_| ("emulated", MEANINGLESS.to_owned()));
         let hygiene = self.held().map(|set| ("hygiene", set));
-        let all = [model, told("soc", "soc"), android, told("system", "system"), agent, hygiene];
+        let all = [model, told("soc", "soc"), android, told("system", "system"), agent, hygiene, emulated];
         all.into_iter().flatten().collect()
     }
 }

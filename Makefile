@@ -10,7 +10,7 @@ AGENT_FEATURES ?=
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint demo demo-full bench bench-busy clean distclean
+.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint demo demo-full bench bench-busy bench-remote clean distclean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -68,6 +68,9 @@ bench: build ## Measure what the README claims about speed
 
 bench-busy: build ## Measure what a profile notices of busy loops on its core and on others (minutes)
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench busy_loop
+
+bench-remote: build ## Measure what another machine costs, DEVICE=phone.toml with this machine's processor, and how tables agree
+	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench remote -- "$(abspath $(DEVICE))"
 
 clean: ## Remove what was built
 	$(CARGO) clean

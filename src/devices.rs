@@ -46,12 +46,14 @@ pub fn run(options: &Options) -> Result<()> {
     let mut all: Vec<(String, Result<DeviceConfig, DeviceError>)> = shipped.chain(own()).collect();
     all.append(&mut configured);
     let serials: BTreeSet<String> = all.iter().filter_map(|(_, device)| device.as_ref().ok()?.serial.clone()).collect();
+    // Before many ask at once: adb may have to start its server.
+    let connected = phones().unwrap_or_default();
     let described = thread::scope(|scope| {
         // Reaching a device may take seconds: all at once.
         let asked: Vec<_> = all.iter().map(|(name, device)| scope.spawn(move || describe(name, device))).collect();
         asked.into_iter().filter_map(|device| device.join().ok()).collect::<Vec<Value>>()
     });
-    let connected = phones().unwrap_or_default().into_iter().filter(|phone| !serials.contains(&phone.serial));
+    let connected = connected.into_iter().filter(|phone| !serials.contains(&phone.serial));
     let found: Vec<Value> = described.into_iter().chain(connected.map(|phone| unconfigured(&phone))).collect();
     let mut out = io::stdout().lock();
     if options.json {
@@ -92,8 +94,9 @@ fn describe(name: &str, device: &Result<DeviceConfig, DeviceError>) -> Value {
     let device = match device {
         Ok(device) => device,
         Err(error) => {
-            let remedy = "say in it which device it is, or mend it";
-            let unready = Unready::new(State::Unconfigured, error.to_string(), remedy);
+            let remedy = "name the device in a copy of it, or mend it";
+            let what = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+            let unready = Unready::new(State::Unconfigured, what, remedy);
             return with_state(json!({ "name": name }), Err(unready));
         }
     };

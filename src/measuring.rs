@@ -304,7 +304,7 @@ pub fn measure(
     output: Option<&Output>,
 ) -> Result<Measured> {
     let provider_share = ProviderShare::of(agent, subjects)?;
-    let header = header(subjects, plan, what, conditions);
+    let header = for_agent(agent, header(subjects, plan, what, conditions));
     let what = what.name;
     let (mut journal, earlier) = opened(output, &header)?;
     let before = earlier.visits.len();
@@ -390,7 +390,7 @@ pub fn node_profiles(
     conditions: &Conditions,
     output: Output,
 ) -> Result<(Vec<NodeProfile>, Output)> {
-    let header = header(networks.subjects(), plan, what, conditions);
+    let header = for_agent(agent, header(networks.subjects(), plan, what, conditions));
     let (mut journal, earlier) = opened(Some(&output), &header)?;
     let is_begun = earlier != Records::default();
     let earlier = earlier.profiles;
@@ -413,6 +413,11 @@ pub fn node_profiles(
     Ok((profiles, Output { start: Start::Resume, ..output }))
 }
 
+/// What another machine measures is kept there, under a name of its own.
+fn for_agent(agent: &Agent, header: Header) -> Header {
+    if agent.is_remote() { header.named() } else { header }
+}
+
 fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Conditions) -> Header {
     Header {
         fleetfoot_journal: JOURNAL_FORMAT,
@@ -423,6 +428,7 @@ fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Condit
         sitting: plan.sitting,
         subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
         models: Subject::digest(subjects),
+        run: None,
     }
 }
 
@@ -560,6 +566,9 @@ pub fn provenance(agent: &Agent, conditions: &Conditions, plan: &Plan, share: Op
         };
         let clusters: Vec<String> = machine.clusters.iter().map(cluster).collect();
         provenance.set("clusters", clusters.join("; "));
+    }
+    if agent.reconnections() > 0 {
+        provenance.set("reconnections", agent.reconnections());
     }
     for (name, value) in agent.facts() {
         provenance.set(name, value);

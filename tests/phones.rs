@@ -369,7 +369,7 @@ fn clusters_are_known_and_pinned_to() {
 #[test]
 fn an_agent_of_another_version_is_replaced_or_refused() {
     let data = TempDir::new().unwrap();
-    let stale = data.path().join("fleetfoot/agent-0123456789abcdef");
+    let stale = data.path().join("fleetfoot-agent/agent-0123456789abcdef");
     fs::create_dir_all(&stale).unwrap();
     let old = "#!/system/bin/sh\n[ \"$1\" != --version ] || { echo fleetfoot-agent 0.0.1; exit; }\nread x\necho '{\"reply\":\"failed\",\"why\":\"this agent speaks protocol 3, the host 8: use agent and host of one version\"}'\nread x\n";
     for path in [stale.join("fleetfoot-agent"), data.path().join("old-agent"), data.path().join("older-agent")] {
@@ -394,13 +394,15 @@ fn what_a_device_is_called_is_data_and_never_a_command() {
     let Some(phone) = Phone::start(&[]) else { return };
     let (space, table) = (space(&phone.folder), phone.path("T.csv"));
     // A folder of the worst name; the agent lives and measures there.
-    let hostile = "a b;touch pwned'\"$(touch pwned)`touch pwned`&|\\\\ -x";
+    // Commands that would leave a trace wherever they run.
+    let hostile =
+        "a b;settings put global pwned 1'\"$(settings put global pwned 1)`settings put global pwned 1`&|\\\\ -x";
     let folder = toml::Value::String(format!("/data/local/tmp/{hostile}"));
     let name = toml::Value::String(format!("{hostile} <script>"));
     let device = phone.configure(&format!("folder = {folder}\nname = {name}"));
     phone.fleetfoot(&words(&profile(&space, text(&device), &table, 2))).assert().success();
     assert_whole(&table, 2);
-    assert!(phone.shell("ls -R /data/local/tmp /data/local/tmp/* | grep -x pwned").is_empty());
+    assert_eq!(phone.shell("settings get global pwned").trim(), "null");
     // Serial numbers that no device has.
     let scratch = TempDir::new().unwrap();
     for serial in

@@ -32,7 +32,7 @@ pub fn finish(done: anyhow::Result<()>) -> ExitCode {
 }
 
 /// The error and its causes, each said once, on one line.
-fn one_line(error: &anyhow::Error) -> String {
+pub fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let cause = cause.to_string().trim_end().replace('\n', " | ");

@@ -8,7 +8,7 @@ mod progress;
 mod stop;
 mod talk;
 
-pub use exit::{finish, usage};
+pub use exit::{finish, one_line, usage};
 pub use files::{claim, claim_equal};
 pub use options::{count, positive, share};
 pub use progress::Progress;

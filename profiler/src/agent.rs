@@ -151,7 +151,12 @@ impl Agent {
 
     fn connect_once(&mut self) -> Result<(), Broken> {
         let device = self.device.name.clone();
-        let connection = self.link.connect(self.process).map_err(|source| AgentError::Connect { device, source })?;
+        let was_there = self.process.is_some();
+        let connection = self.link.connect().map_err(|source| match source.state {
+            // It was reached a moment ago.
+            State::Offline | State::Absent | State::Unreachable if was_there => Broken::Cut(source.what),
+            _ => AgentError::Connect { device, source }.into(),
+        })?;
         self.wire = Some(Wire::new(connection, self.link.is_remote()));
         self.greet()?;
         match self.ask_once(&Request::Open(self.device.setup()), &[])?.0 {
@@ -181,7 +186,7 @@ impl Agent {
             Broken::Off(AgentError::Connect { device: device.clone(), source })
         };
         let Some(wire) = &mut self.wire else { return Err(Broken::Cut("there is no agent".to_owned())) };
-        match wire.ask(&hello, &[], &*self.link) {
+        match wire.ask(&hello, &[], &*self.link, &*self.watch) {
             Ok((Reply::Hello { magic, protocol, tool, process }, _)) if magic == MAGIC && protocol == PROTOCOL => {
                 (self.tool, self.process) = (printable(&tool), Some(process));
                 Ok(())
@@ -337,8 +342,14 @@ impl Agent {
 
     /// Takes samples of a model.
     pub fn time(&mut self, model: ModelId, timing: Timing) -> Result<Timed, AgentError> {
+        let asked = Instant::now();
         match self.ask(&Request::Time { model: model.0, timing }, &[])?.0 {
-            Reply::Timed(timed) if timed.samples.len() == timing.samples as usize => Ok(self.of_all(timed)),
+            Reply::Timed(timed)
+                if timed.samples.len() == timing.samples as usize
+                    && self.is_possible(std::slice::from_ref(&timed), asked) =>
+            {
+                Ok(self.of_all(timed))
+            }
             other => Err(self.unexpected("time", &other)),
         }
     }
@@ -354,9 +365,6 @@ impl Agent {
     ) -> (Vec<Timed>, Result<(), AgentError>) {
         let planned = visits.iter().map(|&(tag, model, timing)| Planned { tag, model: model.0, timing });
         let planned: Vec<Planned> = planned.collect();
-        let ahead_ns = ahead_ns.saturating_add(self.ahead_ns);
-        let series = Series { session: session.to_owned(), ahead_ns, visits: planned.clone() };
-        let request = Request::Series(series);
         let fits = |timed: &[Timed]| {
             let pairs = timed.iter().zip(&planned);
             timed.len() <= planned.len()
@@ -366,9 +374,15 @@ impl Agent {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.ask_once(&request, &[]) {
+            // A process in place of another one has a clock of its own.
+            let ahead_ns = ahead_ns.saturating_add(self.ahead_ns);
+            let series = Series { session: session.to_owned(), ahead_ns, visits: planned.clone() };
+            let asked = Instant::now();
+            match self.ask_once(&Request::Series(series), &[]) {
                 Ok((Reply::Series { timed, failed }, _))
-                    if fits(&timed) && (failed.is_some() || timed.len() == planned.len()) =>
+                    if fits(&timed)
+                        && (failed.is_some() || timed.len() == planned.len())
+                        && self.is_possible(&timed, asked) =>
                 {
                     let timed = timed.into_iter().map(|timed| self.of_all(timed)).collect();
                     let device = self.device.name.clone();
@@ -413,6 +427,13 @@ impl Agent {
         }
     }
 
+    /// Whether samples can have been taken since then: none takes longer than the answer did.
+    fn is_possible(&self, timed: &[Timed], asked: Instant) -> bool {
+        let all: u128 = timed.iter().flat_map(|timed| &timed.samples).map(|sample| u128::from(sample.wall_ns)).sum();
+        // Two clocks may differ a little.
+        self.is_simulated() || all <= asked.elapsed().as_nanos() * 11 / 10 + 10_000_000
+    }
+
     /// As of one clock over all processes that took each other's place.
     fn of_all(&self, timed: Timed) -> Timed {
         later(timed, self.ahead_ns)
@@ -440,6 +461,12 @@ impl Agent {
     pub fn look(&mut self) -> Result<Health, AgentError> {
         match self.ask(&Request::Look, &[])?.0 {
             Reply::Health(mut health) => {
+                // What a device says is shown and written to files.
+                let texts = [&mut health.clock, &mut health.power_profile, &mut health.slowed_by];
+                texts.into_iter().flatten().for_each(|text| *text = printable(text));
+                health.temperatures.iter_mut().for_each(|(name, _)| *name = printable(name));
+                health.energy.iter_mut().for_each(|meter| meter.part = printable(&meter.part));
+                health.accelerators.iter_mut().for_each(|gpu| gpu.name = printable(&gpu.name));
                 health.at_ns = health.at_ns.saturating_add(self.ahead_ns);
                 self.link.complement(&mut health);
                 Ok(health)
@@ -486,7 +513,7 @@ impl Agent {
 
     fn ask_once(&mut self, request: &Request, payload: &[u8]) -> Result<(Reply, Vec<u8>), Broken> {
         let Some(wire) = &mut self.wire else { return Err(Broken::Cut("there is no agent".to_owned())) };
-        match wire.ask(request, payload, &*self.link) {
+        match wire.ask(request, payload, &*self.link, &*self.watch) {
             Ok((Reply::Failed { why }, _)) => {
                 Err(AgentError::Failed { device: self.device.name.clone(), why: printable(&why) }.into())
             }
@@ -541,9 +568,6 @@ impl AgentError {
     pub fn unready(&self) -> Unready {
         match self {
             Self::Connect { source, .. } => source.clone(),
-            Self::Failed { why, .. } if why.contains("measures on this device") => {
-                Unready::new(State::Busy, why.clone(), "wait until it has ended, or end it there")
-            }
             Self::Failed { why, .. } => {
                 // The agent's words say both.
                 let (what, remedy) = why
@@ -551,6 +575,9 @@ impl AgentError {
                     .or_else(|| why.split_once("; "))
                     .unwrap_or((why, "see the device's configuration"));
                 Unready::new(State::Unfit, what, remedy)
+            }
+            Self::Lost { what, .. } if what.contains("measures on this device") => {
+                Unready::new(State::Busy, what.clone(), "wait until it has ended, or end it there")
             }
             Self::Lost { what, .. } => Unready::new(State::Failed, what.clone(), "try again"),
             Self::Unexpected { .. } => {

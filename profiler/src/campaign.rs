@@ -19,7 +19,7 @@ use crate::look::Look;
 use crate::pace::{contention, settled};
 use crate::sittings;
 use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Sieve, Statistic, median};
-use crate::steady::settle;
+use crate::steady::Steward;
 use crate::subject::Subject;
 use crate::sustained::{HALF_MINUTE, keep_busy};
 use crate::vectors::Halts;
@@ -237,6 +237,7 @@ pub struct Campaign<'a> {
     session: String,
     /// How long was waited for the device since the last look.
     waited: Duration,
+    steward: Steward,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -313,6 +314,7 @@ impl<'a> Campaign<'a> {
             health: Health::default(),
             session: String::new(),
             waited: Duration::ZERO,
+            steward: Steward::default(),
         };
         campaign.under_way = earlier.visits.iter().map(|visit| visit.round).max().unwrap_or(0);
         // What is due in a round is decided by the rounds before, and by nothing behind them: a run that is taken up in its
@@ -450,6 +452,9 @@ impl<'a> Campaign<'a> {
                     return Err(CampaignError::Interrupted);
                 }
                 // Everywhere but on this machine nobody talks while the device measures.
+                if agent.is_remote() {
+                    self.waited += self.steward.attend(agent, stop).map_err(failed)?;
+                }
                 let (visits, made) = if agent.is_remote() && round > 0 {
                     let together = self.together(open);
                     self.visits(agent, &open[..together], round)?
@@ -641,7 +646,7 @@ impl<'a> Campaign<'a> {
 
     /// Waits until the device may be measured.
     fn settle(&mut self, agent: &mut Agent, stop: &AtomicBool) -> Result<(), AgentError> {
-        let (health, waited) = settle(agent, self.health.clone(), stop)?;
+        let (health, waited) = self.steward.settle(agent, self.health.clone(), stop)?;
         self.health = health;
         self.waited += waited;
         Ok(())
@@ -651,6 +656,7 @@ impl<'a> Campaign<'a> {
         let now = agent.look()?;
         let mut look = Look::between(&self.health, &now, agent.pinned(), round, self.clock.at_ns(now.at_ns));
         let waited = std::mem::take(&mut self.waited);
+        look.tolerated_status = agent.device().hygiene.most_thermal_status;
         look.waited_s = (waited > NOTEWORTHY_WAIT).then_some(waited.as_secs_f64());
         self.health = now;
         Ok(look)

@@ -12,6 +12,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -48,19 +49,27 @@ pub struct Header {
     /// What the subjects are: SHA-256 over their models and evictions, lest other models of equal names go on here.
     #[serde(default)]
     pub models: String,
+    /// The campaign's own name, under which another machine keeps its visits; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 }
 
 impl Header {
+    /// With a name that no other campaign has: one of another machine's, which keeps visits under it.
+    pub fn named(self) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let run = hex(&Sha256::digest(format!("{now} {}", std::process::id())));
+        Self { run: Some(run[..16].to_owned()), ..self }
+    }
+
     /// Whether what is measured under the other header goes on here. What the space's file says besides its units doesn't
     /// matter: the models tell.
     fn is_continued_by(&self, other: &Self) -> bool {
-        *self == Self { space_toml: self.space_toml.clone(), ..other.clone() }
+        *self == Self { space_toml: self.space_toml.clone(), run: self.run.clone(), ..other.clone() }
     }
 
     fn session(&self) -> String {
-        // What it is continued by has the same one.
-        let same = Self { space_toml: None, ..self.clone() };
-        hex(&Sha256::digest(serde_json::to_vec(&same).unwrap_or_default()))
+        hex(&Sha256::digest(serde_json::to_vec(self).unwrap_or_default()))
     }
 }
 
@@ -296,7 +305,9 @@ impl Journal {
         let mut file = OpenOptions::new().write(true).open(path).map_err(io)?;
         file.set_len(whole as u64).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        let mut journal = Self { path: path.to_path_buf(), file, session: header.session() };
+        // It goes on under the name that it began with.
+        let session = earlier.as_ref().map_or_else(|| header.session(), |(found, _)| found.session());
+        let mut journal = Self { path: path.to_path_buf(), file, session };
         match earlier {
             Some((_, records)) => Ok((journal, records)),
             None => {

@@ -44,6 +44,9 @@ pub struct Look {
     /// How much heat slows an Android device down: 0 not at all, up to 6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thermal_status: Option<u8>,
+    /// What of that the device's configuration tolerates.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tolerated_status: u8,
     /// What slows the device down, as its firmware says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowed_by: Option<String>,
@@ -61,7 +64,7 @@ pub struct Look {
 impl Look {
     /// Whether the device says that heat or its supply slowed it down.
     pub fn is_slowed(&self) -> bool {
-        self.thermal_status.is_some_and(|status| status > 0) || self.slowed_by.is_some()
+        self.thermal_status.is_some_and(|status| status > self.tolerated_status) || self.slowed_by.is_some()
     }
 
     /// From the machine's state at two moments; `pinned` are the cores that measure.
@@ -97,12 +100,17 @@ impl Look {
             battery_percent: after.battery.and_then(|battery| battery.percent),
             battery_celsius: after.battery.and_then(|battery| battery.celsius),
             thermal_status: after.thermal_status,
+            tolerated_status: 0,
             slowed_by: after.slowed_by.clone(),
             waited_s: None,
             accelerator_mhz: at_work.filter_map(|gpu| gpu.mhz).map(f64::from).reduce(f64::min),
             accelerator_slowed: after.accelerators.iter().filter_map(slowed).reduce(|a, b| a || b),
         }
     }
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// The hottest sensor, in degrees Celsius.

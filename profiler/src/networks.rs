@@ -240,7 +240,7 @@ impl NetworkCampaign {
                 if running.replace(process).is_some_and(|running| running != process) {
                     agent.restart().map_err(failed)?;
                 }
-                steward.settle(agent, stop).map_err(failed)?;
+                steward.attend(agent, stop).map_err(failed)?;
                 let runs = PROFILED_MACS / self.sizes[index].0.max(1);
                 let runs = runs.clamp(PROFILED_RUNS.0, PROFILED_RUNS.1) as u32;
                 let profiled = agent.nodes(&subject.onnx, runs).map_err(failed)?;

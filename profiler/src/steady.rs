@@ -33,48 +33,62 @@ impl Hygiene {
     }
 }
 
-/// Waits until a device that was in this state a moment ago may be measured, at most as long as its configuration says: the state
-/// then. How long that took stands beside it.
-pub(crate) fn settle(agent: &mut Agent, health: Health, stop: &AtomicBool) -> Result<(Health, Duration), AgentError> {
-    let hygiene = agent.device().hygiene.clone();
-    let began = Instant::now();
-    let (mut health, mut is_told) = (health, false);
-    while let Some(objection) = hygiene.objection(&health) {
-        let most = Duration::from_secs(hygiene.wait_seconds);
-        if !is_told {
-            agent.tell(&format!("{objection}; waiting, {} s at most", most.as_secs()));
-            is_told = true;
-        }
-        let next = Instant::now() + LOOK_EVERY.min(most);
-        while Instant::now() < next && !stop.load(Ordering::Relaxed) {
-            thread::sleep(STOP_EVERY);
-        }
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        if began.elapsed() >= most {
-            agent.tell(&format!("{objection}, still; going on: intervals and `left_aside` say what that means"));
-            break;
-        }
-        health = agent.look()?;
-    }
-    Ok((health, began.elapsed()))
-}
-
-/// Looks at a device every now and then, and waits as [`settle`] does.
+/// Waits for a device that can't be measured as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Steward {
     last: Option<Instant>,
+    /// Whether it was waited for in vain, and hasn't been fine since: it isn't waited for again.
+    gave_up: bool,
 }
 
 impl Steward {
-    pub(crate) fn settle(&mut self, agent: &mut Agent, stop: &AtomicBool) -> Result<(), AgentError> {
-        if self.last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
-            let health = agent.look()?;
-            settle(agent, health, stop)?;
-            self.last = Some(Instant::now());
+    /// Waits until a device that was in this state a moment ago may be measured, at most as long as its configuration says: the state
+    /// then, and how long that took.
+    pub(crate) fn settle(
+        &mut self,
+        agent: &mut Agent,
+        health: Health,
+        stop: &AtomicBool,
+    ) -> Result<(Health, Duration), AgentError> {
+        let hygiene = agent.device().hygiene.clone();
+        let began = Instant::now();
+        let (mut health, mut is_told) = (health, false);
+        while let Some(objection) = hygiene.objection(&health) {
+            let most = Duration::from_secs(hygiene.wait_seconds);
+            if self.gave_up {
+                return Ok((health, began.elapsed()));
+            }
+            if !is_told {
+                agent.tell(&format!("{objection}; waiting, {} s at most", most.as_secs()));
+                is_told = true;
+            }
+            let next = Instant::now() + LOOK_EVERY.min(most);
+            while Instant::now() < next && !stop.load(Ordering::Relaxed) {
+                thread::sleep(STOP_EVERY);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Ok((health, began.elapsed()));
+            }
+            if began.elapsed() >= most {
+                agent.tell(&format!("{objection}, still; going on: intervals and `left_aside` say what that means"));
+                self.gave_up = true;
+                return Ok((health, began.elapsed()));
+            }
+            health = agent.look()?;
         }
-        Ok(())
+        self.gave_up = false;
+        Ok((health, began.elapsed()))
+    }
+
+    /// The same every now and then, whatever the state was: how long was waited.
+    pub(crate) fn attend(&mut self, agent: &mut Agent, stop: &AtomicBool) -> Result<Duration, AgentError> {
+        if self.last.is_some_and(|last| last.elapsed() < LOOK_EVERY) {
+            return Ok(Duration::ZERO);
+        }
+        let health = agent.look()?;
+        let (_, waited) = self.settle(agent, health, stop)?;
+        self.last = Some(Instant::now());
+        Ok(waited)
     }
 }
 

@@ -62,8 +62,8 @@ impl Watch for Silent {
 
 /// What leads to a device's agents, which run one after the other.
 pub(crate) trait Link: Send + Sync {
-    /// Starts an agent; `replaced` is the process of one that may still be there.
-    fn connect(&self, replaced: Option<u32>) -> Result<Connection, Unready>;
+    /// Starts an agent.
+    fn connect(&self) -> Result<Connection, Unready>;
 
     /// Whether it is on another machine: connections may be lost there while agents are fine, and talking disturbs.
     fn is_remote(&self) -> bool {

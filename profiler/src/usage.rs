@@ -15,6 +15,7 @@ use crate::cost::Cost;
 use crate::journal::Journal;
 use crate::latency::Latency;
 use crate::statistics::{Interval, Measurement, around_median};
+use crate::steady::Steward;
 use crate::subject::Subject;
 use crate::sustained::chunk;
 
@@ -51,7 +52,7 @@ pub fn take_usage(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(usize),
 ) -> Result<Vec<Usage>, CampaignError> {
-    let mut usages = earlier;
+    let (mut usages, mut steward) = (earlier, Steward::default());
     for repeat in 0..repeats {
         for &cost in costs {
             for (index, subject) in subjects.iter().enumerate() {
@@ -63,6 +64,7 @@ pub fn take_usage(
                     return Err(CampaignError::Interrupted);
                 }
                 let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
+                steward.attend(agent, stop).map_err(failed)?;
                 let amount = match cost {
                     Cost::Memory => memory_mib(agent, subject).map_err(failed)?,
                     Cost::Energy => energy_mj(agent, subject).map_err(failed)?,

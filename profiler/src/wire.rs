@@ -1,19 +1,25 @@
 //! One agent's process at the other end of a connection: requests and their replies, in order.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read as _, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fleetfoot_protocol::{FrameError, Reply, Request, read_message, write_message};
 
-use crate::transport::{Connection, Link, Peer};
+use crate::transport::{Connection, Link, Peer, Watch};
 
 /// How long an answer may take before the agent counts as hanging: on this machine, and elsewhere as long as its device answers.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(600));
 /// Time between two looks whether a device that says nothing is still there, and how many of them in vain are its end.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 const LOOKS_IN_VAIN: u32 = 2;
+
+/// Time between two looks whether somebody still waits, and how long an answer may take when nobody does.
+const LISTEN_EVERY: Duration = Duration::from_millis(200);
+const PARTING: Duration = Duration::from_secs(10);
+/// Lines in front of the first message that are none: shells may greet.
+const GREETINGS: usize = 100;
 
 /// A connection to an agent.
 pub(crate) struct Wire {
@@ -40,6 +46,7 @@ impl Wire {
         let (sender, replies) = sync_channel(1);
         let mut from = BufReader::new(connection.from);
         thread::spawn(move || {
+            skip_greetings(&mut from);
             loop {
                 let message = read_message::<Reply>(&mut from);
                 let ended = message.is_err();
@@ -53,19 +60,33 @@ impl Wire {
     }
 
     /// The reply to a request.
-    pub(crate) fn ask(&mut self, request: &Request, payload: &[u8], link: &dyn Link) -> Result<(Reply, Vec<u8>), Lost> {
+    pub(crate) fn ask(
+        &mut self,
+        request: &Request,
+        payload: &[u8],
+        link: &dyn Link,
+        watch: &dyn Watch,
+    ) -> Result<(Reply, Vec<u8>), Lost> {
         if let Err(error) = write_message(&mut self.to, request, payload) {
             return Err(self.lost(&error));
         }
         let began = Instant::now();
         let (every, most) = if link.is_remote() { (LOOK_EVERY, PATIENCE.1) } else { (PATIENCE.0, PATIENCE.0) };
-        let mut in_vain = 0;
+        let (mut in_vain, mut looked, mut parted) = (0, Instant::now(), None);
         loop {
-            match self.replies.recv_timeout(every) {
+            match self.replies.recv_timeout(LISTEN_EVERY) {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(error)) => return Err(self.lost(&error)),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.lost(&FrameError::Closed)),
+                Err(RecvTimeoutError::Timeout) if watch.is_stopped() => {
+                    if parted.get_or_insert_with(Instant::now).elapsed() >= PARTING {
+                        let what = format!("the agent hasn't answered for {} s", began.elapsed().as_secs());
+                        return Err(Lost { what, is_cut: false, is_foreign: false });
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if looked.elapsed() < every => {}
                 Err(RecvTimeoutError::Timeout) => {
+                    looked = Instant::now();
                     in_vain = if link.is_there() { 0 } else { in_vain + 1 };
                     if began.elapsed() >= most || in_vain == LOOKS_IN_VAIN {
                         let what = format!("the agent hasn't answered for {} s", began.elapsed().as_secs());
@@ -80,6 +101,18 @@ impl Wire {
         let is_foreign = matches!(error, FrameError::Syntax(_) | FrameError::TooLong(_));
         let is_cut = !is_foreign && !self.peer.ended_by_itself();
         Lost { what: format!("{error}: {}", self.peer.epitaph()), is_cut, is_foreign }
+    }
+}
+
+/// Passes over lines in front of the first message that are none.
+fn skip_greetings(from: &mut impl BufRead) {
+    for _ in 0..GREETINGS {
+        match from.fill_buf() {
+            Ok([b'{', ..] | []) | Err(_) => return,
+            Ok(_) => {
+                let _ = from.take(1 << 16).read_until(b'\n', &mut Vec::new());
+            }
+        }
     }
 }
 

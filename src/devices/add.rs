@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
             folder.join(format!("{}.toml", slug(&described.model)))
         }
     };
-    claim(&path, options.force, "or replace it with --force")?;
+    claim(&path, options.force, "with --output, or replace it with --force")?;
     let text = configuration(&device, &described);
     write_atomically(&path, text.as_bytes()).with_context(|| format!("can't write {}", path.display()))?;
     let name = if options.output.is_some() { path.display().to_string() } else { slug(&described.model) };
@@ -141,7 +141,9 @@ fn configuration(device: &DeviceConfig, described: &Described) -> String {
             "stay_awake = true\nfixed_performance = true\nmost_thermal_status = 0\nleast_battery_percent = 15"
         );
     } else {
-        let _ = writeln!(text, "# Measuring waits above so many degrees Celsius.\n# most_celsius = 75");
+        // A Raspberry Pi lowers its clock at 80.
+        let mark = if model.contains("Raspberry Pi") { "" } else { "# " };
+        let _ = writeln!(text, "# Measuring waits above so many degrees Celsius.\n{mark}most_celsius = 75");
     }
     let _ = writeln!(text, "wait_seconds = 300");
     text

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use fleetfoot_console::{say, speak_as, usage};
+use fleetfoot_console::{one_line, say, speak_as, usage};
 use fleetfoot_profiler::{
     Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NetworkCampaign, NodeProfile, Plan, Provenance,
     Row, Spent, Z, median,
@@ -66,14 +66,14 @@ pub fn run(
             scope.spawn(move || {
                 speak_as(&device.name);
                 let part = part(options, space, (device, all_of_it, positions), plan, path);
-                part.inspect_err(|error| say(format!("failed: {error:#}")))
+                part.inspect_err(|error| say(format!("failed: {}", one_line(error))))
             })
         });
         let workers: Vec<_> = workers.collect();
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker panicked")))).collect()
     });
     let failed = parts.iter().zip(devices).filter_map(|(part, device)| Some((device, part.as_ref().err()?)));
-    let failed: Vec<String> = failed.map(|(device, error)| format!("{}: {error:#}", device.name)).collect();
+    let failed: Vec<String> = failed.map(|(device, error)| format!("{}: {}", device.name, one_line(error))).collect();
     if !failed.is_empty() {
         bail!(
             "{} of {} devices failed; {}; what the others measured is kept, go on with --resume",

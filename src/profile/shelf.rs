@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use fleetfoot_console::{say, speak_as, usage};
-use fleetfoot_profiler::{DeviceConfig, TransportKind};
+use fleetfoot_console::{one_line, say, speak_as, usage};
+use fleetfoot_profiler::{DeviceConfig, TransportKind, phones};
 
 /// Makes each device's table, `FOLDER/NAME.csv`.
 pub fn run(
@@ -30,7 +30,7 @@ pub fn run(
             for (device, path) in jobs {
                 speak_as(&device.name);
                 if let Err(error) = table(device, path) {
-                    say(format!("failed: {error:#}"));
+                    say(format!("failed: {}", one_line(&error)));
                     failed.push((device.name.clone(), error));
                 }
             }
@@ -45,7 +45,7 @@ pub fn run(
     match failed.as_slice() {
         [] => Ok(()),
         failed => {
-            let each: Vec<String> = failed.iter().map(|(name, error)| format!("{name}: {error:#}")).collect();
+            let each: Vec<String> = failed.iter().map(|(name, error)| format!("{name}: {}", one_line(error))).collect();
             bail!("{} of {} devices failed; {}", failed.len(), devices.len(), each.join("; "))
         }
     }
@@ -87,11 +87,20 @@ pub fn check_apart(devices: &[DeviceConfig]) -> Result<()> {
     Ok(())
 }
 
+/// The phone that a configuration without a serial number means.
+fn only_phone() -> Option<String> {
+    let named = std::env::var("ANDROID_SERIAL").ok().filter(|serial| !serial.is_empty());
+    named.or_else(|| {
+        let mut ready = phones().ok()?.into_iter().filter(|phone| phone.unready.is_none());
+        ready.next().filter(|_| ready.next().is_none()).map(|phone| phone.serial)
+    })
+}
+
 /// What can only measure one thing at a time: configurations that lead to the same machine take turns.
 fn machine(device: &DeviceConfig) -> String {
     match device.transport {
         TransportKind::Local => "local".to_owned(),
-        TransportKind::Adb => format!("adb {}", device.serial.as_deref().unwrap_or_default()),
+        TransportKind::Adb => format!("adb {}", device.serial.clone().or_else(only_phone).unwrap_or_default()),
         TransportKind::Ssh => format!("ssh {}", device.host.as_deref().unwrap_or_default()),
         TransportKind::Mock => format!("mock {}", device.name),
     }

@@ -203,12 +203,14 @@ impl Phone {
     /// Nothing of a run is left but the agent for the next one: no process, no model, no changed setting.
     #[track_caller]
     pub fn assert_left_alone(&self) {
-        let folder = "/data/local/tmp/fleetfoot";
+        let folder = "/data/local/tmp/fleetfoot-agent";
         await_for("the agent's end", || {
             let left = self.shell("for p in /proc/[0-9]*; do tr '\\000' ' ' < $p/cmdline 2>/dev/null; echo; done");
-            !left.contains("fleetfoot-agent") && !left.contains("fleetfoot-ready")
+            !left.contains("fleetfoot-agent") && !left.contains("fleetfoot-guard")
         });
-        await_for("settings to be put back", || self.shell(&format!("ls {folder}/restore 2>/dev/null")).is_empty());
+        await_for("settings to be put back", || {
+            self.shell(&format!("ls -d {folder}/restore {folder}/holder 2>/dev/null")).is_empty()
+        });
         assert_eq!(self.shell("settings get global stay_on_while_plugged_in").trim(), "null");
         assert_ne!(self.shell("cat /data/local/state/fixed-performance 2>/dev/null").trim(), "true");
     }
@@ -294,7 +296,7 @@ impl Board {
         let processes = "for p in /proc/[0-9]*; do tr '\\000' ' ' < $p/cmdline 2>/dev/null; echo; done";
         await_for("the agent's end", || {
             let left = self.shell(processes);
-            !left.contains("fleetfoot-agent") && !left.contains("fleetfoot-ready")
+            !left.contains("fleetfoot-agent") && !left.contains("fleetfoot-guard")
         });
     }
 

@@ -30,11 +30,14 @@ use fleetfoot_protocol::{FrameError, PROTOCOL, serve};
 struct Options {
     /// A folder of its own, on another machine than its host's: what it keeps there outlasts it, and it ends with its host.
     folder: Option<PathBuf>,
-    /// The process of the agent that it takes the folder from.
-    replaced: Option<u32>,
+    /// Its host's own word: an agent of that host's whose connection is gone makes room.
+    host: Option<String>,
 }
 
 fn main() -> ExitCode {
+    // ONNX Runtime would write files about itself into the user's cache, whatever its own switch says.
+    // SAFETY: no other thread is there yet.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
     let version = format!("fleetfoot-agent {} (protocol {PROTOCOL})", env!("CARGO_PKG_VERSION"));
     let options = match parsed(std::env::args_os().skip(1)) {
         Ok(Some(options)) => options,
@@ -68,10 +71,7 @@ fn parsed(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Option
         match argument.to_str() {
             Some("--version") => return Ok(None),
             Some("--folder") if cfg!(unix) => options.folder = Some(value()?.into()),
-            Some("--replaces") if cfg!(unix) => {
-                let process = value()?.to_str().and_then(|text| text.parse().ok());
-                options.replaced = Some(process.ok_or("--replaces wants the number of a process")?);
-            }
+            Some("--host") if cfg!(unix) => options.host = Some(value()?.to_string_lossy().into_owned()),
             _ => return Err(format!("unknown argument '{}'", argument.display())),
         }
     }
@@ -86,7 +86,7 @@ fn run(options: &Options) -> Result<(), String> {
     #[cfg(unix)]
     {
         tenancy::end_with_host();
-        let _tenancy = tenancy::take(path, options.replaced)?;
+        let _tenancy = tenancy::take(path, options.host.as_deref())?;
         // Messages name it as it is.
         let folder = fleetfoot_protocol::Folder::new(path.canonicalize().unwrap_or_else(|_| path.clone()));
         served(&mut BufReader::new(tenancy::Audible(io::stdin())), to, Some(&folder))

@@ -23,8 +23,8 @@ const SOCKET_CLOSED: libc::c_short = 0;
 #[derive(Debug)]
 pub struct Tenancy(#[allow(dead_code)] File);
 
-/// Takes the folder; waits for the agent that has it, which is killed if it is `replaced`.
-pub fn take(folder: &Path, replaced: Option<u32>) -> Result<Tenancy, String> {
+/// Takes the folder; waits for the agent that has it, which is killed if it is of the same host.
+pub fn take(folder: &Path, host: Option<&str>) -> Result<Tenancy, String> {
     let path = folder.join("lock");
     let failed = |error: io::Error| format!("the device's folder can't be taken ({}: {error})", path.display());
     fs::create_dir_all(folder).map_err(failed)?;
@@ -35,8 +35,9 @@ pub fn take(folder: &Path, replaced: Option<u32>) -> Result<Tenancy, String> {
     while !locked(&file).map_err(failed)? {
         let mut holder = String::new();
         file.rewind().and_then(|()| (&file).take(100).read_to_string(&mut holder)).map_err(failed)?;
-        let holder: Option<u32> = holder.trim().parse().ok();
-        if let Some(process) = holder.filter(|_| holder == replaced) {
+        let mut words = holder.split_whitespace();
+        let (holder, theirs): (Option<u32>, _) = (words.next().and_then(|process| process.parse().ok()), words.next());
+        if let Some(process) = holder.filter(|_| host.is_some() && theirs == host) {
             // SAFETY: a signal to another process; whoever holds the lock is an agent.
             unsafe { libc::kill(process as libc::pid_t, libc::SIGKILL) };
         } else if Instant::now() > deadline {
@@ -48,7 +49,7 @@ pub fn take(folder: &Path, replaced: Option<u32>) -> Result<Tenancy, String> {
     }
     file.rewind()
         .and_then(|()| file.set_len(0))
-        .and_then(|()| write!(file, "{}", std::process::id()))
+        .and_then(|()| write!(file, "{} {}", std::process::id(), host.unwrap_or_default()))
         .map_err(failed)?;
     Ok(Tenancy(file))
 }

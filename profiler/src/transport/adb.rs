@@ -69,11 +69,35 @@ pub(crate) fn listed() -> Result<Vec<Listed>, Unready> {
     Ok(parsed(&text))
 }
 
+/// adb's words for states.
+const STATES: [&str; 12] = [
+    "device",
+    "offline",
+    "unauthorized",
+    "authorizing",
+    "connecting",
+    "no permissions",
+    "recovery",
+    "sideload",
+    "rescue",
+    "bootloader",
+    "host",
+    "unknown",
+];
+
+fn is_word(text: &str, word: &str) -> bool {
+    text.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '(']))
+}
+
 fn parsed(text: &str) -> Vec<Listed> {
     let lines = text.lines().skip_while(|line| !line.starts_with("List of devices")).skip(1);
     let device = |line: &str| {
-        let (serial, rest) = line.split_once(char::is_whitespace)?;
-        let rest = rest.trim_start();
+        // Names of phones on the network may hold spaces: the state is the first word that is one.
+        let words = line.match_indices(char::is_whitespace).map(|(at, _)| at);
+        let (serial, rest) = words
+            .map(|at| (line[..at].trim_end(), line[at..].trim_start()))
+            .find(|(serial, rest)| !serial.is_empty() && STATES.iter().any(|state| is_word(rest, state)))
+            .or_else(|| line.split_once(char::is_whitespace).map(|(serial, rest)| (serial, rest.trim_start())))?;
         // The one state of more words than one, with a remark behind it.
         let state =
             if rest.starts_with("no permissions") { "no permissions" } else { rest.split_whitespace().next()? };
@@ -204,7 +228,7 @@ impl Remote for Adb {
     }
 
     fn default_folder(&self) -> &'static str {
-        "/data/local/tmp/fleetfoot"
+        "/data/local/tmp"
     }
 
     fn script(&self, script: &str, most: Duration) -> Result<(String, i32), Trouble> {
@@ -305,6 +329,12 @@ mod tests {
         let unready: Vec<Option<State>> =
             all.iter().map(|listed| listed.unready().map(|unready| unready.state)).collect();
         assert_eq!(unready, [None, Some(State::Offline), Some(State::NoPermission), Some(State::Unauthorized)]);
+        let spaced =
+            parsed("List of devices attached\nadb-1A2B-xyz (2)._adb-tls-connect._tcp device product:x model:Y\n");
+        assert_eq!(
+            (spaced[0].serial.as_str(), spaced[0].state.as_str()),
+            ("adb-1A2B-xyz (2)._adb-tls-connect._tcp", "device")
+        );
         assert_eq!(parsed("nonsense\n"), []);
     }
 

@@ -52,40 +52,38 @@ fn sensor(text: &str) -> Option<(String, f64)> {
     (-40.0..150.0).contains(&celsius).then(|| Some((printable(field("mName")?), celsius)))?
 }
 
-/// A script that changes the phone's settings as it is wanted, says `fleetfoot-ready` and what was changed, and puts everything back when
-/// its input ends. What there was stands in the file `restore` as long as it isn't put back: a run behind one that was cut off in the
-/// middle of it takes that for what there was. `folder` is a word of the script.
-pub(super) fn guard(folder: &str, hygiene: &Hygiene) -> String {
+/// Parts of a guard's script (`guard.rs`): `restore` puts back what the file `restore` says, if there is one; `change` writes down there what
+/// there is and makes the phone's settings, as far as they are wanted and could be written down, and sets `told` to what they are. What a run
+/// left that was cut off is what the next one puts back.
+pub(super) fn settings(hygiene: &Hygiene) -> String {
     let (awake, fixed) = (u8::from(hygiene.stay_awake), u8::from(hygiene.fixed_performance));
     format!(
-        r#"f={folder}; umask 077; mkdir -p "$f"; r="$f/restore"; stay=; was=; fixed=
-if [ ! -f "$r" ]; then
-echo "stay=$(settings get global stay_on_while_plugged_in 2>/dev/null | tr -cd 0-9a-z)" > "$r.tmp"
-echo "was=$(dumpsys power 2>/dev/null | sed -n 's/.*mWakefulness=\([A-Za-z]*\).*/\1/p' | head -n 1)" >> "$r.tmp"
-mv "$r.tmp" "$r"
-fi
+        r#"r="$f/restore"
 restore() {{
-trap '' HUP INT TERM PIPE
+[ -f "$r" ] || return 0
+stay=; was=; fixed=
 while IFS== read -r name value; do case "$name" in stay) stay=$value;; was) was=$value;; fixed) fixed=$value;; esac; done < "$r"
-if [ {awake} = 1 ]; then
-case "$stay" in ''|null) settings delete global stay_on_while_plugged_in;; *) settings put global stay_on_while_plugged_in "$stay";; esac
+case "$stay" in null) settings delete global stay_on_while_plugged_in;; ?*) settings put global stay_on_while_plugged_in "$stay";; esac
 case "$was" in Asleep|Dozing) input keyevent 223;; esac
-fi
 [ "$fixed" != on ] || cmd power set-fixed-performance-mode-enabled false
 rm -f "$r"
 }} > /dev/null 2>&1
-trap 'restore; exit 0' HUP INT TERM
+change() {{
 a=off; p=off
+if [ {awake}{fixed} != 00 ] && [ ! -f "$r" ]; then
+s=$(settings get global stay_on_while_plugged_in 2>/dev/null | tr -cd 0-9a-z)
+w=$(dumpsys power 2>/dev/null | sed -n 's/.*mWakefulness=\([A-Za-z]*\).*//p' | head -n 1)
+[ -z "$s" ] || {{ echo "stay=$s"; echo "was=$w"; echo "fixed=off"; }} > "$r.tmp" && mv "$r.tmp" "$r"
+fi 2>/dev/null
+grep -q '^fixed=' "$r" 2>/dev/null || {{ told='stay_awake=off fixed_performance=off'; return 0; }}
 if [ {awake} = 1 ]; then
 case "$(dumpsys power 2>/dev/null)" in *mWakefulness=Asleep*|*mWakefulness=Dozing*) input keyevent 224 > /dev/null 2>&1;; esac
 svc power stayon true > /dev/null 2>&1 && a=on
 fi
-if [ {fixed} = 1 ] && cmd power set-fixed-performance-mode-enabled true > /dev/null 2>&1; then
-p=on; grep -q '^fixed=' "$r" || echo fixed=on >> "$r"
-fi
-echo "fleetfoot-ready stay_awake=$a fixed_performance=$p"
-cat > /dev/null
-restore"#
+if [ {fixed} = 1 ] && echo fixed=on >> "$r" && cmd power set-fixed-performance-mode-enabled true > /dev/null 2>&1; then p=on; fi 2>/dev/null
+told="stay_awake=$a fixed_performance=$p"
+}}
+"#
     )
 }
 

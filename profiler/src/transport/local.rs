@@ -25,7 +25,7 @@ impl Local {
 }
 
 impl Link for Local {
-    fn connect(&self, _: Option<u32>) -> Result<Connection, Unready> {
+    fn connect(&self) -> Result<Connection, Unready> {
         let program = find(self.agent.as_deref())?;
         let mut command = Command::new(&program);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -17,7 +17,7 @@ use crate::unready::{State, Unready};
 pub(super) struct Mock;
 
 impl Link for Mock {
-    fn connect(&self, _: Option<u32>) -> Result<Connection, Unready> {
+    fn connect(&self) -> Result<Connection, Unready> {
         connected().map_err(|error| Unready::new(State::Failed, format!("no pipes ({error})"), "close some files"))
     }
 }

@@ -2,12 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The most that is kept of what a program says.
 const MOST_OUTPUT: u64 = 4 << 20;
+/// How long what a program said may take to arrive once it has ended.
+const STREAMS: Duration = Duration::from_secs(5);
 /// How many lines of an agent's talk are kept for messages, and how long a line may be.
 const TALK: (usize, u64) = (20, 4096);
 
@@ -44,7 +47,8 @@ pub(super) fn run(mut command: Command, input: Vec<u8>, most: Duration) -> Resul
         let _ = child.wait();
         return Err(Failure::TooLong(most));
     };
-    let text = |collected: JoinHandle<Vec<u8>>| collected.join().unwrap_or_default();
+    // Whatever it has started may keep its streams open.
+    let text = |collected: Receiver<Vec<u8>>| collected.recv_timeout(STREAMS).unwrap_or_default();
     Ok(Ended { status, stdout: text(stdout), stderr: String::from_utf8_lossy(&text(stderr)).into_owned() })
 }
 
@@ -73,16 +77,19 @@ pub(super) fn wait(child: &mut Child, most: Duration) -> Option<ExitStatus> {
     }
 }
 
-fn collected(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+/// What comes on a stream until its end, or as much as is kept.
+fn collected(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stream) = stream {
             let _ = (&mut stream).take(MOST_OUTPUT).read_to_end(&mut bytes);
+            let _ = sender.send(bytes);
             // The rest is read, lest the program wait for ever, and dropped.
             let _ = io::copy(&mut stream, &mut io::sink());
         }
-        bytes
-    })
+    });
+    receiver
 }
 
 /// The last lines of what a running program says on standard error.
@@ -142,6 +149,9 @@ mod tests {
         assert!(matches!(run(shell("exec sleep 60"), Vec::new(), Duration::from_millis(50)), Err(Failure::TooLong(_))));
         let ended = run(shell("head -c 9000000 /dev/zero"), Vec::new(), Duration::from_secs(20)).unwrap();
         assert_eq!(ended.stdout.len() as u64, MOST_OUTPUT);
+        let began = Instant::now();
+        run(shell("sleep 60 & exit 0"), Vec::new(), Duration::from_secs(20)).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(30), "a grandchild keeps the streams");
         assert!(matches!(
             run(Command::new("/nowhere/at-all"), Vec::new(), Duration::from_secs(1)),
             Err(Failure::Start(_))

@@ -1,21 +1,24 @@
 //! Devices that aren't this machine: what is the same over adb and over ssh.
 //!
-//! In the device's folder lie `agent-DIGEST` (the agent, its ONNX Runtime and what else belongs to its build, under the digest of all
+//! In the agent's folder lie `agent-DIGEST` (the agent, its ONNX Runtime and what else belongs to its build, under the digest of all
 //! that, so that an agent of another version is never started), `models` (those of this run, by their digests), `kept` (what was
-//! measured, until the host has it) and `lock` (of the agent that measures).
+//! measured, until the host has it), `lock` (of the agent that measures), and while a run goes on `holder` (who that is) and on phones
+//! `restore` (what was changed).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fleetfoot_protocol::Health;
+use fleetfoot_protocol::{Health, hex};
+use sha2::{Digest, Sha256};
 
 use super::android;
 use super::bundle::Bundle;
-use super::guard::Guard;
+use super::guard::{self, Guard, Refused};
 use super::process::{Talk, apart, wait};
 use super::shell::{exit_of, told, word};
 use super::{Connection, Link, Peer, Watch};
@@ -24,6 +27,8 @@ use crate::unready::{State, Unready, printable};
 
 /// How long a script of some lines may take.
 pub(super) const SCRIPT: Duration = Duration::from_secs(20);
+/// How long a device may take to be held: another run is waited for, and what that has changed is put back first.
+const HOLDS: Duration = Duration::from_secs(60);
 /// How long the SHA-256 of an agent may take.
 const CHECK: Duration = Duration::from_secs(120);
 /// How long a device may be out of reach in the middle of a run, unless its configuration says otherwise.
@@ -45,7 +50,7 @@ const ROOM_KIB: u64 = 32 << 10;
 pub(crate) trait Remote: Send + Sync {
     /// The device, for messages.
     fn name(&self) -> String;
-    /// Where the agent lies on it, where nobody says: an absolute path, or one in the home folder.
+    /// In which folder its own is made, where nobody says: an absolute path, or one in the home folder.
     fn default_folder(&self) -> &'static str;
     /// What a script says on standard output, and its exit status.
     fn script(&self, script: &str, most: Duration) -> Result<(String, i32), Trouble>;
@@ -53,6 +58,10 @@ pub(crate) trait Remote: Send + Sync {
     fn send(&self, file: &Path, to: &str) -> Result<(), Trouble>;
     /// The program whose standard streams are those of a script on the device.
     fn client(&self, script: &str) -> Command;
+    /// Starts a guard's script.
+    fn guard(&self, script: &str) -> Result<Guard, Refused> {
+        Guard::start(self.client(script), "")
+    }
     /// Why the device can't be reached; `None` if it seems that it can.
     fn diagnose(&self) -> Option<Unready>;
     /// Does what may bring it back.
@@ -134,6 +143,11 @@ impl Facts {
     }
 }
 
+/// The agent's own folder, in the one that is named: what lies in that isn't ours.
+fn own_folder(remote: &dyn Remote, folder: Option<&str>) -> String {
+    format!("{}/fleetfoot-agent", folder.unwrap_or(remote.default_folder()).trim_end_matches('/'))
+}
+
 /// The device's folder as a word of a script: below the home folder unless it is absolute.
 fn folder_word(folder: &str) -> String {
     if folder.starts_with('/') { word(folder) } else { format!("\"$HOME\"/{}", word(folder)) }
@@ -163,8 +177,8 @@ echo agents=$(ls \"$f\" 2>/dev/null | grep '^agent-' | tr '\\n' ' ')"
 
 /// What a device says of itself.
 pub(crate) fn facts(remote: &dyn Remote, folder: Option<&str>) -> Result<Facts, Unready> {
-    let folder = folder.unwrap_or(remote.default_folder());
-    let asked = remote.script(&facts_script(folder), SCRIPT).map_err(|trouble| trouble.unready(&remote.name()))?;
+    let folder = own_folder(remote, folder);
+    let asked = remote.script(&facts_script(&folder), SCRIPT).map_err(|trouble| trouble.unready(&remote.name()))?;
     let facts = Facts::parse(&asked.0);
     remote.refuses(&facts).map_or(Ok(facts), Err)
 }
@@ -179,7 +193,9 @@ pub(super) struct Installed<R: Remote> {
     about: String,
     reconnect: Duration,
     hygiene: Hygiene,
-    /// What holds a phone's settings, and what it has set.
+    /// This host's, by which its own guards and agents are known there.
+    token: String,
+    /// What holds the device and a phone's settings, and what it has set.
     guard: Mutex<Option<(Guard, String)>>,
     /// What the device's services told last.
     told: Mutex<Option<(Instant, String)>>,
@@ -188,8 +204,8 @@ pub(super) struct Installed<R: Remote> {
 impl<R: Remote + 'static> Installed<R> {
     /// Sees to it that the agent that fits the device lies there.
     pub(super) fn new(remote: R, device: &DeviceConfig, watch: &dyn Watch) -> Result<Self, Unready> {
-        let folder = device.folder.clone().unwrap_or_else(|| remote.default_folder().to_owned());
-        let facts = facts(&remote, Some(&folder))?;
+        let folder = own_folder(&remote, device.folder.as_deref());
+        let facts = facts(&remote, device.folder.as_deref())?;
         let reconnect = device.reconnect_seconds.map_or(RECONNECT, Duration::from_secs);
         let mut installed = Self {
             remote,
@@ -199,14 +215,15 @@ impl<R: Remote + 'static> Installed<R> {
             about: String::new(),
             reconnect,
             hygiene: device.hygiene.clone(),
+            token: token(),
             guard: Mutex::default(),
             told: Mutex::default(),
         };
         if installed.facts.get("emulated").is_some() {
             watch.tell(&format!("{} is an emulator: its numbers mean nothing", installed.remote.name()));
         }
-        // While the agent is sent the settings are made.
-        installed.hold();
+        // Nothing is written there before the device is held; while the agent is sent the settings are made.
+        installed.hold()?;
         match &device.device_agent {
             Some(program) => {
                 installed.program = folder_word(program);
@@ -215,9 +232,8 @@ impl<R: Remote + 'static> Installed<R> {
             }
             None => {
                 let bundle = Bundle::find(device, &installed.facts)?;
-                installed.about = bundle.about.clone();
                 installed.send(&bundle, watch)?;
-                installed.program = installed.starts(&bundle)?;
+                (installed.program, installed.about) = installed.starts(&bundle)?;
             }
         }
         Ok(installed)
@@ -237,18 +253,46 @@ impl<R: Remote + 'static> Installed<R> {
         }
     }
 
-    /// Makes a phone's settings and holds them, unless they are held.
-    fn hold(&self) {
-        if !self.facts.is_android() || !(self.hygiene.stay_awake || self.hygiene.fixed_performance) {
-            return;
-        }
+    /// Holds the device, and makes a phone's settings, unless they are held.
+    fn hold(&self) -> Result<(), Unready> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.as_mut().is_some_and(|(guard, _)| guard.is_alive()) {
-            return;
+            return Ok(());
         }
         *guard = None;
-        let script = android::guard(&folder_word(&self.folder), &self.hygiene);
-        *guard = Guard::start(self.remote.client(&script)).ok().map(|guard| (guard, String::new()));
+        let is_phone = self.facts.is_android();
+        let settings = if is_phone { android::settings(&self.hygiene) } else { guard::NO_SETTINGS.to_owned() };
+        let script = guard::script(&folder_word(&self.folder), &self.token, &settings);
+        let started = self.remote.guard(&script).and_then(|mut guard| {
+            guard.word("fleetfoot-held", HOLDS)?;
+            Ok(guard)
+        });
+        *guard = Some((started.map_err(|refused| self.unheld(refused))?, String::new()));
+        Ok(())
+    }
+
+    fn unheld(&self, refused: Refused) -> Unready {
+        let name = self.remote.name();
+        match refused {
+            Refused::Busy(process) => Unready::new(
+                State::Busy,
+                format!("another run measures on {name} (its process {process} there)"),
+                "wait until it has ended, or end it",
+            ),
+            Refused::Start(error) => Unready::new(
+                State::NoClient,
+                format!("{name}: {error}"),
+                "see what the program that reaches it says by itself",
+            ),
+            Refused::Ended(said) => match Trouble::of_writing(&name, &said) {
+                Some(trouble) => trouble.unready(&name),
+                None => self.remote.diagnose().unwrap_or_else(|| Trouble::Cut(printable(&said)).unready(&name)),
+            },
+            Refused::TooLong(most) => {
+                let slow = || Trouble::Cut(format!("it hasn't answered for {} s", most.as_secs())).unready(&name);
+                self.remote.diagnose().unwrap_or_else(slow)
+            }
+        }
     }
 
     /// Waits until the settings are made: what they are.
@@ -256,9 +300,10 @@ impl<R: Remote + 'static> Installed<R> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let (guard, set) = guard.as_mut()?;
         if set.is_empty() {
-            *set = guard.word("fleetfoot-ready", SCRIPT).unwrap_or_else(|_| "not told".to_owned());
+            let told = guard.word("fleetfoot-ready", SCRIPT).unwrap_or_else(|_| "not told".to_owned());
+            *set = if told.is_empty() { "none".to_owned() } else { told };
         }
-        Some(printable(set))
+        Some(printable(set)).filter(|set| set != "none")
     }
 
     fn below(&self, path: &str) -> String {
@@ -322,7 +367,7 @@ impl<R: Remote + 'static> Installed<R> {
         let folder = folder_word(&self.folder);
         // Agents of other versions are gone with their space.
         let prepare = format!(
-            "umask 077; mkdir -p {folder} && cd {folder} && for a in agent-*; do [ \"$a\" = {} ] || rm -rf \"./$a\"; done; mkdir -p {part} 2>&1",
+            "umask 077; mkdir -p {folder} && cd {folder} && for a in agent-????????????????*; do [ \"$a\" = {} ] || rm -rf \"./$a\"; done; mkdir -p {part} 2>&1",
             word(&format!("{target}.part"))
         );
         let (said, status) = self.remote.script(&prepare, SCRIPT)?;
@@ -366,19 +411,21 @@ impl<R: Remote + 'static> Installed<R> {
     }
 
     /// How the agent's program is started there: by itself, or by the loader of the libraries that lie beside it.
-    fn starts(&self, bundle: &Bundle) -> Result<String, Unready> {
+    fn starts(&self, bundle: &Bundle) -> Result<(String, String), Unready> {
         let (name, folder) = (self.remote.name(), self.below(&format!("agent-{}", bundle.digest())));
         let program = word(&format!("./{}", bundle.program));
         // The loader takes colons and semicolons of a path for separators: the folder is the one that it starts in.
         let by_loader =
             bundle.loader.as_ref().map(|loader| format!("{} --library-path . {program}", word(&format!("./{loader}"))));
         let mut said = Vec::new();
-        for program in [Some(program), by_loader].into_iter().flatten() {
+        let direct = bundle.about.replacen("a C library of its own", "the device's C library, built against one", 1);
+        let ways = [(Some(program), direct), (by_loader, bundle.about.clone())];
+        for (program, about) in ways.into_iter().filter_map(|(program, about)| Some((program?, about))) {
             let program = format!("cd {folder} && {program}");
             let tried = format!("{program} --version 2>&1");
             let (text, status) = self.remote.script(&tried, SCRIPT).map_err(|trouble| trouble.unready(&name))?;
             if status == 0 && text.starts_with("fleetfoot-agent ") {
-                return Ok(program);
+                return Ok((program, about));
             }
             said.push(printable(&text));
         }
@@ -402,13 +449,12 @@ impl<R: Remote + 'static> Installed<R> {
 }
 
 impl<R: Remote + 'static> Link for Installed<R> {
-    fn connect(&self, replaced: Option<u32>) -> Result<Connection, Unready> {
-        self.hold();
+    fn connect(&self) -> Result<Connection, Unready> {
+        self.hold()?;
         self.held();
-        let (name, folder) = (self.remote.name(), folder_word(&self.folder));
-        let replaces = replaced.map_or(String::new(), |process| format!(" --replaces {process}"));
+        let (name, folder, token) = (self.remote.name(), folder_word(&self.folder), &self.token);
         // Where temporary files may lie isn't the same everywhere.
-        let agent = format!("{} --folder {folder}{replaces}", self.program);
+        let agent = format!("{} --folder {folder} --host {token}", self.program);
         let before = format!("umask 077; mkdir -p {folder}/tmp; export TMPDIR={folder}/tmp");
         let mut command = self.remote.client(&format!("{before}; {}", told(&agent)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -486,9 +532,21 @@ impl<R: Remote + 'static> Link for Installed<R> {
 impl<R: Remote> Drop for Installed<R> {
     fn drop(&mut self) {
         // The agent, which is dropped before, has ended: what only a run needs goes. A device that is gone keeps it for the next one.
-        let folder = folder_word(&self.folder);
-        let _ = self.remote.script(&format!("rm -rf {folder}/models {folder}/tmp"), SCRIPT);
+        // Whoever doesn't hold the device deletes nothing there.
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.as_mut().is_some_and(|(guard, _)| guard.is_alive()) {
+            let folder = folder_word(&self.folder);
+            let _ = self.remote.script(&format!("rm -rf {folder}/models {folder}/tmp"), SCRIPT);
+        }
     }
+}
+
+/// A name for this host's run that no other has.
+fn token() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    hex(&Sha256::digest(format!("{now} {} {count}", std::process::id())))[..16].to_owned()
 }
 
 /// The client through which an agent is spoken to.

@@ -11,14 +11,20 @@ pub(super) fn word(text: &str) -> String {
 /// status of success: only a script that ends with this line came to its end.
 const END: &str = "fleetfoot-end";
 
+/// And in front of what it says: shells may greet.
+const BEGIN: &str = "fleetfoot-begin";
+
 /// The script, so that it says at its end that it came there.
 pub(super) fn framed(script: &str) -> String {
-    format!("( {script}\n); s=$?; echo; echo \"{END} $s\"")
+    // Not every shell that passes it on takes line breaks.
+    let end = if script.contains('\n') { "\n" } else { " " };
+    format!("echo {BEGIN}; ( {script}{end}); s=$?; echo; echo \"{END} $s\"")
 }
 
 /// What a framed script said, and its exit status; `None` where it didn't come to its end.
 pub(super) fn unframed(ended: &Ended) -> Option<(String, i32)> {
     let text = String::from_utf8_lossy(&ended.stdout).replace("\r\n", "\n");
+    let text = text.split_once(&format!("{BEGIN}\n"))?.1;
     let (said, last) = text.trim_end_matches('\n').rsplit_once('\n')?;
     let status = last.strip_prefix(END)?.strip_prefix(' ')?.parse().ok()?;
     Some((said.to_owned(), status))
@@ -58,15 +64,16 @@ mod tests {
     fn a_script_that_came_to_its_end_says_so() {
         assert_eq!(by_the_shell("echo a; echo b; false"), Some(("a\nb\n".to_owned(), 1)));
         assert_eq!(by_the_shell("printf a; exit 7"), Some(("a".to_owned(), 7)));
-        assert_eq!(by_the_shell("true # a remark"), Some((String::new(), 0)));
+        assert_eq!(by_the_shell("true\n# a remark"), Some((String::new(), 0)));
         assert_eq!(by_the_shell("kill -9 $$; sleep 5"), None);
         let said = |text: &str| {
             let status = Command::new("true").status().unwrap();
             unframed(&Ended { status, stdout: text.into(), stderr: String::new() })
         };
-        assert_eq!(said("x\n\nfleetfoot-end 0\n"), Some(("x\n".to_owned(), 0)));
-        assert_eq!(said("x\r\n\r\nfleetfoot-end 0\r\n"), Some(("x\n".to_owned(), 0)));
+        assert_eq!(said("hello\nfleetfoot-begin\nx\n\nfleetfoot-end 0\n"), Some(("x\n".to_owned(), 0)));
+        assert_eq!(said("fleetfoot-begin\r\nx\r\n\r\nfleetfoot-end 0\r\n"), Some(("x\n".to_owned(), 0)));
         for cut in ["", "x", "x\n\nfleetfoot-end", "x\n\nfleetfoot-end \n", "fleetfoot-end 0\nx\n"] {
+            assert_eq!(said(&format!("fleetfoot-begin\n{cut}")), None, "{cut:?}");
             assert_eq!(said(cut), None, "{cut:?}");
         }
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::guard::{Guard, Refused};
+use super::guard::{Guard, NAME, Refused};
 use super::process::{Ended, Failure, run};
 use super::remote::{Facts, Remote, Trouble};
 use super::shell::{framed, unframed, word};
@@ -19,7 +19,7 @@ const CONNECTS: Duration = Duration::from_secs(40);
 /// A file takes at most so long, and besides so long for each MiB.
 const SEND: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 /// A connection that says nothing for so long is lost.
-const OPTIONS: [&str; 15] = [
+const OPTIONS: [&str; 27] = [
     "-o",
     "BatchMode=yes",
     "-o",
@@ -32,6 +32,19 @@ const OPTIONS: [&str; 15] = [
     "ServerAliveCountMax=3",
     "-o",
     "LogLevel=ERROR",
+    // What the user's configuration has for other uses of the host.
+    "-o",
+    "ControlMaster=no",
+    "-o",
+    "ControlPersist=no",
+    "-o",
+    "ClearAllForwardings=yes",
+    "-o",
+    "RemoteCommand=none",
+    "-o",
+    "PermitLocalCommand=no",
+    "-o",
+    "Tunnel=no",
     "-T",
     "-x",
     "-a",
@@ -51,6 +64,16 @@ pub(crate) fn is_host(host: &str) -> bool {
     !host.is_empty() && !host.starts_with('-') && !host.contains("@-") && host.chars().all(harmless)
 }
 
+/// A folder of this user's alone, with a path that a socket's name can hold.
+fn private_folder() -> std::io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("fleetfoot-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let is_long = std::env::temp_dir().as_os_str().len() > 60;
+    if is_long { builder.tempdir_in("/tmp") } else { builder.tempdir() }
+}
+
 impl Ssh {
     pub(crate) fn find(host: &str) -> Result<Self, Unready> {
         if !is_host(host) {
@@ -61,7 +84,7 @@ impl Ssh {
                 "give one that `ssh` takes: a name of ~/.ssh/config, an address, with user@ in front",
             ));
         }
-        let folder = tempfile::Builder::new().prefix("fleetfoot-").tempdir();
+        let folder = private_folder();
         let folder = folder.map_err(|error| {
             Unready::new(
                 State::Failed,
@@ -80,10 +103,15 @@ impl Ssh {
 
     fn command(&self, options: &[&str], script: &str) -> Command {
         let mut command = Command::new("ssh");
-        command.arg("-S").arg(self.socket()).args(OPTIONS).args(options).args(["--", &self.host]);
+        command.args(options).arg("-S").arg(self.socket()).args(OPTIONS).args(["--", &self.host]);
         // The user's shell there may be any; what it starts is the POSIX one.
-        command.arg(format!("exec sh -c {}", word(script)));
+        command.arg(script);
         command
+    }
+
+    /// A client of the shell that reads what it is to do from its input: no other shell sees it.
+    fn shell(&self) -> Command {
+        self.command(&[], &format!("exec sh -s {NAME}"))
     }
 
     /// Opens the shared connection, unless it is open. It ends with this process, whatever becomes of that.
@@ -94,10 +122,11 @@ impl Ssh {
         }
         *master = None;
         let opened =
-            Guard::start(self.command(&["-M"], "echo fleetfoot-ready; cat > /dev/null")).and_then(|mut guard| {
-                guard.word("fleetfoot-ready", CONNECTS)?;
-                Ok(guard)
-            });
+            Guard::start(self.command(&["-o", "ControlMaster=yes"], "echo fleetfoot-ready; exec cat > /dev/null"), "")
+                .and_then(|mut guard| {
+                    guard.word("fleetfoot-ready", CONNECTS)?;
+                    Ok(guard)
+                });
         *master = Some(opened.map_err(|refused| self.unready(refused))?);
         Ok(())
     }
@@ -114,7 +143,7 @@ impl Ssh {
                 format!("{} hasn't answered for {} s", self.name(), most.as_secs()),
                 format!("see what `ssh {}` says", self.host),
             ),
-            Refused::Ended(said) => self.refused(&said),
+            Refused::Busy(said) | Refused::Ended(said) => self.refused(&said),
         }
     }
 
@@ -177,11 +206,11 @@ impl Remote for Ssh {
     }
 
     fn default_folder(&self) -> &'static str {
-        ".cache/fleetfoot-agent"
+        ".cache"
     }
 
     fn script(&self, script: &str, most: Duration) -> Result<(String, i32), Trouble> {
-        match run(self.command(&[], &framed(script)), Vec::new(), most) {
+        match run(self.shell(), format!("{}\nexit\n", framed(script)).into_bytes(), most) {
             Ok(ended) => unframed(&ended).ok_or_else(|| self.trouble(Ok(ended))),
             ended => Err(self.trouble(ended)),
         }
@@ -192,7 +221,7 @@ impl Remote for Ssh {
         let bytes = std::fs::read(file).map_err(unreadable)?;
         let most = SEND.0 + SEND.1 * (bytes.len() >> 20).try_into().unwrap_or(u32::MAX);
         let script = framed(&format!("cat > {} 2>&1", word(to)));
-        match run(self.command(&[], &script), bytes, most) {
+        match run(self.command(&[], &format!("exec sh -c {}", word(&script))), bytes, most) {
             Ok(ended) => match unframed(&ended) {
                 Some((_, 0)) => Ok(()),
                 Some((said, _)) => {
@@ -208,7 +237,12 @@ impl Remote for Ssh {
     fn client(&self, script: &str) -> Command {
         // A connection that broke off is made anew; without it there is one for each command.
         let _ = self.open();
-        self.command(&[], script)
+        self.command(&[], &format!("exec sh -c {}", word(script)))
+    }
+
+    fn guard(&self, script: &str) -> Result<Guard, Refused> {
+        let _ = self.open();
+        Guard::start(self.shell(), &format!("{script}\nexit\n"))
     }
 
     fn diagnose(&self) -> Option<Unready> {

@@ -3,6 +3,8 @@
 //!
 //!     cargo bench -p fleetfoot --bench remote -- DEVICE.toml [SPACE [ROUNDS [REPEATS]]]
 
+#![allow(clippy::print_stdout)] // What it finds is what it is for.
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;

@@ -81,7 +81,9 @@ fn a_host_that_is_killed_loses_nothing_and_leaves_nothing_running() {
             let keys = text(&board.path("keys")).to_owned();
             let running = Command::new("ps").args(["-eo", "args"]).output().unwrap();
             let running = String::from_utf8_lossy(&running.stdout).into_owned();
-            !running.lines().any(|line| line.contains("ssh") && line.contains(&keys) && line.contains(" -M "))
+            !running
+                .lines()
+                .any(|line| line.contains("ssh") && line.contains(&keys) && line.contains("ControlMaster=yes"))
         });
     }
     board.fleetfoot(&resume).assert().success();
@@ -118,6 +120,31 @@ fn an_unknown_host_s_key_is_never_waved_through() {
     fs::write(&config, stranger).unwrap();
     let message = fails(board.fleetfoot(&doctor));
     assert!(message.contains("lets nobody in") && message.contains("ssh-copy-id board"), "{message}");
+}
+
+#[test]
+fn what_the_user_s_configuration_has_for_other_uses_of_a_host_is_left_out() {
+    let Some(board) = Board::start() else { return };
+    let (config, port) = (board.path("keys/config"), common::phone::free_port());
+    let more = format!(
+        "    ControlMaster auto\n    ControlPersist yes\n    LocalForward 127.0.0.1:{port} 127.0.0.1:9\n    RemoteCommand echo no\n    RequestTTY force\n"
+    );
+    fs::write(&config, fs::read_to_string(&config).unwrap() + &more).unwrap();
+    let device = board.configure("");
+    let running =
+        board.process(&["doctor", "--device", text(&device), "--seconds", "4"]).stdout(Stdio::piped()).spawn();
+    let mut running = running.unwrap();
+    await_for("the agent", || board.shell_past("cat .cache/fleetfoot-agent/lock 2>/dev/null").contains(' '));
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "nothing listens");
+    assert!(running.wait().unwrap().success());
+    let keys = text(&board.path("keys")).to_owned();
+    await_for("ssh's end", || {
+        let running = Command::new("ps").args(["-eo", "args"]).output().unwrap();
+        let running = String::from_utf8_lossy(&running.stdout).into_owned();
+        !running.lines().any(|line| {
+            line.contains("ssh") && (line.contains("[mux]") || (line.contains("ssh -F") && line.contains(&keys)))
+        })
+    });
 }
 
 #[test]

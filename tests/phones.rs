@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -90,6 +90,7 @@ fn networks_are_profiled_on_a_phone_as_well() {
 #[test]
 fn a_connection_that_is_cut_anywhere_is_made_again_and_nothing_is_lost() {
     let Some(phone) = Phone::start(&[]) else { return };
+    phone.shell("settings put global stay_on_while_plugged_in 3");
     let (space, device, table) = (space(&phone.folder), phone.configure("reconnect_seconds = 60"), phone.path("T.csv"));
     let mut running = phone.process(&words(&profile(&space, text(&device), &table, 30)));
     let mut running = running.stderr(Stdio::piped()).spawn().unwrap();
@@ -104,6 +105,10 @@ fn a_connection_that_is_cut_anywhere_is_made_again_and_nothing_is_lost() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.success() && said.contains("waiting for it"), "{said}");
     assert_whole(&table, 30);
+    await_for("the setting to be put back", || {
+        phone.shell("settings get global stay_on_while_plugged_in").trim() == "3"
+    });
+    phone.shell("settings delete global stay_on_while_plugged_in");
     phone.assert_left_alone();
 }
 
@@ -112,13 +117,17 @@ fn a_phone_that_restarts_in_the_middle_is_waited_for() {
     let data = TempDir::new().unwrap();
     let Some(mut phone) = Phone::start(&[("PHONE_DATA", text(data.path()))]) else { return };
     let (space, device, table) = (space(&phone.folder), phone.configure("reconnect_seconds = 60"), phone.path("T.csv"));
-    let mut running = phone.process(&words(&profile(&space, text(&device), &table, 30))).spawn().unwrap();
+    let running =
+        phone.process(&words(&profile(&space, text(&device), &table, 60))).stderr(Stdio::piped()).spawn().unwrap();
     await_for("visits", || visits(&table) > 60);
     phone.served.kill();
     thread::sleep(Duration::from_secs(2));
     phone.restart();
-    assert!(running.wait().unwrap().success());
-    assert_whole(&table, 30);
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && said.contains("waiting for it"), "{said}");
+    assert!(Csv::read(&table).provenance["reconnections"].parse::<u32>().unwrap() >= 1);
+    assert_whole(&table, 60);
     phone.assert_left_alone();
 }
 
@@ -126,13 +135,15 @@ fn a_phone_that_restarts_in_the_middle_is_waited_for() {
 fn a_phone_that_hangs_for_a_minute_goes_on() {
     let Some(phone) = Phone::start(&[]) else { return };
     let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
-    let mut running = phone.process(&words(&profile(&space, text(&device), &table, 24))).spawn().unwrap();
+    let mut running = phone.process(&words(&profile(&space, text(&device), &table, 60))).spawn().unwrap();
     await_for("visits", || visits(&table) > 60);
     phone.cable.set(Fault::Stall);
     thread::sleep(Duration::from_secs(60));
+    let stalled = visits(&table);
+    assert!(running.try_wait().unwrap().is_none() && visits(&table) == stalled, "it hangs");
     phone.cable.set(Fault::None);
     assert!(running.wait().unwrap().success());
-    assert_whole(&table, 24);
+    assert_whole(&table, 60);
     phone.assert_left_alone();
 }
 
@@ -154,6 +165,62 @@ fn a_host_that_is_killed_loses_nothing_and_leaves_nothing_running() {
     }
     phone.fleetfoot(&resume).assert().success();
     assert_whole(&table, 24);
+    phone.assert_left_alone();
+}
+
+#[test]
+fn what_a_killed_host_never_heard_of_is_taken_from_the_phone() {
+    let Some(phone) = Phone::start(&[]) else { return };
+    let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
+    let profile = profile(&space, text(&device), &table, 30);
+    let mut running = phone.process(&words(&profile)).spawn().unwrap();
+    await_for("visits", || visits(&table) > 60);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    phone.assert_left_alone();
+    // As if the host had been killed a little earlier: its journal lacks what the last series brought.
+    let journal = table.with_extension("csv.journal");
+    let lines: Vec<String> = fs::read_to_string(&journal).unwrap().lines().map(str::to_owned).collect();
+    let kept = phone.shell("cat /data/local/tmp/fleetfoot-agent/kept/*.jsonl");
+    let kept: Vec<Value> = kept.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(!kept.is_empty(), "the phone keeps the last series");
+    let tag = |value: &Value| (value["planned"]["tag"][0].as_u64(), value["planned"]["tag"][1].as_u64());
+    let is_kept = |line: &str| {
+        let visit: Value = serde_json::from_str(line).unwrap_or_default();
+        kept.iter().any(|kept| tag(kept) == (visit["round"].as_u64(), visit["subject"].as_u64()))
+    };
+    let first = lines.iter().position(|line| is_kept(line)).unwrap_or(lines.len());
+    fs::write(&journal, lines[..first].join("\n") + "\n").unwrap();
+    phone.fleetfoot(&[words(&profile), vec!["--resume"]].concat()).assert().success();
+    assert_whole(&table, 30);
+    // They are these very samples, not others.
+    let whole = journal_text(&journal);
+    let walls = |samples: &Value, which: fn(&Value) -> &Value| -> Vec<u64> {
+        samples.as_array().unwrap().iter().map(|sample| which(sample).as_u64().unwrap()).collect()
+    };
+    for record in &kept {
+        let visit = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let visit = visit.into_iter().find(|visit| (visit["round"].as_u64(), visit["subject"].as_u64()) == tag(record));
+        let (ours, theirs) = (visit.unwrap(), &record["timed"]["samples"]);
+        assert_eq!(walls(&ours["samples"], |sample| &sample[1]), walls(theirs, |sample| &sample["wall_ns"]));
+    }
+}
+
+#[test]
+fn a_phone_on_which_somebody_measures_is_left_to_them() {
+    let Some(phone) = Phone::start(&[]) else { return };
+    let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
+    let mut running = phone.process(&words(&profile(&space, text(&device), &table, 4_000)));
+    let mut running = running.stderr(Stdio::piped()).spawn().unwrap();
+    await_for("visits", || visits(&table) > 40);
+    let message = fails(phone.fleetfoot(&["doctor", "--device", text(&device), "--seconds", "0.2"]));
+    assert!(message.contains("another run measures") && message.contains("wait until it has ended"), "{message}");
+    assert_eq!(phone.shell("settings get global stay_on_while_plugged_in").trim(), "7", "the first one's setting");
+    assert!(running.try_wait().unwrap().is_none(), "the first one goes on");
+    let before = visits(&table);
+    await_for("visits", || visits(&table) > before + 40);
+    Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
+    running.wait().unwrap();
     phone.assert_left_alone();
 }
 
@@ -288,7 +355,7 @@ fn ctrl_c_puts_everything_back() {
     await_for("visits", || visits(&table) > 40);
     assert_eq!(phone.shell("settings get global stay_on_while_plugged_in").trim(), "7");
     assert_eq!(phone.shell("cat /data/local/state/fixed-performance").trim(), "true");
-    std::process::Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
+    Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
     let ended = running.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(!ended.status.success() && said.contains("--resume"), "{said}");
@@ -375,7 +442,7 @@ fn an_agent_of_another_version_is_replaced_or_refused() {
     for path in [stale.join("fleetfoot-agent"), data.path().join("old-agent"), data.path().join("older-agent")] {
         fs::write(&path, if path.ends_with("older-agent") { old.replace("failed", "hello") } else { old.to_owned() })
             .unwrap();
-        std::process::Command::new("chmod").arg("755").arg(&path).status().unwrap();
+        Command::new("chmod").arg("755").arg(&path).status().unwrap();
     }
     let Some(phone) = Phone::start(&[("PHONE_DATA", text(data.path()))]) else { return };
     let (space, table) = (space(&phone.folder), phone.path("T.csv"));
@@ -451,11 +518,13 @@ fn an_agent_that_says_anything_at_all_is_an_error_and_no_more() {
             "#!/system/bin/sh\n[ \"$1\" != --version ] || {{ echo fleetfoot-agent 9; exit; }}\nread x\n{talk}\n"
         );
         fs::write(&path, script).unwrap();
-        std::process::Command::new("chmod").arg("755").arg(&path).status().unwrap();
+        Command::new("chmod").arg("755").arg(&path).status().unwrap();
         let device = phone.configure(&format!("device_agent = \"/data/local/tmp/{name}\"\nreconnect_seconds = 1"));
         let table = phone.path("no.csv");
-        let message = fails(phone.fleetfoot(&words(&profile(&space, text(&device), &table, 2))));
-        assert!(!table.exists() && message.len() < 3000 && !message.contains('\u{1b}'), "{name}: {message}");
+        let done = phone.fleetfoot(&words(&profile(&space, text(&device), &table, 2))).assert().failure();
+        let said = stderr(&done);
+        assert!(!said.contains("panicked") && said.len() < 6000 && !said.contains('\u{1b}'), "{name}: {said}");
+        assert!(!table.exists() && said.lines().last().unwrap().starts_with("fleetfoot: "), "{name}: {said}");
     }
 }
 
@@ -485,7 +554,7 @@ fn with_fake_adb(script: &str, lines: &str) -> assert_cmd::Command {
     let folder = TempDir::new().unwrap().keep();
     let adb = folder.join("adb");
     fs::write(&adb, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::process::Command::new("chmod").arg("755").arg(&adb).status().unwrap();
+    Command::new("chmod").arg("755").arg(&adb).status().unwrap();
     fs::write(folder.join("phone.toml"), format!("transport = \"adb\"\n{lines}")).unwrap();
     let mut command = fleetfoot(&["doctor", "--device", text(&folder.join("phone.toml"))]);
     command.env("PATH", format!("{}:/usr/bin:/bin", text(&folder))).env_remove("ANDROID_SERIAL");

@@ -204,6 +204,7 @@ impl Agent {
 
     /// Waits until the device can be reached again.
     fn wait(&mut self, what: &str) -> Result<(), AgentError> {
+        self.reconnections += 1;
         self.tell(&format!("{what}; waiting for it"));
         let failed = |source| AgentError::Connect { device: self.device.name.clone(), source };
         self.link.wait(&*self.watch).map_err(failed)
@@ -216,7 +217,6 @@ impl Agent {
         loop {
             tries += 1;
             self.connect()?;
-            self.reconnections += 1;
             self.ahead_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
             let models: Vec<(u32, Onnx)> = self.loaded.iter().map(|(model, onnx)| (*model, onnx.clone())).collect();
             let reloaded = models.iter().try_for_each(|(model, onnx)| self.load_as(*model, onnx).map(drop));
@@ -233,7 +233,7 @@ impl Agent {
         self.watch.tell(&format!("device '{}': {what}", self.device.name));
     }
 
-    /// How often the connection broke off and another process took the place of this one.
+    /// How often the connection broke off.
     pub fn reconnections(&self) -> u32 {
         self.reconnections
     }

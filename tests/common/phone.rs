@@ -278,6 +278,16 @@ impl Board {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The same with nothing of the configuration but how the board is reached.
+    pub fn shell_past(&self, script: &str) -> String {
+        let (port, key) = (self.served.port.to_string(), self.path("keys/id"));
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "/dev/null", "-p", &port, "-i", text(&key), "-o", "StrictHostKeyChecking=no"]);
+        ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "pi@127.0.0.1", script]);
+        let output = ssh.stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// `fleetfoot`, with an ssh that knows the board.
     pub fn process(&self, arguments: &[&str]) -> Command {
         let mut command = fleetfoot_process(arguments);

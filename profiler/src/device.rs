@@ -100,7 +100,7 @@ pub struct DeviceConfig {
     /// Another machine, as `ssh` knows it: a name of `~/.ssh/config`, an address, with `user@` in front where that is needed.
     #[serde(default)]
     pub host: Option<String>,
-    /// The folder of the agent on another machine, in the home folder unless it is absolute.
+    /// The folder on another machine in which the agent's own, `fleetfoot-agent`, lies; in the home folder unless it is absolute.
     #[serde(default)]
     pub folder: Option<String>,
     /// How long another machine is waited for when it can't be reached in the middle of a run; absent: ten minutes.
@@ -346,8 +346,8 @@ impl DeviceConfig {
             TransportKind::Adb if self.serial.as_ref().is_some_and(String::is_empty) => {
                 Some(("serial", "wanted a serial number, as `adb devices` lists it".to_owned()))
             }
-            _ if self.folder.as_ref().is_some_and(|folder| folder.is_empty() || folder == "/") => {
-                Some(("folder", "wanted a folder of the agent's own".to_owned()))
+            _ if self.folder.as_ref().is_some_and(String::is_empty) => {
+                Some(("folder", "wanted a folder for the agent's own to lie in".to_owned()))
             }
             _ => None,
         }

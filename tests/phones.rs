@@ -448,6 +448,13 @@ fn an_agent_of_another_version_is_replaced_or_refused() {
     let (space, table) = (space(&phone.folder), phone.path("T.csv"));
     phone.fleetfoot(&words(&profile(&space, text(&phone.configure("")), &table, 2))).assert().success();
     assert!(!stale.exists(), "the old agent is gone");
+    // One of which a file is gone, or shorter, is sent again.
+    for damage in ["rm $f/libonnxruntime*", "echo > $f/fleetfoot-agent"] {
+        phone.shell(&format!("for f in /data/local/tmp/fleetfoot-agent/agent-*; do {damage}; done"));
+        let done =
+            phone.fleetfoot(&["doctor", "--device", text(&phone.configure("")), "--seconds", "0.2"]).assert().success();
+        assert!(stderr(&done).contains("sending fleetfoot-agent"), "{}", stderr(&done));
+    }
     for agent in ["old-agent", "older-agent"] {
         let device = phone.configure(&format!("device_agent = \"/data/local/tmp/{agent}\""));
         let message = fails(phone.fleetfoot(&words(&profile(&space, text(&device), &phone.path("no.csv"), 2))));

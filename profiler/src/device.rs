@@ -301,11 +301,12 @@ impl DeviceConfig {
             return Some(mistake);
         }
         if !(1..=1024).contains(&self.threads) {
-            return Some(("threads", format!("{} threads: wanted 1 to 1024", self.threads)));
+            return Some(("threads", format!("threads = {}: wanted 1 to 1024", self.threads)));
         }
         if let Cores::Numbers(numbers) = &self.cores {
             if !numbers.is_empty() && numbers.len() < self.threads {
-                let what = format!("{} threads on {} cores: name at least as many cores", self.threads, numbers.len());
+                let what =
+                    format!("threads = {} on {} cores: name at least as many cores", self.threads, numbers.len());
                 return Some(("cores", what));
             }
             let mut numbers = numbers.clone();

@@ -24,7 +24,7 @@ pub(super) struct Piece {
     pub name: String,
     pub path: PathBuf,
     pub digest: String,
-    bytes: u64,
+    pub bytes: u64,
 }
 
 /// A build of the agent.

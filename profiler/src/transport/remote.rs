@@ -157,7 +157,8 @@ fn folder_word(folder: &str) -> String {
 fn facts_script(folder: &str) -> String {
     let folder = folder_word(folder);
     format!(
-        "f={folder}; echo machine=$(uname -m); echo kernel=$(uname -r)
+        "f={folder}; echo machine=$(uname -m); echo kernel=$(uname -r); echo kind=$(uname -s)
+command -v sha256sum > /dev/null 2>&1 || echo lacks=sha256sum
 if [ -x /system/bin/getprop ]; then
 for p in sdk:ro.build.version.sdk android:ro.build.version.release model:ro.product.model maker:ro.product.manufacturer soc:ro.soc.model abi:ro.product.cpu.abi; do
 echo ${{p%%:*}}=$(getprop ${{p#*:}}); done
@@ -180,6 +181,18 @@ pub(crate) fn facts(remote: &dyn Remote, folder: Option<&str>) -> Result<Facts, 
     let folder = own_folder(remote, folder);
     let asked = remote.script(&facts_script(&folder), SCRIPT).map_err(|trouble| trouble.unready(&remote.name()))?;
     let facts = Facts::parse(&asked.0);
+    if let Some(kind) = facts.get("kind").filter(|kind| *kind != "Linux") {
+        let what = format!("{} runs {kind}", remote.name());
+        return Err(Unready::new(
+            State::WrongAbi,
+            what,
+            "agents for other machines are for Linux and Android; build fleetfoot on it and measure there",
+        ));
+    }
+    if let Some(lacks) = facts.get("lacks") {
+        let what = format!("{} has no {lacks}, by which what is sent is checked", remote.name());
+        return Err(Unready::new(State::Unfit, what, "install coreutils or a larger busybox there"));
+    }
     remote.refuses(&facts).map_or(Ok(facts), Err)
 }
 
@@ -323,7 +336,8 @@ impl<R: Remote + 'static> Installed<R> {
     /// Sends the bundle, unless it is there. What is half there counts for nothing, and goes on from there.
     fn send(&self, bundle: &Bundle, watch: &dyn Watch) -> Result<(), Unready> {
         let (name, target) = (self.remote.name(), format!("agent-{}", bundle.digest()));
-        if self.facts.get("agents").is_some_and(|agents| agents.split(' ').any(|agent| agent == target)) {
+        let is_there = self.facts.get("agents").is_some_and(|agents| agents.split(' ').any(|agent| agent == target));
+        if is_there && self.is_whole(bundle, &target)? {
             return Ok(());
         }
         let free: Option<u64> = self.facts.get("free_kib").and_then(|free| free.parse().ok());
@@ -359,6 +373,22 @@ impl<R: Remote + 'static> Installed<R> {
                 Err(trouble) => return Err(trouble.unready(&name)),
             }
         }
+    }
+
+    /// Whether all files of a bundle that was sent are still there, as long as they were. One that isn't whole is deleted.
+    fn is_whole(&self, bundle: &Bundle, target: &str) -> Result<bool, Unready> {
+        let (name, whole) = (self.remote.name(), self.below(target));
+        let words: Vec<String> = bundle.files.iter().map(|file| word(&file.name)).collect();
+        let counted =
+            format!("cd {whole} && for f in {}; do echo $(wc -c < \"$f\") \"$f\"; done 2>/dev/null", words.join(" "));
+        let (said, _) = self.remote.script(&counted, SCRIPT).map_err(|trouble| trouble.unready(&name))?;
+        let is_there =
+            |file: &super::bundle::Piece| said.lines().any(|line| line == format!("{} {}", file.bytes, file.name));
+        if bundle.files.iter().all(is_there) {
+            return Ok(true);
+        }
+        self.remote.script(&format!("rm -rf {whole}"), SCRIPT).map_err(|trouble| trouble.unready(&name))?;
+        Ok(false)
     }
 
     fn send_once(&self, bundle: &Bundle, target: &str) -> Result<(), Trouble> {

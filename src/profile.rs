@@ -66,11 +66,13 @@ pub struct Options {
     json: bool,
 }
 
-/// The line that scripts read: one for each table.
+/// The line that scripts read: one for each table, which says whose it is where there are several devices.
 #[derive(Debug, Serialize)]
 struct Ended<'a> {
-    device: &'a str,
-    table: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
     rows: usize,
     #[serde(flatten)]
     spent: Spent,
@@ -147,14 +149,16 @@ fn table(
         1000.0 * overhead.ms(),
     ));
     if options.json {
-        ended(&device.name, path, table.rows().len(), spent)?;
+        ended(options, &device.name, path, table.rows().len(), spent)?;
     }
     Ok(())
 }
 
 /// Writes the line that scripts read.
-fn ended(device: &str, table: &Path, rows: usize, spent: Spent) -> Result<()> {
-    let ended = Ended { device, table: table.display().to_string(), rows, spent };
+fn ended(options: &Options, device: &str, table: &Path, rows: usize, spent: Spent) -> Result<()> {
+    let several = options.device.len() > 1;
+    let (device, table) = (several.then_some(device), several.then(|| table.display().to_string()));
+    let ended = Ended { device, table, rows, spent };
     writeln!(io::stdout().lock(), "{}", serde_json::to_string(&ended)?)?;
     Ok(())
 }
@@ -203,7 +207,7 @@ fn of_usage(
     ));
     if options.json {
         let spent = Spent { seconds_measuring, ..Spent::default() };
-        ended(&conditions.device, output.path(), count, spent)?;
+        ended(options, &conditions.device, output.path(), count, spent)?;
     }
     Ok(())
 }

@@ -235,7 +235,7 @@ fn write(
         100.0 * median(halves).unwrap_or_default(),
     ));
     if options.json {
-        ended(&names.join(" + "), path, table.rows().len(), spent)?;
+        ended(options, &names.join(" + "), path, table.rows().len(), spent)?;
     }
     Ok(())
 }

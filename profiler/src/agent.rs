@@ -33,8 +33,8 @@ pub struct Agent {
     link: Arc<dyn Link>,
     watch: Arc<dyn Watch>,
     device: DeviceConfig,
-    tool: String,
-    process: Option<u32>,
+    /// Whether the device has been reached before.
+    was_there: bool,
     runtime: String,
     library: String,
     pinned: Vec<usize>,
@@ -111,8 +111,7 @@ impl Agent {
             link,
             watch,
             device: device.clone(),
-            tool: String::new(),
-            process: None,
+            was_there: false,
             runtime: String::new(),
             library: String::new(),
             pinned: Vec::new(),
@@ -151,11 +150,13 @@ impl Agent {
 
     fn connect_once(&mut self) -> Result<(), Broken> {
         let device = self.device.name.clone();
-        let was_there = self.process.is_some();
-        let connection = self.link.connect().map_err(|source| match source.state {
-            // It was reached a moment ago.
-            State::Offline | State::Absent | State::Unreachable if was_there => Broken::Cut(source.what),
-            _ => AgentError::Connect { device, source }.into(),
+        let was_there = self.was_there;
+        let connection = self.link.connect().map_err(|source| {
+            if was_there && source.state.is_out_of_reach() {
+                Broken::Cut(source.what)
+            } else {
+                AgentError::Connect { device, source }.into()
+            }
         })?;
         self.wire = Some(Wire::new(connection, self.link.is_remote()));
         self.greet()?;
@@ -187,8 +188,8 @@ impl Agent {
         };
         let Some(wire) = &mut self.wire else { return Err(Broken::Cut("there is no agent".to_owned())) };
         match wire.ask(&hello, &[], &*self.link, &*self.watch) {
-            Ok((Reply::Hello { magic, protocol, tool, process }, _)) if magic == MAGIC && protocol == PROTOCOL => {
-                (self.tool, self.process) = (printable(&tool), Some(process));
+            Ok((Reply::Hello { magic, protocol, .. }, _)) if magic == MAGIC && protocol == PROTOCOL => {
+                self.was_there = true;
                 Ok(())
             }
             Ok((Reply::Failed { why }, _)) => {

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use fleetfoot_protocol::{Health, Pace, Planned, Record, Sample, Timed, Timing, VectorPace, Whole, hex};
+use fleetfoot_protocol::{Health, Pace, Planned, Record, Sample, Timed, Timing, VectorPace, Whole};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use sha2::{Digest, Sha256};
 
 use crate::agent::{Agent, AgentError, ModelId};
 use crate::clock::Clock;
@@ -22,6 +21,7 @@ use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Sieve, Statistic, me
 use crate::steady::Steward;
 use crate::subject::Subject;
 use crate::sustained::{HALF_MINUTE, keep_busy};
+use crate::unique::unique_name;
 use crate::vectors::Halts;
 use crate::warmup::steady_after;
 
@@ -138,12 +138,6 @@ const MOST_TOGETHER: usize = 200;
 
 /// Looks at Ctrl-C and the like are no waiting.
 const NOTEWORTHY_WAIT: Duration = Duration::from_millis(50);
-
-/// A name for what has no journal.
-fn session_of_now() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    hex(&Sha256::digest(format!("{now} {}", std::process::id())))
-}
 
 /// Whether all rounds so far are judged behind this one: behind each at first, then less often, since it takes the longer
 /// the more there are.
@@ -425,7 +419,7 @@ impl<'a> Campaign<'a> {
     ) -> Result<Vec<Measurement>, CampaignError> {
         let failed = |source| CampaignError::Agent { subject: "the machine's state".to_owned(), source };
         self.meet(agent).map_err(failed)?;
-        self.session = journal.as_deref().map_or_else(session_of_now, |journal| journal.session().to_owned());
+        self.session = journal.as_deref().map_or_else(unique_name, |journal| journal.session().to_owned());
         if agent.is_remote() {
             self.recover(agent, journal.as_deref_mut())?;
         }

@@ -12,7 +12,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -25,6 +24,7 @@ use crate::atomic_file::write_atomically;
 use crate::conditions::Conditions;
 use crate::look::Look;
 use crate::node_profiles::NodeProfile;
+use crate::unique::unique_name;
 use crate::usage::Usage;
 
 /// What a journal belongs to.
@@ -57,9 +57,7 @@ pub struct Header {
 impl Header {
     /// With a name that no other campaign has: one of another machine's, which keeps visits under it.
     pub fn named(self) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let run = hex(&Sha256::digest(format!("{now} {}", std::process::id())));
-        Self { run: Some(run[..16].to_owned()), ..self }
+        Self { run: Some(unique_name()[..16].to_owned()), ..self }
     }
 
     /// Whether what is measured under the other header goes on here. What the space's file says besides its units doesn't

@@ -34,6 +34,7 @@ mod subject;
 mod sustained;
 mod table;
 mod transport;
+mod unique;
 mod units;
 mod unready;
 mod usage;

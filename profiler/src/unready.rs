@@ -48,6 +48,13 @@ pub enum State {
     Failed,
 }
 
+impl State {
+    /// Whether a device that was there a moment ago may be back in this state's place.
+    pub(crate) fn is_out_of_reach(self) -> bool {
+        matches!(self, Self::Offline | Self::Absent | Self::Unreachable)
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = serde_json::to_value(self).unwrap_or_default();

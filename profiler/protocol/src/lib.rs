@@ -347,8 +347,6 @@ pub enum Reply {
         protocol: u32,
         /// The agent's own version.
         tool: String,
-        /// The number of its process.
-        process: u32,
     },
     /// The runtime is loaded.
     Opened {

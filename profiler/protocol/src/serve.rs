@@ -71,8 +71,8 @@ fn answer(
                 );
                 return Err(EngineError(why));
             }
-            let (tool, process) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
-            Reply::Hello { magic: MAGIC.to_owned(), protocol: PROTOCOL, tool, process }
+            let tool = env!("CARGO_PKG_VERSION").to_owned();
+            Reply::Hello { magic: MAGIC.to_owned(), protocol: PROTOCOL, tool }
         }
         Request::Open(setup) => {
             let (runtime, library, pinned, machine) = engine.open(&setup)?;

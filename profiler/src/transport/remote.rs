@@ -8,13 +8,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use fleetfoot_protocol::{Health, hex};
-use sha2::{Digest, Sha256};
+use fleetfoot_protocol::Health;
 
 use super::android;
 use super::bundle::Bundle;
@@ -23,6 +21,7 @@ use super::process::{Talk, apart, wait};
 use super::shell::{exit_of, told, word};
 use super::{Connection, Link, Peer, Watch};
 use crate::device::{DeviceConfig, Hygiene};
+use crate::unique::unique_name;
 use crate::unready::{State, Unready, printable};
 
 /// How long a script of some lines may take.
@@ -228,7 +227,7 @@ impl<R: Remote + 'static> Installed<R> {
             about: String::new(),
             reconnect,
             hygiene: device.hygiene.clone(),
-            token: token(),
+            token: unique_name()[..16].to_owned(),
             guard: Mutex::default(),
             told: Mutex::default(),
         };
@@ -363,10 +362,7 @@ impl<R: Remote + 'static> Installed<R> {
                     self.wait(watch)?;
                 }
                 // A device that vanished meanwhile.
-                Err(Trouble::Unready(unready))
-                    if tries < DEPLOY_TRIES
-                        && matches!(unready.state, State::Offline | State::Absent | State::Unreachable) =>
-                {
+                Err(Trouble::Unready(unready)) if tries < DEPLOY_TRIES && unready.state.is_out_of_reach() => {
                     watch.tell(&format!("{}; waiting for it", unready.what));
                     self.wait(watch)?;
                 }
@@ -569,14 +565,6 @@ impl<R: Remote> Drop for Installed<R> {
             let _ = self.remote.script(&format!("rm -rf {folder}/models {folder}/tmp"), SCRIPT);
         }
     }
-}
-
-/// A name for this host's run that no other has.
-fn token() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    hex(&Sha256::digest(format!("{now} {} {count}", std::process::id())))[..16].to_owned()
 }
 
 /// The client through which an agent is spoken to.

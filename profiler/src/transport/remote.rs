@@ -564,6 +564,8 @@ impl<R: Remote> Drop for Installed<R> {
             let folder = folder_word(&self.folder);
             let _ = self.remote.script(&format!("rm -rf {folder}/models {folder}/tmp"), SCRIPT);
         }
+        // Before what leads there: a shared connection waits for all that go through it.
+        *guard = None;
     }
 }
 

@@ -240,6 +240,29 @@ fn every_thread_of_an_agent_is_pinned_and_there_are_as_many_as_said() {
 }
 
 #[cfg(target_os = "linux")]
+#[cfg(unix)]
+#[test]
+fn networks_that_memory_doesnt_hold_together_are_measured_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let [agent, device, table] = ["agent", "small.toml", "T.csv"].map(|name| folder.path().join(name));
+    let real = assert_cmd::cargo::cargo_bin("fleetfoot-agent");
+    fs::write(&device, format!("transport = \"local\"\nagent = {:?}\n", text(&agent))).unwrap();
+    // About 110 MiB of models, of up to 28 MiB.
+    let networks = ["k3e3", "k3e6", "k5e6", "k7e6", "proxyless-gpu", "proxyless-cpu", "proxyless-mobile-14"];
+    let options = ["--min-rounds", "2", "--max-rounds", "2", "--visit", "1", "--force", "-o", text(&table)];
+    let measure = ["measure", "--space", "proxyless-224", "--device", text(&device)];
+    // What the program and the runtime take of an address space isn't the same everywhere: the least that is enough for some networks.
+    let said = (160..1_000).step_by(40).find_map(|mib| {
+        fs::write(&agent, format!("#!/bin/sh\nulimit -v {}\nexec {:?} \"$@\"\n", mib << 10, text(&real))).unwrap();
+        Command::new("chmod").arg("755").arg(&agent).status().unwrap();
+        let done = fleetfoot(&[&measure[..], &networks, &options].concat()).assert();
+        done.get_output().status.success().then(|| stderr(&done))
+    });
+    let said = said.expect("it is measured somehow");
+    assert!(said.contains("its memory doesn't hold more than"), "{said}");
+    assert_eq!(Csv::read(&table).rows.len(), networks.len());
+}
+
 #[test]
 fn the_agent_is_started_anew_behind_every_sitting_and_the_time_of_samples_goes_on() {
     let folder = TempDir::new().unwrap();

@@ -1,6 +1,6 @@
 //! The host's side of an agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::wire::{Lost, Wire};
 const TRIES: u32 = 5;
 
 /// A model in an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ModelId(u32);
 
 /// A measuring process on a device, with its runtime loaded. Where the connection to the device breaks off, another one takes its place and
@@ -46,6 +46,11 @@ pub struct Agent {
     /// What is added to the process' clock, so that it goes on over them.
     ahead_ns: u64,
     reconnections: u32,
+    /// Memory that the process may still have, as it said last.
+    available_bytes: Option<u64>,
+    /// Models that were sent to be kept, by their digests; whether some of them weren't.
+    sent: BTreeSet<String>,
+    keeps_none: bool,
 }
 
 /// An agent that can't be had or can't go on.
@@ -121,6 +126,9 @@ impl Agent {
             began: Instant::now(),
             ahead_ns: 0,
             reconnections: 0,
+            available_bytes: None,
+            sent: BTreeSet::new(),
+            keeps_none: false,
         };
         agent.connect()?;
         Ok(agent)
@@ -239,6 +247,11 @@ impl Agent {
         self.reconnections
     }
 
+    /// Bytes of memory that its process may still have, as it said behind the last model that was loaded.
+    pub(crate) fn available_bytes(&self) -> Option<u64> {
+        self.available_bytes
+    }
+
     /// Whether it is on another machine, so that several visits are to be asked for at once.
     pub fn is_remote(&self) -> bool {
         self.link.is_remote()
@@ -314,7 +327,10 @@ impl Agent {
 
     fn load_as(&mut self, model: u32, onnx: &Onnx) -> Result<Vec<usize>, Broken> {
         match self.ask_with(onnx, |source| Request::Load { model, source })? {
-            Reply::Loaded { input, .. } => Ok(input),
+            Reply::Loaded { input, available_bytes, .. } => {
+                self.available_bytes = available_bytes;
+                Ok(input)
+            }
             other => Err(self.unexpected("load", &other).into()),
         }
     }
@@ -326,7 +342,12 @@ impl Agent {
         }
         let source = |payload| Source { digest: Some(onnx.digest().to_owned()), payload };
         match self.ask_once(&request(source(0)), &[])?.0 {
-            Reply::Unkept => Ok(self.ask_once(&request(source(onnx.len() as u64)), onnx)?.0),
+            Reply::Unkept => {
+                if !self.sent.insert(onnx.digest().to_owned()) && !std::mem::replace(&mut self.keeps_none, true) {
+                    self.tell("it has no space left to keep models in: they are sent whenever they are wanted, which takes longer");
+                }
+                Ok(self.ask_once(&request(source(onnx.len() as u64)), onnx)?.0)
+            }
             reply => Ok(reply),
         }
     }
@@ -423,7 +444,10 @@ impl Agent {
     /// The host has all of a session: the device needn't keep it.
     pub fn forget(&mut self, session: &str) -> Result<(), AgentError> {
         match self.ask(&Request::Forget { session: session.to_owned() }, &[])?.0 {
-            Reply::Done => Ok(()),
+            Reply::Done => {
+                self.sent.clear();
+                Ok(())
+            }
             other => Err(self.unexpected("forget", &other)),
         }
     }

@@ -1,21 +1,24 @@
 //! A campaign: subjects visited in interleaved rounds until every one is known well enough.
 
+mod elsewhere;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fleetfoot_protocol::{Health, Pace, Planned, Record, Sample, Timed, Timing, VectorPace, Whole};
+use fleetfoot_protocol::{Health, Pace, Sample, Timed, Timing, VectorPace, Whole};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::agent::{Agent, AgentError, ModelId};
+use crate::agent::{Agent, AgentError};
 use crate::clock::Clock;
 use crate::course::{Course, Moment};
 use crate::disturbance::{Best, Judgement, Sharing, Visited, judge};
 use crate::journal::{Header, Journal, JournalError, Records, Soak, Visit};
 use crate::look::Look;
 use crate::pace::{contention, settled};
+use crate::residents::Residents;
 use crate::sittings;
 use crate::statistics::{self, INTERVAL_ROUNDS, Measurement, Sieve, Statistic, median};
 use crate::steady::Steward;
@@ -132,10 +135,6 @@ const VISIT_SAMPLES: (u64, u64) = (5, 40);
 /// Samples that a subject's rounds together should have at least, in multiples of what the statistic needs.
 const TAIL_SAMPLES: u64 = 5;
 
-/// How long visits may take that are made without a word in between, and how many there may be: what a message can hold.
-const TOGETHER_NS: u64 = 500_000_000;
-const MOST_TOGETHER: usize = 200;
-
 /// Looks at Ctrl-C and the like are no waiting.
 const NOTEWORTHY_WAIT: Duration = Duration::from_millis(50);
 
@@ -162,7 +161,7 @@ pub struct Progress {
 #[derive(Debug, thiserror::Error)]
 pub enum CampaignError {
     /// The agent failed; the subject is named where one was at work.
-    #[error("{subject}: {source}")]
+    #[error("{}", at_work(subject, source))]
     Agent {
         /// The subject.
         subject: String,
@@ -189,6 +188,16 @@ pub enum CampaignError {
         /// How many that takes.
         needed: usize,
     },
+}
+
+/// What happened, and with which subject where that matters: a device that is gone is gone for all of them.
+fn at_work(subject: &str, source: &AgentError) -> String {
+    match source {
+        AgentError::Connect { .. } => source.to_string(),
+        AgentError::Failed { .. } | AgentError::Lost { .. } | AgentError::Unexpected { .. } => {
+            format!("{subject}: {source}")
+        }
+    }
 }
 
 /// The core's best pace in dense vector arithmetic, at which a campaign's values stand.
@@ -232,6 +241,7 @@ pub struct Campaign<'a> {
     /// How long was waited for the device since the last look.
     waited: Duration,
     steward: Steward,
+    residents: Residents,
 }
 
 impl std::fmt::Debug for Campaign<'_> {
@@ -263,7 +273,6 @@ struct Round {
 /// What is known of one subject.
 #[derive(Clone, Debug, Default)]
 struct State {
-    model: Option<ModelId>,
     warmup: Option<Vec<Sample>>,
     rounds: Vec<Round>,
     /// Rounds visited; the next visit is in the round behind.
@@ -309,6 +318,7 @@ impl<'a> Campaign<'a> {
             session: String::new(),
             waited: Duration::ZERO,
             steward: Steward::default(),
+            residents: Residents::default(),
         };
         campaign.under_way = earlier.visits.iter().map(|visit| visit.round).max().unwrap_or(0);
         // What is due in a round is decided by the rounds before, and by nothing behind them: a run that is taken up in its
@@ -433,7 +443,6 @@ impl<'a> Campaign<'a> {
             }
             if round > self.under_way && self.plan.is_new_sitting(round) {
                 agent.restart().and_then(|()| self.meet(agent)).map_err(failed)?;
-                self.states.iter_mut().for_each(|state| state.model = None);
             }
             // Shuffled before it is filtered: a round that is taken up in its middle goes on in its order.
             let mut order: Vec<usize> = (0..self.subjects.len()).collect();
@@ -481,7 +490,7 @@ impl<'a> Campaign<'a> {
                 self.judge(round + 1, false);
             }
         }
-        self.release(agent)?;
+        self.residents.clear(agent).map_err(failed)?;
         if let Some(journal) = journal.filter(|_| !self.ended) {
             journal.append_end()?;
             journal.sync()?;
@@ -491,79 +500,6 @@ impl<'a> Campaign<'a> {
             agent.forget(&self.session).map_err(failed)?;
         }
         self.measurements()
-    }
-
-    /// Takes over what the device still keeps of a run that was ended before it was told.
-    fn recover(&mut self, agent: &mut Agent, mut journal: Option<&mut Journal>) -> Result<(), CampaignError> {
-        let failed = |source| CampaignError::Agent { subject: "what the device keeps".to_owned(), source };
-        // A new journal has the name of one that was replaced.
-        if self.log.is_empty() {
-            return Ok(());
-        }
-        for record in agent.kept(&self.session).map_err(failed)? {
-            let Record { ahead_ns, planned: Planned { tag: (round, subject), timing, .. }, timed } = record;
-            let Some(state) = self.states.get(subject as usize) else { continue };
-            let is_next = (self.under_way.max(1)..=self.under_way + 1).contains(&round) && round > state.visited;
-            let fits = (timing.batch, timing.samples) == (state.batch, state.samples);
-            let is_whole = timed.samples.len() == timing.samples as usize;
-            let Timed { mut samples, whole, paces, vectors } = timed;
-            samples.iter_mut().for_each(|sample| sample.at_ns = sample.at_ns.saturating_add(ahead_ns));
-            let Some(at_ns) = samples.first().map(|sample| sample.at_ns) else { continue };
-            if !(is_next && fits && is_whole && state.warmup.is_some() && at_ns >= self.clock.end_ns()) {
-                continue;
-            }
-            let unix_ms = self.clock.unix_ms(at_ns);
-            let visit = Visit { round, subject, batch: timing.batch, unix_ms, samples, whole, paces, vectors };
-            if let Some(journal) = journal.as_deref_mut() {
-                journal.append(&visit)?;
-            }
-            self.ended = false;
-            self.record(visit);
-        }
-        Ok(())
-    }
-
-    /// How many of these subjects are visited before anything is said: together they take about half a second.
-    fn together(&self, subjects: &[usize]) -> usize {
-        let mut ns = 0;
-        let known = |index: &usize| {
-            let state = &self.states[*index];
-            let last = state.rounds.last().map(|round| round.whole.wall_ns);
-            last.unwrap_or(2 * self.plan.visit.as_nanos() as u64)
-        };
-        let fit = subjects.iter().take(MOST_TOGETHER).take_while(|index| {
-            ns += known(index);
-            ns <= TOGETHER_NS
-        });
-        fit.count().max(1)
-    }
-
-    /// Visits several subjects one after the other, without a word in between: those visits that were made.
-    fn visits(
-        &mut self,
-        agent: &mut Agent,
-        subjects: &[usize],
-        round: u32,
-    ) -> Result<(Vec<Visit>, Result<(), CampaignError>), CampaignError> {
-        let mut planned = Vec::new();
-        for &index in subjects {
-            let model = self.model(agent, index)?;
-            planned.push(((round, index as u32), model, self.states[index].timing(self.subjects[index].evict_bytes)));
-        }
-        let (timed, made) = agent.series(&self.session, self.clock.at_ns(0), &planned);
-        let batches = planned.iter().map(|(_, _, timing)| timing.batch);
-        let visits = timed.into_iter().zip(subjects.iter().zip(batches)).map(|(timed, (&index, batch))| {
-            let Timed { samples, whole, paces, vectors } = timed;
-            self.told(round, index, batch, samples, (whole, paces, vectors))
-        });
-        let visits: Vec<Visit> = visits.collect();
-        let failed = |source| {
-            let next = subjects.get(visits.len()).or(subjects.last());
-            let subject = next.map(|index| self.subjects[*index].name.clone()).unwrap_or_default();
-            CampaignError::Agent { subject, source }
-        };
-        let made = made.map_err(failed);
-        Ok((visits, made))
     }
 
     /// A visit in the campaign's time.
@@ -578,17 +514,6 @@ impl<'a> Campaign<'a> {
         let samples = self.clock.tell(samples);
         let unix_ms = self.clock.unix_ms(samples.first().map_or(self.clock.end_ns(), |sample| sample.at_ns));
         Visit { round, subject: subject as u32, batch, unix_ms, samples, whole, paces, vectors }
-    }
-
-    /// A subject's model on the agent, loaded if it isn't yet.
-    fn model(&mut self, agent: &mut Agent, index: usize) -> Result<ModelId, CampaignError> {
-        if let Some(model) = self.states[index].model {
-            return Ok(model);
-        }
-        let subject = &self.subjects[index];
-        let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
-        let model = agent.load(&subject.onnx).map_err(failed)?;
-        Ok(*self.states[index].model.insert(model))
     }
 
     /// Keeps the device busy with the largest model, and writes down how much slower that made it.
@@ -635,6 +560,7 @@ impl<'a> Campaign<'a> {
     fn meet(&mut self, agent: &mut Agent) -> Result<(), AgentError> {
         self.health = agent.look()?;
         self.clock.set(&self.health, agent.is_simulated());
+        self.residents.begin(&self.health);
         Ok(())
     }
 
@@ -788,9 +714,9 @@ impl<'a> Campaign<'a> {
     }
 
     fn visit(&mut self, agent: &mut Agent, index: usize, round: u32) -> Result<Visit, CampaignError> {
-        let model = self.model(agent, index)?;
         let subject = &self.subjects[index];
         let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
+        let model = self.residents.model(agent, (index, &subject.onnx)).map_err(failed)?;
         let timing = if round == 0 {
             Timing { warmup: 0, samples: WARMUP_SAMPLES.0, batch: 1, evict_bytes: subject.evict_bytes }
         } else {
@@ -812,16 +738,6 @@ impl<'a> Campaign<'a> {
         let open = if self.is_wandering() { self.states.len() } else { self.states.len() - done } as u64;
         let to_come = if round < self.plan.min_rounds { self.plan.min_rounds - round } else { 1 };
         Progress { visits, remaining: open * u64::from(to_come), round, done }
-    }
-
-    fn release(&mut self, agent: &mut Agent) -> Result<(), CampaignError> {
-        for (state, subject) in self.states.iter_mut().zip(self.subjects) {
-            if let Some(model) = state.model.take() {
-                let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
-                agent.unload(model).map_err(failed)?;
-            }
-        }
-        Ok(())
     }
 
     /// About how long the plan takes for subjects of these sizes, from a rate of 2 G multiply-accumulates a second and

@@ -27,6 +27,7 @@ mod networks;
 mod node_profiles;
 mod pace;
 mod provider_share;
+mod residents;
 mod sittings;
 mod statistics;
 mod steady;

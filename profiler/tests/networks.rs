@@ -296,6 +296,24 @@ fn a_simulated_device_is_tabulated_from_its_networks_alone() {
     }
 }
 
+#[test]
+fn a_device_whose_memory_holds_a_few_models_only_is_measured_all_the_same() {
+    let campaign = NetworkCampaign::new(&fashion(), 1, Precision::Fp32).unwrap();
+    let bytes: usize = campaign.subjects().iter().map(|subject| subject.onnx.len()).sum();
+    let of = |memory_mib: usize| {
+        let device = format!("transport = \"mock\"\nprovider_options = {{ memory_mib = \"{memory_mib}\" }}\n");
+        let mut agent = Agent::start(&DeviceConfig::parse(&device, "small").unwrap()).unwrap();
+        let plan = Plan { min_rounds: 6, max_rounds: 6, ..Plan::default() };
+        let mut rounds = Campaign::new(plan, campaign.subjects(), Records::default(), true);
+        rounds.run(&mut agent, None, &AtomicBool::new(false), &mut |_| {})
+    };
+    // All of them take twice their bytes.
+    let all = of(2 * bytes.div_ceil(1 << 20) + 1).unwrap();
+    assert_eq!(of((bytes / 3) >> 20).unwrap(), all);
+    let none = of(0).unwrap_err().to_string();
+    assert!(none.contains("memory is full"), "{none}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

@@ -11,6 +11,11 @@ pub fn look(at_ns: u64) -> Health {
     look_below(Path::new("/"), at_ns)
 }
 
+/// The memory that this process may still have, in bytes.
+pub fn available_bytes() -> Option<u64> {
+    available(Path::new("/"))
+}
+
 fn look_below(root: &Path, at_ns: u64) -> Health {
     let cpu = root.join("sys/devices/system/cpu");
     let turbo = match (number(&cpu.join("intel_pstate/no_turbo")), number(&cpu.join("cpufreq/boost"))) {
@@ -35,6 +40,7 @@ fn look_below(root: &Path, at_ns: u64) -> Health {
         thermal_status: None,
         slowed_by: slowed_by(root),
         peak_resident_bytes: peak_resident(root),
+        available_bytes: available(root),
         energy: energy(&root.join("sys/class/powercap")),
         accelerators: Vec::new(),
     }
@@ -52,9 +58,44 @@ fn slowed_by(root: &Path) -> Option<String> {
 
 /// The most memory that this process has had resident.
 fn peak_resident(root: &Path) -> Option<u64> {
-    let status = text(&root.join("proc/self/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    kib_of(&root.join("proc/self/status"), "VmHWM:")
+}
+
+/// What a line such as `VmHWM:   12 kB` tells, in bytes.
+fn kib_of(file: &Path, name: &str) -> Option<u64> {
+    let text = text(file)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(1024 * line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?)
+}
+
+/// The memory that this process may still have: what the system, its control groups (version 2, else 1) and its limit of address
+/// space leave, whichever is the least.
+fn available(root: &Path) -> Option<u64> {
+    let group = text(&root.join("proc/self/cgroup")).unwrap_or_default();
+    let path = |prefix: &str| group.lines().find_map(|line| Some(line.split_once(prefix)?.1.trim_start_matches('/')));
+    // What is cached of files goes where memory is wanted.
+    let left = |folder: &Path, most: &str, used: &str, cached: &str| {
+        let stat = text(&folder.join("memory.stat")).unwrap_or_default();
+        let cached = stat.lines().find_map(|line| line.strip_prefix(cached)?.trim().parse().ok()).unwrap_or(0);
+        Some(number(&folder.join(most))?.saturating_sub(number(&folder.join(used))?.saturating_sub(cached)))
+    };
+    // A group's limit holds for those below it, too.
+    let below = |base: &str, path: Option<&str>| -> Vec<PathBuf> {
+        let base = root.join(base);
+        let own = base.join(path.unwrap_or_default());
+        own.ancestors().take_while(|folder| folder.starts_with(&base)).map(Path::to_path_buf).collect()
+    };
+    let second = below("sys/fs/cgroup", path("0::")).into_iter();
+    let second = second.filter_map(|group| left(&group, "memory.max", "memory.current", "inactive_file "));
+    let first = below("sys/fs/cgroup/memory", path(":memory:")).into_iter();
+    let first = first
+        .filter_map(|group| left(&group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "));
+    let limits = text(&root.join("proc/self/limits")).unwrap_or_default();
+    let space = limits.lines().find_map(|line| line.strip_prefix("Max address space")?.split_whitespace().next());
+    let space = space.and_then(|bytes| bytes.parse::<u64>().ok());
+    let space =
+        space.zip(kib_of(&root.join("proc/self/status"), "VmSize:")).map(|(most, has)| most.saturating_sub(has));
+    kib_of(&root.join("proc/meminfo"), "MemAvailable:").into_iter().chain(second).chain(first).chain(space).min()
 }
 
 /// The meters of processors (RAPL): whole packages, and memory, which stands beside them. Cores and the like are parts of a
@@ -258,6 +299,34 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_what_the_least_of_all_limits_leaves() {
+        let of = |files: &[(&str, &str)]| available(root(files).path());
+        let system = ("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n");
+        assert_eq!(of(&[system]), Some(4000 * 1024));
+        let second = [
+            ("proc/self/cgroup", "0::/job/part\n"),
+            ("sys/fs/cgroup/job/part/memory.max", "max\n"),
+            ("sys/fs/cgroup/job/part/memory.current", "600\n"),
+            ("sys/fs/cgroup/job/memory.max", "3000\n"),
+            ("sys/fs/cgroup/job/memory.current", "1500\n"),
+            ("sys/fs/cgroup/job/memory.stat", "anon 1\nfile 900\ninactive_file 500\n"),
+        ];
+        assert_eq!(of(&second), Some(2000));
+        assert_eq!(of(&[second.as_slice(), &[system]].concat()), Some(2000));
+        let first = [
+            ("proc/self/cgroup", "5:memory:/job\n"),
+            ("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "3000\n"),
+            ("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "1000\n"),
+        ];
+        assert_eq!(of(&first), Some(2000));
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax address space         1000000   unlimited   bytes\n";
+        let status = ("proc/self/status", "VmSize:\t 100 kB\n");
+        assert_eq!(of(&[("proc/self/limits", limits), status, system]), Some(1_000_000 - 102_400));
+        let unlimited = "Max address space         unlimited   unlimited   bytes\n";
+        assert_eq!(of(&[("proc/self/limits", unlimited), status]), None);
+    }
+
+    #[test]
     fn a_raspberry_pi_says_what_slows_it_down() {
         let told =
             |bits: &str| slowed_by(root(&[("sys/devices/platform/soc/soc:firmware/get_throttled", bits)]).path());
@@ -287,6 +356,7 @@ mod tests {
             let health = look(0);
             assert!(health.cores.iter().any(|core| core.ticks.busy > 0), "{health:?}");
             assert!(health.peak_resident_bytes.is_some_and(|bytes| bytes > 100_000), "{health:?}");
+            assert!(health.available_bytes.is_some_and(|bytes| bytes > 100_000), "{health:?}");
         }
     }
 }

@@ -34,6 +34,10 @@ struct Options {
     host: Option<String>,
 }
 
+/// So many sessions that were broken off can be gone on with.
+#[cfg(unix)]
+const SESSIONS: usize = 64;
+
 fn main() -> ExitCode {
     // ONNX Runtime would write files about itself into the user's cache, whatever its own switch says.
     // SAFETY: no other thread is there yet.
@@ -89,6 +93,7 @@ fn run(options: &Options) -> Result<(), String> {
         let _tenancy = tenancy::take(path, options.host.as_deref())?;
         // Messages name it as it is.
         let folder = fleetfoot_protocol::Folder::new(path.canonicalize().unwrap_or_else(|_| path.clone()));
+        folder.forget_all_but(SESSIONS);
         served(&mut BufReader::new(tenancy::Audible(io::stdin())), to, Some(&folder))
     }
     #[cfg(not(unix))]

@@ -258,6 +258,10 @@ impl Engine for Runtime {
         Ok(Profiled { nodes, plain_ns, paces })
     }
 
+    fn available_bytes(&self) -> Option<u64> {
+        health::available_bytes()
+    }
+
     fn look(&mut self) -> Health {
         let mut health = health::look(self.timer.now_ns());
         if let Some(monitor) = &self.monitor {

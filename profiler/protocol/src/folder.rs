@@ -1,7 +1,7 @@
 //! What an agent keeps on its device: models that it needn't be sent again, and what it has measured until the host has it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read as _, Write};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -78,11 +78,14 @@ impl Folder {
         OpenOptions::new().create(true).write(true).truncate(true).open(path)
     }
 
-    /// Appends a record to a session's file.
+    /// Appends a record to a session's file, as a whole or not at all.
     pub fn append(file: &mut File, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        file.write_all(&line)
+        let whole = file.stream_position()?;
+        file.write_all(&line).inspect_err(|_| {
+            let _ = file.set_len(whole).and_then(|()| file.seek(SeekFrom::Start(whole)));
+        })
     }
 
     /// The records of a session's last series, those whose lines are whole; none where nothing is kept.
@@ -98,13 +101,34 @@ impl Folder {
 
     /// Deletes a session's records, and all models.
     pub fn forget(&self, session: &str) -> io::Result<()> {
-        for gone in [fs::remove_file(self.records_of(session)?), fs::remove_dir_all(self.models())] {
-            match gone {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        absent(fs::remove_file(self.records_of(session)?))?;
+        self.forget_models()
+    }
+
+    /// Deletes all models.
+    pub fn forget_models(&self) -> io::Result<()> {
+        absent(fs::remove_dir_all(self.models()))
+    }
+
+    /// Deletes what was kept of sessions that nobody went on with, but for so many of them, the last ones.
+    pub fn forget_all_but(&self, most: usize) {
+        let files = fs::read_dir(self.path.join("kept")).into_iter().flatten().flatten();
+        // By order alone: a device's clock may be anything.
+        let changed =
+            |file: fs::DirEntry| Some((file.metadata().and_then(|about| about.modified()).ok()?, file.path()));
+        let mut files: Vec<_> = files.filter_map(changed).collect();
+        files.sort();
+        let surplus = files.len().saturating_sub(most);
+        // One that can't be deleted is in nobody's way.
+        files.into_iter().take(surplus).for_each(|(_, path)| drop(fs::remove_file(path)));
+    }
+}
+
+/// What is deleted may be gone already.
+fn absent(deleted: io::Result<()>) -> io::Result<()> {
+    match deleted {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -159,5 +183,29 @@ mod tests {
         folder.forget(&session).unwrap();
         assert_eq!(folder.records(&session).unwrap(), []);
         assert!(folder.records("../x").is_err() && folder.begin("..").is_err());
+    }
+
+    #[test]
+    fn what_nobody_went_on_with_isnt_kept_for_ever() {
+        let (_guard, folder) = folder();
+        let (old, young) = ("a".repeat(64), "b".repeat(64));
+        for session in [&old, &young] {
+            let record = Record {
+                ahead_ns: 0,
+                planned: Planned {
+                    tag: (1, 1),
+                    model: 5,
+                    timing: Timing { warmup: 1, samples: 2, batch: 3, evict_bytes: 4 },
+                },
+                timed: Timed::default(),
+            };
+            Folder::append(&mut folder.begin(session).unwrap(), &record).unwrap();
+        }
+        let file = OpenOptions::new().write(true).open(folder.records_of(&old).unwrap()).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(1000)).unwrap();
+        folder.forget_all_but(2);
+        assert_eq!([&old, &young].map(|session| folder.records(session).unwrap().len()), [1, 1]);
+        folder.forget_all_but(1);
+        assert_eq!([&old, &young].map(|session| folder.records(session).unwrap().len()), [0, 1]);
     }
 }

@@ -34,6 +34,8 @@ pub struct Health {
     pub slowed_by: Option<String>,
     /// Bytes of memory that the agent's process has had resident at most.
     pub peak_resident_bytes: Option<u64>,
+    /// Bytes of memory that the agent's process may still have: what the system has left, or its own limits leave, whichever is less.
+    pub available_bytes: Option<u64>,
     /// Meters of energy that may be read.
     pub energy: Vec<EnergyMeter>,
     /// GPUs whose state can be read, where something else than the processor computes.

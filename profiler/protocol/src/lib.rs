@@ -365,6 +365,9 @@ pub enum Reply {
         input: Vec<usize>,
         /// Extents of the model's output.
         output: Vec<usize>,
+        /// Bytes of memory that the agent's process may still have, as in [`Health`].
+        #[serde(default)]
+        available_bytes: Option<u64>,
     },
     /// The agent doesn't keep that model: it is to be sent.
     Unkept,

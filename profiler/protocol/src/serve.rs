@@ -26,6 +26,8 @@ pub trait Engine {
     fn place(&mut self, onnx: &[u8]) -> Result<Placement, EngineError>;
     /// Profiles a model, node by node.
     fn nodes(&mut self, onnx: &[u8], runs: u32) -> Result<Profiled, EngineError>;
+    /// Bytes of memory that the process may still have, where that is told.
+    fn available_bytes(&self) -> Option<u64>;
     /// Looks at the machine.
     fn look(&mut self) -> Health;
     /// Runs a model on an input: extents and values of the output.
@@ -81,7 +83,7 @@ fn answer(
         Request::Load { model, source } => match model_of(folder, source, payload)? {
             Some(onnx) => {
                 let (input, output) = engine.load(model, &onnx)?;
-                Reply::Loaded { input, output }
+                Reply::Loaded { input, output, available_bytes: engine.available_bytes() }
             }
             None => Reply::Unkept,
         },
@@ -129,9 +131,10 @@ fn needed(folder: Option<&Folder>) -> Result<&Folder, EngineError> {
 
 fn unkept(folder: Option<&Folder>, error: &io::Error) -> EngineError {
     let path = folder.map(|folder| folder.path().display().to_string()).unwrap_or_default();
-    let remedy = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on the device",
-        _ => "see to it that the device's configuration names a folder there that can be written",
+    let remedy = if is_full(error) {
+        "free some space on the device"
+    } else {
+        "see to it that the device's configuration names a folder there that can be written"
     };
     EngineError(format!("nothing can be kept in the device's folder {path} ({error}): {remedy}"))
 }
@@ -141,22 +144,39 @@ fn model_of(folder: Option<&Folder>, source: Source, payload: Vec<u8>) -> Result
     match (folder, source.digest) {
         (Some(known), Some(digest)) if source.payload == 0 => Ok(known.model(&digest)),
         (None, Some(_)) if source.payload == 0 => Ok(None),
-        (Some(known), Some(digest)) => {
-            known.keep_model(&digest, &payload).map_err(|error| unkept(folder, &error))?;
-            Ok(Some(payload))
-        }
+        (Some(known), Some(digest)) => match known.keep_model(&digest, &payload) {
+            // It is sent again when it is wanted again.
+            Err(error) if !is_full(&error) => Err(unkept(folder, &error)),
+            _ => Ok(Some(payload)),
+        },
         _ => Ok(Some(payload)),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Keeps something; where there is no space left, in place of the models, which can be sent again.
+fn making_room<T>(folder: &Folder, mut keep: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    match keep() {
+        Err(error) if is_full(&error) => {
+            folder.forget_models()?;
+            keep()
+        }
+        kept => kept,
     }
 }
 
 /// Makes the visits of a series, each kept before the next one begins.
 fn time_all(engine: &mut impl Engine, folder: &Folder, series: &Series) -> Result<Reply, EngineError> {
-    let mut file = folder.begin(&series.session).map_err(|error| unkept(Some(folder), &error))?;
+    let failed = |error: io::Error| unkept(Some(folder), &error);
+    let mut file = making_room(folder, || folder.begin(&series.session)).map_err(failed)?;
     let mut timed = Vec::new();
     for planned in &series.visits {
         let made = engine.time(planned.model, &planned.timing).and_then(|made| {
             let record = Record { ahead_ns: series.ahead_ns, planned: *planned, timed: made };
-            Folder::append(&mut file, &record).map_err(|error| unkept(Some(folder), &error))?;
+            making_room(folder, || Folder::append(&mut file, &record)).map_err(failed)?;
             Ok(record.timed)
         });
         match made {

@@ -49,11 +49,19 @@ fn latency_ns(onnx: &[u8]) -> u64 {
 /// What profiling adds to each node.
 const WRITING_NS: u64 = 3_000;
 
+/// The provider option that says how much memory it has.
+const MEMORY: &str = "memory_mib";
+/// What a loaded model takes of it, in its own bytes.
+const LOADED: u64 = 2;
+
 /// Latency and memory grow with the model's size, energy with time; noise of about 1 % depends on the size and the sample's number only.
 #[derive(Default)]
 struct Simulation {
-    models: HashMap<u32, u64>,
+    /// What a run takes, and memory.
+    models: HashMap<u32, (u64, u64)>,
     clock_ns: u64,
+    /// Bytes of memory; absent: as many as anybody wants.
+    memory: Option<u64>,
     /// Of the largest model so far.
     largest: u64,
 }
@@ -65,6 +73,12 @@ const WATTS: u64 = 2;
 
 impl Engine for Simulation {
     fn open(&mut self, setup: &Setup) -> Result<(String, String, Vec<usize>, Machine), EngineError> {
+        for (option, value) in &setup.provider_options {
+            let mib = value.parse::<u64>().ok().filter(|_| option == MEMORY);
+            let unknown =
+                || EngineError(format!("a simulated device has no {option} = \"{value}\": it takes {MEMORY}"));
+            self.memory = Some(mib.ok_or_else(unknown)? << 20);
+        }
         let machine = Machine {
             cpu: "simulation".into(),
             os: "none".into(),
@@ -76,7 +90,11 @@ impl Engine for Simulation {
     }
 
     fn load(&mut self, model: u32, onnx: &[u8]) -> Result<(Vec<usize>, Vec<usize>), EngineError> {
-        self.models.insert(model, latency_ns(onnx));
+        let bytes = LOADED * onnx.len() as u64;
+        if self.available_bytes().is_some_and(|available| available < bytes) {
+            return Err(EngineError("the simulated memory is full".to_owned()));
+        }
+        self.models.insert(model, (latency_ns(onnx), bytes));
         self.largest = self.largest.max(onnx.len() as u64);
         Ok((Vec::new(), Vec::new()))
     }
@@ -87,7 +105,7 @@ impl Engine for Simulation {
 
     fn time(&mut self, model: u32, timing: &Timing) -> Result<Timed, EngineError> {
         let unknown = || EngineError(format!("no model {model} is loaded"));
-        let base = *self.models.get(&model).ok_or_else(unknown)?;
+        let (base, _) = *self.models.get(&model).ok_or_else(unknown)?;
         let samples = (0..u64::from(timing.samples)).map(|index| {
             let noise = (index * 37 + base * 11) % 21;
             let wall_ns = base * u64::from(timing.batch) * (990 + noise) / 1000;
@@ -119,11 +137,17 @@ impl Engine for Simulation {
         Ok(Profiled { nodes: nodes.into_iter().map(node).collect(), plain_ns, paces: PACES })
     }
 
+    fn available_bytes(&self) -> Option<u64> {
+        let taken: u64 = self.models.values().map(|(_, bytes)| bytes).sum();
+        Some(self.memory?.saturating_sub(taken))
+    }
+
     fn look(&mut self) -> Health {
         let microjoules = WATTS * self.clock_ns / 1000;
         Health {
             at_ns: self.clock_ns,
-            peak_resident_bytes: Some(EMPTY_PROCESS + 2 * self.largest),
+            peak_resident_bytes: Some(EMPTY_PROCESS + LOADED * self.largest),
+            available_bytes: self.available_bytes(),
             energy: vec![EnergyMeter { part: "simulation".into(), microjoules, wraps_at: u64::MAX }],
             ..Health::default()
         }

@@ -107,8 +107,13 @@ fn describe(name: &str, device: &Result<DeviceConfig, DeviceError>) -> Value {
         }
     }
     if matches!(device.transport, TransportKind::Adb | TransportKind::Ssh) {
-        let described = Described::of(device).map(|described| told(&described));
-        return with_state(about, described);
+        return match Described::of(device) {
+            Ok(described) => {
+                let known = told(about, &described);
+                with_state(known, described.unready.map_or(Ok(json!({})), Err))
+            }
+            Err(unready) => with_state(about, Err(unready)),
+        };
     }
     let started = Agent::start(device).map_err(|error| error.unready());
     let told = started.map(|agent| {
@@ -122,11 +127,21 @@ fn describe(name: &str, device: &Result<DeviceConfig, DeviceError>) -> Value {
     with_state(about, told)
 }
 
-fn told(described: &Described) -> Value {
-    let Described { model, soc, system, abi, cores, clusters } = described;
+/// What a device says of itself, besides.
+fn told(mut about: Value, described: &Described) -> Value {
+    let Described { model, soc, system, abi, cores, clusters, unready: _ } = described;
     let cluster = |(khz, cores): &(u64, Vec<usize>)| json!({ "maximum_mhz": khz / 1000, "cores": cores });
     let clusters: Vec<Value> = clusters.iter().map(cluster).collect();
-    json!({ "model": model, "soc": soc, "system": system, "abi": abi, "cores": cores, "clusters": clusters })
+    let told =
+        json!({ "model": model, "soc": soc, "system": system, "abi": abi, "cores": cores, "clusters": clusters });
+    extend(&mut about, &told);
+    about
+}
+
+fn extend(about: &mut Value, told: &Value) {
+    for (key, value) in told.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+        about[key] = value.clone();
+    }
 }
 
 /// A phone that no configuration names.
@@ -151,9 +166,7 @@ fn with_state(mut about: Value, told: Result<Value, Unready>) -> Value {
     match told {
         Ok(told) => {
             about["state"] = json!("ready");
-            for (key, value) in told.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()) {
-                about[key] = value.clone();
-            }
+            extend(&mut about, &told);
         }
         Err(Unready { state, what, remedy }) => {
             about["state"] = json!(state);

@@ -251,7 +251,9 @@ impl Measured {
             spent.disturbed_windows,
         ));
         if let Some(capped) = self.capped() {
-            say(format!("capped: {capped}; the numbers are of that (scaling_max_freq lifts it)"));
+            say(format!(
+                "capped: {capped}; the numbers are of that (who may write there lifts it by scaling_max_freq; phones cap cores by themselves, when they are warm or save power)"
+            ));
         }
         if let Some(most) = plan.max_time.filter(|_| self.is_late) {
             say(format!(

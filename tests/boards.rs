@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::phone::{Board, Fault, await_for, fails};
-use common::small::{assert_alike, assert_whole, profile, space, visits, words};
+use common::small::{assert_alike, assert_survives_kills, assert_whole, profile, space, visits, words};
 use common::{Csv, stderr, text};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -47,6 +47,7 @@ fn a_connection_that_is_cut_or_stalls_is_made_again_and_nothing_is_lost() {
         await_for("visits", || visits(&table) > before + 20 || running.try_wait().unwrap().is_some());
         board.cable.set(Fault::CutReceived(more));
         await_for("the cut", || board.cable.is_whole() || running.try_wait().unwrap().is_some());
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it was cut");
     }
     let before = visits(&table);
     await_for("visits", || visits(&table) > before + 20 || running.try_wait().unwrap().is_some());
@@ -66,29 +67,18 @@ fn a_host_that_is_killed_loses_nothing_and_leaves_nothing_running() {
     let Some(board) = Board::start() else { return };
     let (space, device, table) = (space(&board.folder), board.configure(""), board.path("T.csv"));
     let profile = profile(&space, text(&device), &table, 24);
-    let resume = [words(&profile), vec!["--resume"]].concat();
-    let mut before = 0;
-    for _ in 0..2 {
-        let mut running = board.process(&resume).spawn().unwrap();
-        await_for("visits", || visits(&table) > before + 40 || running.try_wait().unwrap().is_some());
-        running.kill().unwrap();
-        running.wait().unwrap();
-        assert!(visits(&table) >= before, "a visit is gone");
-        before = visits(&table);
+    let check = || {
         board.assert_left_alone();
         // The shared connection ends with its host, too.
         await_for("ssh's end", || {
             let keys = text(&board.path("keys")).to_owned();
             let running = Command::new("ps").args(["-eo", "args"]).output().unwrap();
             let running = String::from_utf8_lossy(&running.stdout).into_owned();
-            !running
-                .lines()
-                .any(|line| line.contains("ssh") && line.contains(&keys) && line.contains("ControlMaster=yes"))
+            let is_ours = |line: &str| line.contains(&keys) && line.contains("ControlMaster=yes");
+            !running.lines().any(|line| line.contains("ssh") && is_ours(line))
         });
-    }
-    board.fleetfoot(&resume).assert().success();
-    assert_whole(&table, 24);
-    board.assert_left_alone();
+    };
+    assert_survives_kills(|words| board.process(words), &profile, (&table, 24), 2, check);
 }
 
 #[test]

@@ -10,10 +10,25 @@ use std::thread;
 use std::time::Duration;
 
 use common::phone::{Fault, Phone, await_for, fails, with_adb};
-use common::small::{assert_alike, assert_whole, profile, space, visits, words};
+use common::small::{assert_alike, assert_survives_kills, assert_whole, profile, space, visits, words};
 use common::{Csv, fleetfoot, journal_text, stderr, text};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// What `fleetfoot devices` says of a device: its state, and what to do.
+fn listed(phone: &Phone, device: &Path) -> (String, String) {
+    let listed = phone.fleetfoot(&["devices", "--json", text(device)]).assert().success();
+    let listed: Vec<Value> = serde_json::from_slice(&listed.get_output().stdout).unwrap();
+    let own = listed.iter().rev().find(|one| one["serial"] == phone.serial().as_str()).unwrap();
+    let word = |key: &str| own[key].as_str().unwrap_or_default().to_owned();
+    (word("state"), format!("{}: {}", word("what"), word("remedy")))
+}
+
+#[track_caller]
+fn assert_listed(phone: &Phone, device: &Path, state: &str, part: &str) {
+    let (found, said) = listed(phone, device);
+    assert!(found == state && said.contains(part), "{found}, {said}");
+}
 
 /// The core that measures where nobody says which.
 fn last_core() -> usize {
@@ -92,7 +107,7 @@ fn a_connection_that_is_cut_anywhere_is_made_again_and_nothing_is_lost() {
     let Some(phone) = Phone::start(&[]) else { return };
     phone.shell("settings put global stay_on_while_plugged_in 3");
     let (space, device, table) = (space(&phone.folder), phone.configure("reconnect_seconds = 60"), phone.path("T.csv"));
-    let mut running = phone.process(&words(&profile(&space, text(&device), &table, 30)));
+    let mut running = phone.process(&words(&profile(&space, text(&device), &table, 60)));
     let mut running = running.stderr(Stdio::piped()).spawn().unwrap();
     for more in [300, 3_000, 21_111, 777] {
         let before = visits(&table);
@@ -100,11 +115,13 @@ fn a_connection_that_is_cut_anywhere_is_made_again_and_nothing_is_lost() {
         // In the middle of a result's line.
         phone.cable.set(Fault::CutReceived(more));
         await_for("the cut", || phone.cable.is_whole() || running.try_wait().unwrap().is_some());
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it was cut");
     }
     let ended = running.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.success() && said.contains("waiting for it"), "{said}");
-    assert_whole(&table, 30);
+    assert!(Csv::read(&table).provenance["reconnections"].parse::<u32>().unwrap() >= 2, "{said}");
+    assert_whole(&table, 60);
     await_for("the setting to be put back", || {
         phone.shell("settings get global stay_on_while_plugged_in").trim() == "3"
     });
@@ -152,20 +169,8 @@ fn a_host_that_is_killed_loses_nothing_and_leaves_nothing_running() {
     let Some(phone) = Phone::start(&[]) else { return };
     let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
     let profile = profile(&space, text(&device), &table, 24);
-    let resume = [words(&profile), vec!["--resume"]].concat();
-    let mut before = 0;
-    for _ in 0..3 {
-        let mut running = phone.process(&resume).spawn().unwrap();
-        await_for("visits", || visits(&table) > before + 40 || running.try_wait().unwrap().is_some());
-        running.kill().unwrap();
-        running.wait().unwrap();
-        assert!(visits(&table) >= before, "a visit is gone");
-        before = visits(&table);
-        phone.assert_left_alone();
-    }
-    phone.fleetfoot(&resume).assert().success();
-    assert_whole(&table, 24);
-    phone.assert_left_alone();
+    let check = || phone.assert_left_alone();
+    assert_survives_kills(|words| phone.process(words), &profile, (&table, 24), 3, check);
 }
 
 #[test]
@@ -216,6 +221,7 @@ fn a_phone_on_which_somebody_measures_is_left_to_them() {
     let message = fails(phone.fleetfoot(&["doctor", "--device", text(&device), "--seconds", "0.2"]));
     assert!(message.contains("another run measures") && message.contains("wait until it has ended"), "{message}");
     assert_eq!(phone.shell("settings get global stay_on_while_plugged_in").trim(), "7", "the first one's setting");
+    assert_listed(&phone, &device, "busy", "another run measures");
     assert!(running.try_wait().unwrap().is_none(), "the first one goes on");
     let before = visits(&table);
     await_for("visits", || visits(&table) > before + 40);
@@ -244,6 +250,7 @@ fn a_disk_that_is_full_is_told_and_what_was_measured_stays() {
     let message = fails(small.fleetfoot(&words(&profile(&space, text(&small.configure("")), &small.path("T.csv"), 6))));
     assert!(message.contains("MiB left") && message.contains("free some space"), "{message}");
     assert!(!small.path("T.csv").exists() && !small.path("T.csv.journal").exists());
+    assert_listed(&small, &small.configure(""), "no-space", "free some space");
     small.assert_left_alone();
     // Full in the middle of a run.
     let Some(phone) = Phone::start(&[("PHONE_SIZE", "90m")]) else { return };
@@ -266,6 +273,19 @@ fn a_disk_that_is_full_is_told_and_what_was_measured_stays() {
     phone.shell("rm /data/local/tmp/full*");
     phone.fleetfoot(&[words(&profile), vec!["--resume"]].concat()).assert().success();
     assert_whole(&table, 30);
+    phone.assert_left_alone();
+}
+
+#[test]
+fn what_is_measured_takes_the_place_of_models_on_a_disk_that_is_full() {
+    let Some(phone) = Phone::start(&[("PHONE_SIZE", "90m")]) else { return };
+    let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
+    // The agent is there, and little room beside it.
+    phone.fleetfoot(&["doctor", "--device", text(&device), "--seconds", "0.2"]).assert().success();
+    phone.shell("cd /data/local/tmp; dd if=/dev/zero of=little bs=4k count=30 2>/dev/null; dd if=/dev/zero of=full bs=4k 2>/dev/null; rm little");
+    let done = phone.fleetfoot(&words(&profile(&space, text(&device), &table, 12))).assert().success();
+    assert!(stderr(&done).contains("no space left to keep models in"), "{}", stderr(&done));
+    assert_whole(&table, 12);
     phone.assert_left_alone();
 }
 
@@ -427,6 +447,9 @@ fn clusters_are_known_and_pinned_to() {
         2,
     ))));
     assert!(message.contains("no middle"), "{message}");
+    assert_listed(&phone, &phone.configure("cores = \"middle\""), "unfit", "no middle");
+    assert_listed(&phone, &phone.configure("cores = [7]"), "unfit", "no core 7");
+    assert_listed(&phone, &phone.configure("cores = \"big\""), "ready", "");
     let added = phone.path("added.toml");
     phone.fleetfoot(&["devices", "add", "--adb", &phone.serial(), "-o", text(&added)]).assert().success();
     let written = fs::read_to_string(&added).unwrap();
@@ -605,20 +628,16 @@ fn a_phone_that_is_too_old_or_of_another_kind_or_runs_nothing_is_told() {
         fs::write(folder.path().join("props"), lines).unwrap();
         folder
     };
-    for (lines, what) in [
-        ("ro.build.version.sdk=19\nro.build.version.release=4.4\n", "Android 4.4 (SDK 19)"),
-        ("ro.product.cpu.abi=armeabi-v7a\n", "armeabi-v7a"),
+    for (lines, what, state) in [
+        ("ro.build.version.sdk=19\nro.build.version.release=4.4\n", "Android 4.4 (SDK 19)", "too-old"),
+        ("ro.product.cpu.abi=armeabi-v7a\n", "armeabi-v7a", "wrong-abi"),
     ] {
         let props = properties(lines);
         let Some(phone) = Phone::start(&[("PHONE_PROPS", text(&props.path().join("props")))]) else { return };
         let device = phone.configure("");
-        if what == "can't run"
-            && !Path::new(env!("CARGO_MANIFEST_DIR")).join("target/agents/aarch64-linux-gnu").exists()
-        {
-            continue;
-        }
         let message = fails(phone.fleetfoot(&["doctor", "--device", text(&device)]));
         assert!(message.contains(what), "{message}");
+        assert_listed(&phone, &device, state, what);
     }
     // An agent for another processor, as a user may name it.
     let arm = TempDir::new().unwrap();
@@ -627,6 +646,7 @@ fn a_phone_that_is_too_old_or_of_another_kind_or_runs_nothing_is_told() {
     let device = phone.configure(&format!("agent = {}", toml::Value::String(text(arm.path()).to_owned())));
     let message = fails(phone.fleetfoot(&["doctor", "--device", text(&device)]));
     assert!(message.contains("is for aarch64, the device is x86_64"), "{message}");
+    assert_listed(&phone, &phone.configure(""), "not-executable", "folder = ");
     let message = fails(phone.fleetfoot(&["doctor", "--device", text(&phone.configure(""))]));
     assert!(message.contains("Permission denied") && message.contains("folder = "), "{message}");
 }

@@ -1,7 +1,7 @@
 //! Which devices there are, without putting anything on them.
 
 use crate::device::{DeviceConfig, TransportKind};
-use crate::transport::{Adb, Facts, Ssh, asked, listed};
+use crate::transport::{Adb, Facts, Ssh, asked, listed, objection};
 use crate::unready::{State, Unready};
 
 /// A phone or the like that adb sees.
@@ -39,6 +39,9 @@ pub struct Described {
     pub cores: Option<usize>,
     /// Cores by the highest frequency that they are made for, in kHz, the slowest first; empty where it isn't told.
     pub clusters: Vec<(u64, Vec<usize>)>,
+    /// Why nothing can be measured there now by its configuration, as far as that is known before an agent is started; `None` if it seems
+    /// that it can.
+    pub unready: Option<Unready>,
 }
 
 impl Described {
@@ -48,11 +51,16 @@ impl Described {
         match device.transport {
             TransportKind::Adb => {
                 let phone = Adb::find(device.serial.as_deref())?;
-                Ok(Self::from_facts(&asked(&phone, folder)?, device.serial.as_deref().unwrap_or("phone")))
+                let facts = asked(&phone, folder)?;
+                let unready = objection(&phone, device, &facts);
+                Ok(Self { unready, ..Self::from_facts(&facts, device.serial.as_deref().unwrap_or("phone")) })
             }
             TransportKind::Ssh => {
                 let host = device.host.as_deref().unwrap_or_default();
-                Ok(Self::from_facts(&asked(&Ssh::find(host)?, folder)?, host))
+                let board = Ssh::find(host)?;
+                let facts = asked(&board, folder)?;
+                let unready = objection(&board, device, &facts);
+                Ok(Self { unready, ..Self::from_facts(&facts, host) })
             }
             TransportKind::Local | TransportKind::Mock => {
                 let what = "a device on this machine tells what it is by its agent";
@@ -79,6 +87,7 @@ impl Described {
             abi: text("abi").or_else(|| text("machine")).unwrap_or_else(|| "unknown".to_owned()),
             cores: facts.get("cores").and_then(|cores| cores.parse().ok()).filter(|cores| *cores > 0),
             clusters,
+            unready: None,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use fleetfoot_protocol::Health;
 
 pub(crate) use adb::{Adb, Listed, listed};
-pub(crate) use remote::{Facts, facts as asked};
+pub(crate) use remote::{Facts, facts as asked, objection};
 pub(crate) use ssh::{Ssh, is_host};
 
 use crate::device::{DeviceConfig, TransportKind};

@@ -1,7 +1,7 @@
 //! `fleetfoot devices add`: a configuration from what a device tells.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -36,20 +36,36 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let device = device(options)?;
     let described = Described::of(&device)?;
-    let path = match &options.output {
-        Some(path) => path.clone(),
+    let (path, name) = match &options.output {
+        Some(path) => (path.clone(), path.display().to_string()),
         None => {
             let folder = own_devices()
                 .context("there is no home folder (HOME) for your own devices: name a file with --output")?;
-            folder.join(format!("{}.toml", slug(&described.model)))
+            let name = own_name(&folder, &device, &described);
+            (folder.join(format!("{name}.toml")), name)
         }
     };
     claim(&path, options.force, "with --output, or replace it with --force")?;
     let text = configuration(&device, &described);
     write_atomically(&path, text.as_bytes()).with_context(|| format!("can't write {}", path.display()))?;
-    let name = if options.output.is_some() { path.display().to_string() } else { slug(&described.model) };
+    if let Some(unready) = &described.unready {
+        eprintln!("not ready yet: {unready}");
+    }
     eprintln!("{}: {}; now `fleetfoot profile --device {} …`", path.display(), described.model, quoted(&name));
     Ok(())
+}
+
+/// A name for one of the user's own devices: its model's, and where another one has that already, with its serial number or host.
+fn own_name(folder: &Path, device: &DeviceConfig, described: &Described) -> String {
+    let name = slug(&described.model);
+    let there = DeviceConfig::load(&folder.join(format!("{name}.toml")).to_string_lossy()).ok();
+    match there.filter(|there| (&there.serial, &there.host) != (&device.serial, &device.host)) {
+        Some(_) => {
+            let own = device.serial.as_deref().or(device.host.as_deref()).unwrap_or_default();
+            slug(&format!("{name} {own}"))
+        }
+        None => name,
+    }
 }
 
 /// A configuration that leads to the device, and nothing else yet.
@@ -91,7 +107,7 @@ fn slug(model: &str) -> String {
 }
 
 fn configuration(device: &DeviceConfig, described: &Described) -> String {
-    let Described { model, soc, system, abi, cores, clusters } = described;
+    let Described { model, soc, system, abi, cores, clusters, unready: _ } = described;
     let mut text = String::new();
     let about: Vec<&str> =
         [Some(model.as_str()), soc.as_deref(), system.as_deref(), Some(abi.as_str())].into_iter().flatten().collect();
@@ -168,6 +184,7 @@ mod tests {
                 abi: "arm64-v8a".to_owned(),
                 cores: Some(8),
                 clusters: vec![(1_700_000, vec![0, 1]), (2_000_000, vec![2]), (3_000_000, vec![3])],
+                unready: None,
             };
             let text = configuration(&device, &described);
             let again = DeviceConfig::parse(&text, "x").unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -176,6 +193,31 @@ mod tests {
         }
         let options = Options { adb: Some("a\nb".to_owned()), ssh: None, output: None, force: false };
         assert!(device(&options).is_err(), "no serial number has a line break");
+    }
+
+    #[test]
+    fn two_phones_of_one_model_have_two_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let described = Described {
+            model: "Pixel 8".to_owned(),
+            soc: None,
+            system: None,
+            abi: "arm64-v8a".to_owned(),
+            cores: None,
+            clusters: Vec::new(),
+            unready: None,
+        };
+        let named = |serial: &str| {
+            let options = Options { adb: Some(serial.to_owned()), ssh: None, output: None, force: false };
+            let device = device(&options).unwrap();
+            let name = own_name(folder.path(), &device, &described);
+            std::fs::write(folder.path().join(format!("{name}.toml")), configuration(&device, &described)).unwrap();
+            name
+        };
+        assert_eq!(
+            [named("8A1"), named("8A1"), named("9B2"), named("9B2")],
+            ["pixel-8", "pixel-8", "pixel-8-9b2", "pixel-8-9b2"]
+        );
     }
 
     #[test]

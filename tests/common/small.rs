@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::phone::await_for;
 use super::{Csv, journal_text, text};
 
 /// A space of few small units.
@@ -64,6 +66,32 @@ pub fn assert_whole(table: &Path, rounds: u64) {
 pub fn visits(table: &Path) -> usize {
     let journal = table.with_extension("csv.journal");
     fs::read_to_string(journal).map_or(0, |text| text.lines().filter(|line| line.starts_with("{\"round\"")).count())
+}
+
+/// A profile whose host is killed several times, and each time gone on with, loses nothing; `check` is called behind each.
+#[track_caller]
+pub fn assert_survives_kills(
+    process: impl Fn(&[&str]) -> Command,
+    profile: &[String],
+    (table, rounds): (&Path, u64),
+    kills: u32,
+    check: impl Fn(),
+) {
+    let resume = [words(profile), vec!["--resume"]].concat();
+    let mut before = 0;
+    for _ in 0..kills {
+        let mut running = process(&resume).spawn().unwrap();
+        await_for("visits", || visits(table) > before + 40 || running.try_wait().unwrap().is_some());
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it was killed");
+        running.kill().unwrap();
+        running.wait().unwrap();
+        assert!(visits(table) > before, "a visit is gone");
+        before = visits(table);
+        check();
+    }
+    assert!(process(&resume).status().unwrap().success());
+    assert_whole(table, rounds);
+    check();
 }
 
 /// The units' |difference| between two tables, in the median.

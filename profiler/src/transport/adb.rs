@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::process::{Ended, Failure, run};
+use super::Watch;
+use super::process::{Ended, Failure, run, run_while};
 use super::remote::{Facts, Remote, Trouble};
 use super::shell::{framed, unframed, word};
 use crate::unready::{State, Unready, printable};
@@ -46,7 +47,7 @@ fn adb(arguments: &[&str], most: Duration) -> Result<Ended, Unready> {
             format!("adb can't be started ({error})"),
             "install Android's platform tools (Debian: `apt install adb`) and have adb in PATH",
         ),
-        Failure::TooLong(most) => Unready::new(
+        Failure::TooLong(_) | Failure::Stopped => Unready::new(
             State::Offline,
             format!("adb {} hasn't ended within {} s", arguments.first().unwrap_or(&""), most.as_secs()),
             "see what `adb devices` says; `adb kill-server` starts it afresh",
@@ -218,6 +219,7 @@ impl Adb {
                 Trouble::Cut(format!("phone {} hasn't answered for {} s", self.serial, most.as_secs()))
             }
             Err(Failure::Start(error)) => Trouble::Cut(format!("adb can't be started ({error})")),
+            Err(Failure::Stopped) => Trouble::stopped(&self.name()),
         }
     }
 }
@@ -241,11 +243,13 @@ impl Remote for Adb {
         }
     }
 
-    fn send(&self, file: &Path, to: &str) -> Result<(), Trouble> {
+    fn send(&self, file: &Path, to: &str, watch: &dyn Watch) -> Result<(), Trouble> {
         let mib = file.metadata().map_or(0, |about| about.len() >> 20);
         let mut command = self.command();
         command.arg("push").arg(file).arg(to);
-        match run(command, Vec::new(), PUSH.0 + PUSH.1 * mib.try_into().unwrap_or(u32::MAX)) {
+        let most = PUSH.0 + PUSH.1 * mib.try_into().unwrap_or(u32::MAX);
+        match run_while(command, Vec::new(), most, &|| !watch.is_stopped()) {
+            Err(Failure::Stopped) => Err(Trouble::stopped(&self.name())),
             Ok(ended) if ended.status.success() => Ok(()),
             Ok(ended) => {
                 let said = format!("{}\n{}", String::from_utf8_lossy(&ended.stdout), ended.stderr);
@@ -272,7 +276,8 @@ impl Remote for Adb {
             None => {
                 let serial = printable(&self.serial);
                 let remedy = if is_address(&serial) {
-                    format!("`adb connect {}`", word(&serial))
+                    let is_plain = serial.chars().all(|c| c.is_ascii_alphanumeric() || ".:-[]_".contains(c));
+                    format!("`adb connect {}`", if is_plain { serial.clone() } else { word(&serial) })
                 } else {
                     "plug it in, or see `adb devices -l` for what is".to_owned()
                 };

@@ -48,7 +48,7 @@ fn targets(facts: &Facts) -> Result<Vec<String>, Unready> {
         "arm64-v8a" | "aarch64" | "arm64" => "aarch64",
         "x86_64" | "amd64" => "x86_64",
         other => {
-            let what = format!("there is no ONNX Runtime for devices of this kind ({other})");
+            let what = format!("there is no agent for devices of this kind ({other})");
             return Err(Unready::new(
                 State::WrongAbi,
                 what,

@@ -1,17 +1,17 @@
 //! An agent as a process on this machine.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use super::process::{Talk, apart, wait};
+use super::process::{Client, KILLED};
 use super::{Connection, Link, Peer};
 use crate::device::DeviceConfig;
 use crate::unready::{State, Unready};
 
 const NAME: &str = "fleetfoot-agent";
-/// How long an agent may take to end where it should have, and where it is told to.
-const ENDING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(500));
+/// How long an agent may take to end where it is told to.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// This machine.
 pub(super) struct Local {
@@ -27,23 +27,12 @@ impl Local {
 impl Link for Local {
     fn connect(&self) -> Result<Connection, Unready> {
         let program = find(self.agent.as_deref())?;
-        let mut command = Command::new(&program);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Ctrl-C is for the host, which finishes what it is doing; the agent ends when its input closes.
-        apart(&mut command);
-        let failed = |why: String| {
-            Unready::new(
-                State::Failed,
-                format!("can't start {}: {why}", program.display()),
-                "build it with `make build`",
-            )
-        };
-        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-        let streams = child.stdout.take().zip(child.stdin.take());
-        let (from, to) = streams.ok_or_else(|| failed("its process has no streams".to_owned()))?;
-        let talk = Talk::of(child.stderr.take());
-        let peer = LocalAgent { program, child, talk };
-        Ok(Connection { from: Box::new(from), to: Box::new(to), peer: Box::new(peer) })
+        let (client, from, to) = Client::start(Command::new(&program), ENDING).map_err(|error| {
+            let what = format!("can't start {}: {error}", program.display());
+            Unready::new(State::Failed, what, "build it with `make build`")
+        })?;
+        Ok(Connection { from: Box::new(from), to: Box::new(to), peer: Box::new(LocalAgent { program, client }) })
     }
 }
 
@@ -69,30 +58,29 @@ fn find(configured: Option<&Path>) -> Result<PathBuf, Unready> {
 
 struct LocalAgent {
     program: PathBuf,
-    child: Child,
-    talk: Talk,
+    client: Client,
 }
 
 impl Peer for LocalAgent {
     fn epitaph(&mut self) -> String {
         let program = self.program.display();
-        let ended = match wait(&mut self.child, ENDING.0) {
+        let (status, said) = self.client.last_words();
+        let ended = match status {
+            Some(status) if is_killed(status) => format!("the agent {program} was {KILLED}"),
             Some(status) => format!("the agent {program} ended ({status})"),
             None => format!("the agent {program} closed its output"),
         };
-        match self.talk.lines().last() {
+        match said.last() {
             Some(line) => format!("{ended}; it last said: {line}"),
             None => ended,
         }
     }
 }
 
-impl Drop for LocalAgent {
-    fn drop(&mut self) {
-        // Its input is closed by now: it ends by itself, unless it hangs.
-        if wait(&mut self.child, ENDING.1).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
+/// By signal 9, which the system sends where it has no memory left.
+fn is_killed(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+    #[cfg(not(unix))]
+    return status.code() == Some(137);
 }

@@ -1,7 +1,7 @@
 //! Programs of this machine that reach others: never without a limit of time, and of what they may say.
 
 use std::io::{self, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// The most that is kept of what a program says.
 const MOST_OUTPUT: u64 = 4 << 20;
+/// Time between two looks whether somebody still waits.
+const LISTEN_EVERY: Duration = Duration::from_millis(200);
 /// How long what a program said may take to arrive once it has ended.
 const STREAMS: Duration = Duration::from_secs(5);
 /// How many lines of an agent's talk are kept for messages, and how long a line may be.
@@ -29,10 +31,22 @@ pub(super) enum Failure {
     Start(io::Error),
     /// It took longer than it may.
     TooLong(Duration),
+    /// Nobody waits for it any longer.
+    Stopped,
 }
 
 /// Runs a program, with these bytes as its input.
-pub(super) fn run(mut command: Command, input: Vec<u8>, most: Duration) -> Result<Ended, Failure> {
+pub(super) fn run(command: Command, input: Vec<u8>, most: Duration) -> Result<Ended, Failure> {
+    run_while(command, input, most, &|| true)
+}
+
+/// The same, for as long as somebody waits.
+pub(super) fn run_while(
+    mut command: Command,
+    input: Vec<u8>,
+    most: Duration,
+    is_awaited: &dyn Fn() -> bool,
+) -> Result<Ended, Failure> {
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     apart(&mut command);
@@ -42,10 +56,17 @@ pub(super) fn run(mut command: Command, input: Vec<u8>, most: Duration) -> Resul
         // A program that doesn't read on says why by itself.
         thread::spawn(move || stdin.write_all(&input));
     }
-    let Some(status) = wait(&mut child, most) else {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(Failure::TooLong(most));
+    let began = Instant::now();
+    let status = loop {
+        let left = most.saturating_sub(began.elapsed());
+        if let Some(status) = wait(&mut child, left.min(LISTEN_EVERY)) {
+            break status;
+        }
+        if left.is_zero() || !is_awaited() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(if left.is_zero() { Failure::TooLong(most) } else { Failure::Stopped });
+        }
     };
     // Whatever it has started may keep its streams open.
     let text = |collected: Receiver<Vec<u8>>| collected.recv_timeout(STREAMS).unwrap_or_default();
@@ -76,6 +97,53 @@ pub(super) fn wait(child: &mut Child, most: Duration) -> Option<ExitStatus> {
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
+
+/// A program whose standard streams lead to an agent, or are one's.
+#[derive(Debug)]
+pub(super) struct Client {
+    child: Child,
+    talk: Talk,
+    /// How long it may take to end once its input is closed.
+    ending: Duration,
+}
+
+/// How long a program may take to end that has closed its output.
+const CLOSED: Duration = Duration::from_secs(2);
+/// What was said last may still be on its way.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+impl Client {
+    pub(super) fn start(mut command: Command, ending: Duration) -> io::Result<(Self, ChildStdout, ChildStdin)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        apart(&mut command);
+        let mut child = command.spawn()?;
+        let streams = child.stdout.take().zip(child.stdin.take());
+        let (from, to) = streams.ok_or_else(|| io::Error::other("its process has no streams"))?;
+        let talk = Talk::of(child.stderr.take());
+        Ok((Self { child, talk, ending }, from, to))
+    }
+
+    /// How it ended, and what it said last, once it has closed its output.
+    pub(super) fn last_words(&mut self) -> (Option<ExitStatus>, Vec<String>) {
+        let status = wait(&mut self.child, CLOSED);
+        thread::sleep(LAST_WORDS);
+        (status, self.talk.lines())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Its input is closed by now: it ends by itself, unless it hangs, or the connection does.
+        if wait(&mut self.child, self.ending).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// What an agent that was killed may have died of.
+pub(super) const KILLED: &str =
+    "killed, perhaps because memory ran out: close what else runs there, or measure smaller networks";
 
 /// What comes on a stream until its end, or as much as is kept.
 fn collected(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
@@ -152,6 +220,8 @@ mod tests {
         let began = Instant::now();
         run(shell("sleep 60 & exit 0"), Vec::new(), Duration::from_secs(20)).unwrap();
         assert!(began.elapsed() < Duration::from_secs(30), "a grandchild keeps the streams");
+        let stopped = run_while(shell("exec sleep 60"), Vec::new(), Duration::from_secs(20), &|| false);
+        assert!(matches!(stopped, Err(Failure::Stopped)));
         assert!(matches!(
             run(Command::new("/nowhere/at-all"), Vec::new(), Duration::from_secs(1)),
             Err(Failure::Start(_))

@@ -5,22 +5,22 @@
 //! measured, until the host has it), `lock` (of the agent that measures), and while a run goes on `holder` (who that is) and on phones
 //! `restore` (what was changed).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fleetfoot_protocol::Health;
+use fleetfoot_protocol::{Cluster, Health};
 
 use super::android;
 use super::bundle::Bundle;
 use super::guard::{self, Guard, Refused};
-use super::process::{Talk, apart, wait};
+use super::process::{Client, KILLED};
 use super::shell::{exit_of, told, word};
 use super::{Connection, Link, Peer, Watch};
-use crate::device::{DeviceConfig, Hygiene};
+use crate::device::{Cores, DeviceConfig, Hygiene};
 use crate::unique::unique_name;
 use crate::unready::{State, Unready, printable};
 
@@ -36,6 +36,8 @@ pub(crate) const RECONNECT: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the agent is sent before the connection counts as too bad for it.
 const DEPLOY_TRIES: u32 = 5;
+/// The exit status of a shell's program that was killed by signal 9.
+const KILLED_EXIT: i32 = 137;
 /// How long an agent may take to end.
 const ENDING: Duration = Duration::from_secs(2);
 /// What is said of numbers from an emulator.
@@ -53,8 +55,8 @@ pub(crate) trait Remote: Send + Sync {
     fn default_folder(&self) -> &'static str;
     /// What a script says on standard output, and its exit status.
     fn script(&self, script: &str, most: Duration) -> Result<(String, i32), Trouble>;
-    /// Copies a file to a path on the device.
-    fn send(&self, file: &Path, to: &str) -> Result<(), Trouble>;
+    /// Copies a file to a path on the device, for as long as somebody waits.
+    fn send(&self, file: &Path, to: &str, watch: &dyn Watch) -> Result<(), Trouble>;
     /// The program whose standard streams are those of a script on the device.
     fn client(&self, script: &str) -> Command;
     /// Starts a guard's script.
@@ -79,6 +81,12 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// Nobody waited for it any longer.
+    pub(super) fn stopped(name: &str) -> Self {
+        let what = format!("interrupted while the agent was sent to {name}");
+        Self::Unready(Unready::new(State::Failed, what, "start again: what is there already isn't sent again"))
+    }
+
     /// As a state of the device.
     fn unready(self, name: &str) -> Unready {
         match self {
@@ -119,6 +127,12 @@ impl Facts {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Whether an agent lies there, though perhaps not whole.
+    fn has_agent(&self, bundle: &Bundle) -> bool {
+        let target = target(bundle);
+        self.get("agents").is_some_and(|agents| agents.split(' ').any(|agent| agent == target))
+    }
+
     pub(super) fn is_android(&self) -> bool {
         self.get("sdk").is_some()
     }
@@ -154,7 +168,7 @@ fn folder_word(folder: &str) -> String {
 
 /// Asks a device what it is. Nothing is written there.
 fn facts_script(folder: &str) -> String {
-    let folder = folder_word(folder);
+    let (folder, guard) = (folder_word(folder), guard::NAME);
     format!(
         "f={folder}; echo machine=$(uname -m); echo kernel=$(uname -r); echo kind=$(uname -s)
 command -v sha256sum > /dev/null 2>&1 || echo lacks=sha256sum
@@ -166,7 +180,14 @@ else
 [ ! -r /etc/os-release ] || (. /etc/os-release; echo system=$PRETTY_NAME)
 fi
 d=$f; while [ ! -d \"$d\" ] && [ \"$d\" != / ]; do d=$(dirname \"$d\"); done
+echo own_kib=$(du -sk \"$f\" 2>/dev/null | (read a b; echo $a))
 echo free_kib=$(df -Pk \"$d\" 2>/dev/null | tail -n 1 | (read a b c d e; echo $d))
+[ -w \"$d\" ] || echo unwritable=yes
+d=$(cd \"$d\" 2>/dev/null && pwd -P); b=; o=
+while read -r x m t n y; do case \"$d/\" in \"${{m%/}}/\"*) [ ${{#m}} -lt ${{#b}} ] || {{ b=$m; o=$n; }} ;; esac; done 2>/dev/null < /proc/mounts
+case \",$o,\" in *,noexec,*) echo noexec=yes ;; esac
+o=; {{ read -r o x < \"$f/holder/who\"; }} 2>/dev/null
+[ -z \"$o\" ] || ! grep -q {guard} \"/proc/$o/cmdline\" 2>/dev/null || echo holder=$o
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
 [ ! -r $c/cpufreq/cpuinfo_max_freq ] || echo khz_${{c##*cpu}}=$(cat $c/cpufreq/cpuinfo_max_freq); done
 [ \"$(getprop ro.kernel.qemu 2>/dev/null)$(getprop ro.boot.qemu 2>/dev/null)\" = '' ] && ! grep -q '^CPU implementer.*: 0x00' /proc/cpuinfo || echo emulated=yes
@@ -193,6 +214,82 @@ pub(crate) fn facts(remote: &dyn Remote, folder: Option<&str>) -> Result<Facts, 
         return Err(Unready::new(State::Unfit, what, "install coreutils or a larger busybox there"));
     }
     remote.refuses(&facts).map_or(Ok(facts), Err)
+}
+
+/// The folder of an agent's build.
+fn target(bundle: &Bundle) -> String {
+    format!("agent-{}", bundle.digest())
+}
+
+/// Why an agent that isn't there yet can't be sent, by the space that there was; `None` if it may.
+fn lacks_room(name: &str, folder: &str, bundle: &Bundle, facts: &Facts) -> Option<Unready> {
+    let kib = |name: &str| facts.get(name)?.parse::<u64>().ok();
+    // Other versions make room, and what is there in part isn't sent again.
+    let free = kib("free_kib")?.saturating_add(kib("own_kib").unwrap_or_default());
+    let needed = bundle.bytes() / 1024 + ROOM_KIB;
+    (free < needed).then(|| {
+        let what =
+            format!("{name} has {} MiB left for the agent in {folder}, which needs {}", free >> 10, needed >> 10);
+        let remedy = "free some space on it, or name another folder in the device's configuration (folder = \"…\")";
+        Unready::new(State::NoSpace, what, remedy)
+    })
+}
+
+/// Why nothing can be measured on a device now, as far as that shows without anything being written or started there; `None` if it
+/// seems that it can.
+pub(crate) fn objection(remote: &dyn Remote, device: &DeviceConfig, facts: &Facts) -> Option<Unready> {
+    let (name, folder) = (remote.name(), own_folder(remote, device.folder.as_deref()));
+    if let Some(process) = facts.get("holder") {
+        return Some(busy(&name, process));
+    }
+    let elsewhere = |why: &str| format!("name a folder {why} in the device's configuration (folder = \"…\")");
+    if facts.get("unwritable").is_some() {
+        let what = format!("{name} doesn't let the agent be written to {folder}");
+        return Some(Unready::new(State::NotExecutable, what, elsewhere("that can be written")));
+    }
+    if device.device_agent.is_none() {
+        if facts.get("noexec").is_some() {
+            let what = format!("{name} runs no programs in {folder} (it is mounted noexec)");
+            return Some(Unready::new(State::NotExecutable, what, elsewhere("whose programs may be run")));
+        }
+        let unready = match Bundle::find(device, facts) {
+            Ok(bundle) if facts.has_agent(&bundle) => None,
+            Ok(bundle) => lacks_room(&name, &folder, &bundle, facts),
+            Err(unready) => Some(unready),
+        };
+        if unready.is_some() {
+            return unready;
+        }
+    }
+    lacks_cores(&name, device, facts)
+}
+
+/// Whether the cores are there that a configuration names.
+fn lacks_cores(name: &str, device: &DeviceConfig, facts: &Facts) -> Option<Unready> {
+    let unfit = |what: String| Some(Unready::new(State::Unfit, what, "choose others (cores), or leave that away"));
+    match &device.cores {
+        Cores::Cluster(cluster) => {
+            let kinds = facts.clocks().into_iter().map(|(_, khz)| khz).collect::<BTreeSet<_>>().len();
+            match (cluster, kinds) {
+                (_, 0) => unfit(format!("{name} doesn't tell its cores' frequencies, so that no cluster is known")),
+                (Cluster::Middle, 1 | 2) => unfit(format!("{name} has {kinds} kinds of cores and no middle ones")),
+                _ => None,
+            }
+        }
+        Cores::Numbers(cores) => {
+            let count: usize = facts.get("cores")?.parse().ok().filter(|count| *count > 0)?;
+            let missing = cores.iter().find(|core| **core >= count)?;
+            unfit(format!("{name} has {count} cores and no core {missing}"))
+        }
+    }
+}
+
+fn busy(name: &str, process: &str) -> Unready {
+    Unready::new(
+        State::Busy,
+        format!("another run measures on {name} (its process {process} there)"),
+        "wait until it has ended, or end it",
+    )
 }
 
 /// A device with an agent on it.
@@ -286,11 +383,7 @@ impl<R: Remote + 'static> Installed<R> {
     fn unheld(&self, refused: Refused) -> Unready {
         let name = self.remote.name();
         match refused {
-            Refused::Busy(process) => Unready::new(
-                State::Busy,
-                format!("another run measures on {name} (its process {process} there)"),
-                "wait until it has ended, or end it",
-            ),
+            Refused::Busy(process) => busy(&name, &process),
             Refused::Start(error) => Unready::new(
                 State::NoClient,
                 format!("{name}: {error}"),
@@ -334,28 +427,18 @@ impl<R: Remote + 'static> Installed<R> {
 
     /// Sends the bundle, unless it is there. What is half there counts for nothing, and goes on from there.
     fn send(&self, bundle: &Bundle, watch: &dyn Watch) -> Result<(), Unready> {
-        let (name, target) = (self.remote.name(), format!("agent-{}", bundle.digest()));
-        let is_there = self.facts.get("agents").is_some_and(|agents| agents.split(' ').any(|agent| agent == target));
-        if is_there && self.is_whole(bundle, &target)? {
+        let (name, target) = (self.remote.name(), target(bundle));
+        if self.facts.has_agent(bundle) && self.is_whole(bundle, &target)? {
             return Ok(());
         }
-        let free: Option<u64> = self.facts.get("free_kib").and_then(|free| free.parse().ok());
-        let needed = bundle.bytes() / 1024 + ROOM_KIB;
-        if let Some(free) = free.filter(|free| *free < needed) {
-            let what = format!(
-                "{name} has {} MiB left for the agent in {}, which needs {}",
-                free >> 10,
-                self.folder,
-                needed >> 10
-            );
-            let remedy = "free some space on it, or name another folder in the device's configuration (folder = \"…\")";
-            return Err(Unready::new(State::NoSpace, what, remedy));
+        if let Some(unready) = lacks_room(&name, &self.folder, bundle, &self.facts) {
+            return Err(unready);
         }
         watch.tell(&format!("sending {} to {name} ({} MiB)", bundle.about, bundle.bytes().div_ceil(1 << 20)));
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.send_once(bundle, &target) {
+            match self.send_once(bundle, &target, watch) {
                 Ok(()) => return Ok(()),
                 Err(Trouble::Cut(why)) if tries < DEPLOY_TRIES => {
                     watch.tell(&format!("the connection to {name} broke off ({why}); trying again"));
@@ -387,7 +470,7 @@ impl<R: Remote + 'static> Installed<R> {
         Ok(false)
     }
 
-    fn send_once(&self, bundle: &Bundle, target: &str) -> Result<(), Trouble> {
+    fn send_once(&self, bundle: &Bundle, target: &str, watch: &dyn Watch) -> Result<(), Trouble> {
         let name = self.remote.name();
         let (part, whole) = (self.below(&format!("{target}.part")), self.below(target));
         let folder = folder_word(&self.folder);
@@ -422,7 +505,7 @@ impl<R: Remote + 'static> Installed<R> {
             |file: &super::bundle::Piece, there: &BTreeMap<String, String>| there.get(&file.name) == Some(&file.digest);
         for file in bundle.files.iter().filter(|file| !is_there(file, &there)) {
             let to = self.absolute(&format!("{target}.part/{}", file.name)).map_err(Trouble::Unready)?;
-            self.remote.send(&file.path, &to)?;
+            self.remote.send(&file.path, &to, watch)?;
         }
         let (there, _) = self.remote.script(&check(&names), CHECK)?;
         let there = sums(&there);
@@ -438,7 +521,7 @@ impl<R: Remote + 'static> Installed<R> {
 
     /// How the agent's program is started there: by itself, or by the loader of the libraries that lie beside it.
     fn starts(&self, bundle: &Bundle) -> Result<(String, String), Unready> {
-        let (name, folder) = (self.remote.name(), self.below(&format!("agent-{}", bundle.digest())));
+        let (name, folder) = (self.remote.name(), self.below(&target(bundle)));
         let program = word(&format!("./{}", bundle.program));
         // The loader takes colons and semicolons of a path for separators: the folder is the one that it starts in.
         let by_loader =
@@ -482,22 +565,12 @@ impl<R: Remote + 'static> Link for Installed<R> {
         // Where temporary files may lie isn't the same everywhere.
         let agent = format!("{} --folder {folder} --host {token}", self.program);
         let before = format!("umask 077; mkdir -p {folder}/tmp; export TMPDIR={folder}/tmp");
-        let mut command = self.remote.client(&format!("{before}; {}", told(&agent)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        apart(&mut command);
-        let failed = |error: std::io::Error| {
-            Unready::new(
-                State::NoClient,
-                format!("{name}: {error}"),
-                "see what the program that reaches it says by itself",
-            )
-        };
-        let mut child = command.spawn().map_err(failed)?;
-        let streams = child.stdout.take().zip(child.stdin.take());
-        let (from, to) = streams.ok_or_else(|| failed(std::io::Error::other("no streams")))?;
-        let talk = Talk::of(child.stderr.take());
-        let peer = Client { name, child, talk };
-        Ok(Connection { from: Box::new(from), to: Box::new(to), peer: Box::new(peer) })
+        let client = self.remote.client(&format!("{before}; {}", told(&agent)));
+        let (client, from, to) = Client::start(client, ENDING).map_err(|error| {
+            let remedy = "see what the program that reaches it says by itself";
+            Unready::new(State::NoClient, format!("{name}: {error}"), remedy)
+        })?;
+        Ok(Connection { from: Box::new(from), to: Box::new(to), peer: Box::new(FarAgent { name, client }) })
     }
 
     fn is_remote(&self) -> bool {
@@ -520,7 +593,7 @@ impl<R: Remote + 'static> Link for Installed<R> {
                     || Unready::new(State::Offline, format!("{name} is connected and doesn't answer"), "see to it");
                 let Unready { state, what, remedy } = self.remote.diagnose().unwrap_or_else(lost);
                 let what = format!("{what}, for {} s now", began.elapsed().as_secs());
-                return Err(Unready::new(state, what, format!("{remedy}; then go on with --resume")));
+                return Err(Unready::new(state, what, remedy));
             }
             self.remote.revive();
             thread::sleep(LOOK_EVERY);
@@ -569,23 +642,20 @@ impl<R: Remote> Drop for Installed<R> {
     }
 }
 
-/// The client through which an agent is spoken to.
-struct Client {
+/// An agent on another machine, by the client through which it is spoken to.
+struct FarAgent {
     name: String,
-    child: Child,
-    talk: Talk,
+    client: Client,
 }
 
-impl Peer for Client {
+impl Peer for FarAgent {
     fn epitaph(&mut self) -> String {
-        let status = wait(&mut self.child, ENDING);
-        // What was said last may still be on its way.
-        thread::sleep(Duration::from_millis(50));
-        let talk = self.talk.lines();
+        let (status, talk) = self.client.last_words();
         let name = &self.name;
         let (exit, last) = exit_of(&talk);
         let last = last.map(|line| format!("; last was said: {}", printable(line))).unwrap_or_default();
         match (exit, status) {
+            (Some(KILLED_EXIT), _) => format!("the agent on {name} was {KILLED}{last}"),
             (Some(exit), _) => format!("the agent on {name} ended (exit status {exit}){last}"),
             (None, Some(_)) => format!("the connection to {name} broke off{last}"),
             (None, None) => format!("the agent on {name} closed its output{last}"),
@@ -593,18 +663,6 @@ impl Peer for Client {
     }
 
     fn ended_by_itself(&mut self) -> bool {
-        wait(&mut self.child, ENDING);
-        thread::sleep(Duration::from_millis(50));
-        exit_of(&self.talk.lines()).0.is_some()
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Its input is closed by now: the agent ends by itself, unless the connection hangs.
-        if wait(&mut self.child, ENDING).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+        exit_of(&self.client.last_words().1).0.is_some()
     }
 }

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::Watch;
 use super::guard::{Guard, NAME, Refused};
-use super::process::{Ended, Failure, run};
+use super::process::{Ended, Failure, run, run_while};
 use super::remote::{Facts, Remote, Trouble};
 use super::shell::{framed, unframed, word};
 use crate::unready::{State, Unready, printable};
@@ -196,6 +197,7 @@ impl Ssh {
                 Trouble::Cut(format!("{} hasn't answered for {} s", self.name(), most.as_secs()))
             }
             Err(Failure::Start(error)) => Trouble::Unready(self.unready(Refused::Start(error))),
+            Err(Failure::Stopped) => Trouble::stopped(&self.name()),
         }
     }
 }
@@ -216,12 +218,14 @@ impl Remote for Ssh {
         }
     }
 
-    fn send(&self, file: &Path, to: &str) -> Result<(), Trouble> {
+    fn send(&self, file: &Path, to: &str, watch: &dyn Watch) -> Result<(), Trouble> {
         let unreadable = |error: std::io::Error| Trouble::Cut(format!("{}: {error}", file.display()));
         let bytes = std::fs::read(file).map_err(unreadable)?;
         let most = SEND.0 + SEND.1 * (bytes.len() >> 20).try_into().unwrap_or(u32::MAX);
         let script = framed(&format!("cat > {} 2>&1", word(to)));
-        match run(self.command(&[], &format!("exec sh -c {}", word(&script))), bytes, most) {
+        let command = self.command(&[], &format!("exec sh -c {}", word(&script)));
+        match run_while(command, bytes, most, &|| !watch.is_stopped()) {
+            Err(Failure::Stopped) => Err(Trouble::stopped(&self.name())),
             Ok(ended) => match unframed(&ended) {
                 Some((_, 0)) => Ok(()),
                 Some((said, _)) => {

@@ -10,7 +10,7 @@ AGENT_FEATURES ?=
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint demo demo-full bench bench-busy bench-remote clean distclean
+.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint lint-targets demo demo-full bench bench-busy bench-remote clean distclean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -56,6 +56,11 @@ lint: native ## Check formatting, clippy and the documentation's links
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release $(CARGO_FLAGS) --workspace --no-deps
+
+lint-targets: export CARGO := $(CARGO)
+lint-targets: export CARGO_FLAGS := $(CARGO_FLAGS)
+lint-targets: ## Check with clippy what is for Android, macOS and Windows, where rustup has their targets
+	@scripts/lint-targets.sh
 
 demo: setup build ## Profile this CPU, search a network for it, train, export, measure, report
 	scripts/demo.sh

@@ -20,13 +20,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has permissions to be set"))]
     let mut builder = tempfile::Builder::new();
+    // Temporary files are private; a result is for everybody whom the umask lets.
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private; a result is for everybody whom the umask lets.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // The temporary file's own path, which its error names, would only puzzle whoever reads it.
     let mut file = builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))?;
     file.write_all(bytes)?;

@@ -131,14 +131,18 @@ fn look_at(gpu: &nvml_wrapper::Device<'_>, index: u32, health: &mut Health) {
         wraps_at: u64::MAX,
     });
     health.energy.extend(meter);
+    // Between processes its driver forgets the GPU, and wakes it anew; only Linux's tells whether it does.
+    #[cfg(target_os = "linux")]
+    let is_kept_awake = gpu.is_in_persistent_mode().ok();
+    #[cfg(not(target_os = "linux"))]
+    let is_kept_awake = None;
     health.accelerators.push(Accelerator {
         name,
         processes: gpu.running_compute_processes_count().ok(),
         mhz: gpu.clock_info(Clock::SM).ok(),
         slowed_by_heat: slowed_by(heat),
         slowed_by_power: slowed_by(power),
-        // Between processes its driver forgets the GPU, and wakes it anew.
-        is_kept_awake: gpu.is_in_persistent_mode().ok(),
+        is_kept_awake,
     });
 }
 

@@ -149,6 +149,10 @@ pub fn pin_thread(core: usize) -> Result<(), EngineError> {
     set(&[core])
 }
 
+/// Cores that a set of them can hold: C libraries differ in the number's type.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MOST_CORES: usize = libc::CPU_SETSIZE as _;
+
 /// The cores that the calling thread may run on.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn allowed() -> Vec<usize> {
@@ -158,13 +162,13 @@ pub fn allowed() -> Vec<usize> {
         if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
             return vec![0];
         }
-        (0..libc::CPU_SETSIZE as usize).filter(|&core| libc::CPU_ISSET(core, &set)).collect()
+        (0..MOST_CORES).filter(|&core| libc::CPU_ISSET(core, &set)).collect()
     }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn set(cores: &[usize]) -> Result<(), EngineError> {
-    if let Some(core) = cores.iter().find(|&&core| core >= libc::CPU_SETSIZE as usize) {
+    if let Some(core) = cores.iter().find(|&&core| core >= MOST_CORES) {
         return Err(EngineError(format!("there is no core {core}")));
     }
     // SAFETY: as above; the indices are within the set.

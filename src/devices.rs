@@ -129,7 +129,7 @@ fn describe(name: &str, device: &Result<DeviceConfig, DeviceError>) -> Value {
 
 /// What a device says of itself, besides.
 fn told(mut about: Value, described: &Described) -> Value {
-    let Described { model, soc, system, abi, cores, clusters, unready: _ } = described;
+    let Described { model, soc, system, abi, cores, clusters, product: _, unready: _ } = described;
     let cluster = |(khz, cores): &(u64, Vec<usize>)| json!({ "maximum_mhz": khz / 1000, "cores": cores });
     let clusters: Vec<Value> = clusters.iter().map(cluster).collect();
     let told =

@@ -277,6 +277,25 @@ fn a_disk_that_is_full_is_told_and_what_was_measured_stays() {
 }
 
 #[test]
+fn an_agent_that_the_system_kills_is_told_with_what_it_may_have_died_of() {
+    let Some(phone) = Phone::start(&[]) else { return };
+    let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
+    // One agent for all rounds.
+    let profile = [profile(&space, text(&device), &table, 60), ["--sitting", "0"].map(str::to_owned).to_vec()].concat();
+    let running = phone.process(&words(&profile)).stderr(Stdio::piped()).spawn().unwrap();
+    await_for("visits", || visits(&table) > 60);
+    let killing = "read process rest < /data/local/tmp/fleetfoot-agent/lock; kill -9 $process";
+    phone.shell(killing);
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(!ended.status.success() && said.contains("perhaps because memory ran out"), "{said}");
+    assert!(said.contains("--resume") && visits(&table) > 60 && !table.exists(), "{said}");
+    phone.assert_left_alone();
+    phone.fleetfoot(&[words(&profile), vec!["--resume"]].concat()).assert().success();
+    assert_whole(&table, 60);
+}
+
+#[test]
 fn what_is_measured_takes_the_place_of_models_on_a_disk_that_is_full() {
     let Some(phone) = Phone::start(&[("PHONE_SIZE", "90m")]) else { return };
     let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));

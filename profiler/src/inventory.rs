@@ -29,6 +29,8 @@ pub fn phones() -> Result<Vec<Phone>, Unready> {
 pub struct Described {
     /// Its maker and model, else its host's or serial number's.
     pub model: String,
+    /// The same without its maker.
+    pub product: String,
     /// Its chip, if it tells.
     pub soc: Option<String>,
     /// Its system and version.
@@ -82,6 +84,7 @@ impl Described {
         let text = |name: &str| facts.get(name).map(str::to_owned);
         Self {
             model: facts.model().unwrap_or_else(|| otherwise.to_owned()),
+            product: facts.product().unwrap_or(otherwise).to_owned(),
             soc: text("soc"),
             system: android.or_else(|| text("system")),
             abi: text("abi").or_else(|| text("machine")).unwrap_or_else(|| "unknown".to_owned()),
@@ -101,6 +104,7 @@ mod tests {
         let text = "machine=aarch64\nsdk=34\nandroid=14\nmodel=Pixel 8\nmaker=Google\nsoc=Tensor G3\nabi=arm64-v8a\ncores=9\nkhz_0=1704000\nkhz_10=2367000\nkhz_9=2367000\nkhz_1=1704000\n";
         let described = Described::from_facts(&Facts::parse(text), "X");
         assert_eq!((described.model.as_str(), described.system.as_deref()), ("Google Pixel 8", Some("Android 14")));
+        assert_eq!(described.product, "Pixel 8");
         assert_eq!(described.clusters, [(1_704_000, vec![0, 1]), (2_367_000, vec![9, 10])]);
         let silent = Described::from_facts(&Facts::parse(""), "192.0.2.1");
         assert_eq!((silent.model.as_str(), silent.abi.as_str(), silent.cores), ("192.0.2.1", "unknown", None));

@@ -3,10 +3,13 @@
 mod adb;
 mod android;
 mod bundle;
+mod facts;
 mod guard;
+mod installed;
 mod local;
 mod mock;
 mod process;
+mod readiness;
 mod remote;
 mod shell;
 mod ssh;
@@ -17,7 +20,8 @@ use std::sync::Arc;
 use fleetfoot_protocol::Health;
 
 pub(crate) use adb::{Adb, Listed, listed};
-pub(crate) use remote::{Facts, facts as asked, objection};
+pub(crate) use facts::{Facts, facts as asked};
+pub(crate) use readiness::objection;
 pub(crate) use ssh::{Ssh, is_host};
 
 use crate::device::{DeviceConfig, TransportKind};
@@ -96,11 +100,11 @@ pub(crate) fn link(device: &DeviceConfig, watch: &dyn Watch) -> Result<Arc<dyn L
         TransportKind::Mock => Arc::new(mock::Mock),
         TransportKind::Adb => {
             let phone = Adb::find(device.serial.as_deref())?;
-            Arc::new(remote::Installed::new(phone, device, watch)?)
+            Arc::new(installed::Installed::new(phone, device, watch)?)
         }
         TransportKind::Ssh => {
             let host = Ssh::find(device.host.as_deref().unwrap_or_default())?;
-            Arc::new(remote::Installed::new(host, device, watch)?)
+            Arc::new(installed::Installed::new(host, device, watch)?)
         }
     })
 }

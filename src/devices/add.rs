@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// A name for one of the user's own devices: its model's, and where another one has that already, with its serial number or host.
 fn own_name(folder: &Path, device: &DeviceConfig, described: &Described) -> String {
-    let name = slug(&described.model);
+    let name = slug(&described.product);
     let there = DeviceConfig::load(&folder.join(format!("{name}.toml")).to_string_lossy()).ok();
     match there.filter(|there| (&there.serial, &there.host) != (&device.serial, &device.host)) {
         Some(_) => {
@@ -107,7 +107,7 @@ fn slug(model: &str) -> String {
 }
 
 fn configuration(device: &DeviceConfig, described: &Described) -> String {
-    let Described { model, soc, system, abi, cores, clusters, unready: _ } = described;
+    let Described { model, soc, system, abi, cores, clusters, product: _, unready: _ } = described;
     let mut text = String::new();
     let about: Vec<&str> =
         [Some(model.as_str()), soc.as_deref(), system.as_deref(), Some(abi.as_str())].into_iter().flatten().collect();
@@ -179,6 +179,7 @@ mod tests {
             assert_eq!(device.serial.as_deref(), Some(serial));
             let described = Described {
                 model: format!("Model \"{serial}\""),
+                product: "Model".to_owned(),
                 soc: Some("chip".to_owned()),
                 system: None,
                 abi: "arm64-v8a".to_owned(),
@@ -199,7 +200,8 @@ mod tests {
     fn two_phones_of_one_model_have_two_names() {
         let folder = tempfile::tempdir().unwrap();
         let described = Described {
-            model: "Pixel 8".to_owned(),
+            model: "Google Pixel 8".to_owned(),
+            product: "Pixel 8".to_owned(),
             soc: None,
             system: None,
             abi: "arm64-v8a".to_owned(),

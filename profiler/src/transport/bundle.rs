@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use fleetfoot_protocol::hex;
 use sha2::{Digest, Sha256};
 
-use super::remote::Facts;
+use super::facts::Facts;
 use crate::device::DeviceConfig;
 use crate::unready::{State, Unready, printable};
 

@@ -9,9 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Watch;
+use super::facts::Facts;
 use super::guard::{Guard, NAME, Refused};
 use super::process::{Ended, Failure, run, run_while};
-use super::remote::{Facts, Remote, Trouble};
+use super::remote::{Remote, Trouble};
 use super::shell::{framed, unframed, word};
 use crate::unready::{State, Unready, printable};
 

@@ -43,8 +43,8 @@ pub struct Options {
     /// run, by RAPL or the battery). The last two are measured in context network
     #[arg(long, value_name = "COST", default_value_t = Cost::default())]
     cost: Cost,
-    /// The devices are identical: they measure one table together, each a part of it. A few networks are measured on all of
-    /// them: where those differ, so do the devices, and there is no table
+    /// The devices are identical: they measure one table together, each a part of it. A few networks, or units, are measured on all
+    /// of them: where those differ, so do the devices, and there is no table
     #[arg(long)]
     share: bool,
     /// Batch size of the networks that the table is for

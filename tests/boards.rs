@@ -105,6 +105,18 @@ fn an_unknown_host_s_key_is_never_waved_through() {
     assert!(message.contains("isn't the one that is known") && message.contains("in between"), "{message}");
     fs::write(&known, right).unwrap();
     board.fleetfoot(&doctor).assert().success();
+    // A jump host's key isn't waved through either, and nobody is asked about it.
+    let jump = format!(
+        "{}    ProxyJump jump\nHost jump\n    HostName 127.0.0.1\n    Port {}\n    HostKeyAlias jump\n    User pi\n    UserKnownHostsFile \"{}\"\n",
+        fs::read_to_string(&config).unwrap(),
+        board.cable.port,
+        text(&known),
+    );
+    let direct = fs::read_to_string(&config).unwrap();
+    fs::write(&config, jump).unwrap();
+    let message = fails(board.fleetfoot(&doctor));
+    assert!(message.contains("isn't known"), "{message}");
+    fs::write(&config, direct).unwrap();
     // Another key of the user's.
     let stranger = fs::read_to_string(&config).unwrap().replace("keys/id\"", "other\"");
     fs::write(&config, stranger).unwrap();

@@ -376,6 +376,18 @@ fn identical_phones_share_a_table_and_others_dont() {
     for part in ["one", "other"] {
         assert!(one.path(&format!("T.csv.{part}.journal")).exists(), "what was measured stays");
     }
+    // Units are dealt out as networks are.
+    let units = one.path("units.csv");
+    let shared =
+        [&profile(&space, text(&first), &units, 6)[..], &["--device", text(&second), "--share"].map(str::to_owned)];
+    let shared = one.fleetfoot(&words(&shared.concat())).assert();
+    let said = stderr(&shared);
+    if shared.get_output().status.success() {
+        let rows = Csv::read(&units).provenance;
+        assert_eq!((rows["shared_by"].as_str(), rows["context"].as_str()), ("one, other", "cold"));
+    } else {
+        assert!(said.contains("aren't identical"), "{said}");
+    }
     let basic = other.configure(&format!("name = \"basic\"\noptimisation = \"basic\"\n{core}"));
     let message = fails(share(&basic, &one.path("no.csv")));
     assert!(message.contains("aren't identical (optimisation: 'all' against 'basic')"), "{message}");
@@ -385,20 +397,46 @@ fn identical_phones_share_a_table_and_others_dont() {
 }
 
 #[test]
+fn devices_that_are_identical_without_any_noise_share_a_table_in_every_context() {
+    let folder = TempDir::new().unwrap();
+    let space = space(&folder);
+    let path = |name: &str| folder.path().join(name);
+    for name in ["one", "other"] {
+        fs::write(path(&format!("{name}.toml")), "transport = \"mock\"\n").unwrap();
+    }
+    let [one, other] = ["one.toml", "other.toml"].map(path);
+    for context in ["network", "cold"] {
+        let [shared, alone] = ["shared", "alone"].map(|name| path(&format!("{context}-{name}.csv")));
+        let profile = |table: &Path, more: &[&str]| {
+            let words = ["profile", "--space", &space, "--context", context, "--min-rounds", "6", "--max-rounds", "6"];
+            fleetfoot(&[&words[..], &["-o", text(table), "--device", text(&one)], more].concat()).assert().success()
+        };
+        profile(&shared, &["--device", text(&other), "--share"]);
+        profile(&alone, &[]);
+        let (shared, alone) = (Csv::read(&shared), Csv::read(&alone));
+        assert_eq!(shared.provenance["shared_by"], "one, other");
+        assert_eq!(shared.provenance["references_apart_percent"], "0.00");
+        assert_eq!(shared.numbers("latency_ms"), alone.numbers("latency_ms"), "{context}");
+    }
+}
+
+#[test]
 fn ctrl_c_puts_everything_back() {
     let Some(phone) = Phone::start(&[]) else { return };
-    phone.shell("settings put global stay_on_while_plugged_in 3");
+    phone.shell("settings put global stay_on_while_plugged_in 3; input keyevent 223");
     let (space, device, table) = (space(&phone.folder), phone.configure(""), phone.path("T.csv"));
     let mut running = phone.process(&words(&profile(&space, text(&device), &table, 60)));
     let running = running.stderr(Stdio::piped()).spawn().unwrap();
     await_for("visits", || visits(&table) > 40);
     assert_eq!(phone.shell("settings get global stay_on_while_plugged_in").trim(), "7");
     assert_eq!(phone.shell("cat /data/local/state/fixed-performance").trim(), "true");
+    assert_eq!(phone.shell("cat /data/local/state/wakefulness").trim(), "Awake");
     Command::new("kill").args(["-INT", &running.id().to_string()]).status().unwrap();
     let ended = running.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(!ended.status.success() && said.contains("--resume"), "{said}");
     assert_eq!(phone.shell("settings get global stay_on_while_plugged_in").trim(), "3");
+    assert_eq!(phone.shell("cat /data/local/state/wakefulness").trim(), "Asleep");
     phone.shell("settings delete global stay_on_while_plugged_in");
     phone.assert_left_alone();
 }
@@ -481,9 +519,18 @@ fn an_agent_of_another_version_is_replaced_or_refused() {
     let stale = data.path().join("fleetfoot-agent/agent-0123456789abcdef");
     fs::create_dir_all(&stale).unwrap();
     let old = "#!/system/bin/sh\n[ \"$1\" != --version ] || { echo fleetfoot-agent 0.0.1; exit; }\nread x\necho '{\"reply\":\"failed\",\"why\":\"this agent speaks protocol 3, the host 8: use agent and host of one version\"}'\nread x\n";
-    for path in [stale.join("fleetfoot-agent"), data.path().join("old-agent"), data.path().join("older-agent")] {
-        fs::write(&path, if path.ends_with("older-agent") { old.replace("failed", "hello") } else { old.to_owned() })
-            .unwrap();
+    // Of this protocol, but of another release.
+    let other = old.split("read x").next().unwrap().to_owned()
+        + "read x\necho '{\"reply\":\"hello\",\"magic\":\"fleetfoot-agent\",\"protocol\":8,\"tool\":\"0.0.1\"}'\nread x\n";
+    let [old_one, older, other_one] = ["old-agent", "older-agent", "other-agent"].map(|name| data.path().join(name));
+    let all = [
+        (stale.join("fleetfoot-agent"), old.to_owned()),
+        (old_one, old.to_owned()),
+        (older, old.replace("failed", "hello")),
+        (other_one, other),
+    ];
+    for (path, script) in all {
+        fs::write(&path, script).unwrap();
         Command::new("chmod").arg("755").arg(&path).status().unwrap();
     }
     let Some(phone) = Phone::start(&[("PHONE_DATA", text(data.path()))]) else { return };
@@ -497,7 +544,7 @@ fn an_agent_of_another_version_is_replaced_or_refused() {
             phone.fleetfoot(&["doctor", "--device", text(&phone.configure("")), "--seconds", "0.2"]).assert().success();
         assert!(stderr(&done).contains("sending fleetfoot-agent"), "{}", stderr(&done));
     }
-    for agent in ["old-agent", "older-agent"] {
+    for agent in ["old-agent", "older-agent", "other-agent"] {
         let device = phone.configure(&format!("device_agent = \"/data/local/tmp/{agent}\""));
         let message = fails(phone.fleetfoot(&words(&profile(&space, text(&device), &phone.path("no.csv"), 2))));
         assert!(message.contains("of one version"), "{message}");
@@ -541,7 +588,8 @@ fn what_a_device_is_called_is_data_and_never_a_command() {
 #[test]
 fn an_agent_that_says_anything_at_all_is_an_error_and_no_more() {
     let data = TempDir::new().unwrap();
-    let hello = r#"{"reply":"hello","magic":"fleetfoot-agent","protocol":8,"tool":"x","process":1}"#;
+    let version = env!("CARGO_PKG_VERSION");
+    let hello = format!(r#"{{"reply":"hello","magic":"fleetfoot-agent","protocol":8,"tool":"{version}"}}"#);
     let opened = r#"{"reply":"opened","runtime":"\u001b[2J","library":"","pinned":[18446744073709551615],"machine":{"cpu":"c","os":"o","arch":"a","cores":1}}"#;
     let talks: HashMap<&str, String> = HashMap::from([
         ("endless", "cat /dev/zero".to_owned()),

@@ -18,6 +18,8 @@ use crate::transport::{self, Link, Silent, Watch};
 use crate::unready::{State, Unready, printable};
 use crate::wire::{Lost, Wire};
 
+/// The release, which is the agent's, too.
+const TOOL: &str = env!("CARGO_PKG_VERSION");
 /// How often in a row a connection may break off at the same request.
 const TRIES: u32 = 5;
 
@@ -109,7 +111,7 @@ impl Agent {
 
     /// The same, with somebody who is told what takes long, and may lose patience.
     pub fn start_watched(device: &DeviceConfig, watch: Arc<dyn Watch>) -> Result<Self, AgentError> {
-        let link = transport::link(device, &*watch)
+        let link = transport::link(device, &watch)
             .map_err(|source| AgentError::Connect { device: device.name.clone(), source })?;
         let mut agent = Self {
             wire: None,
@@ -196,9 +198,12 @@ impl Agent {
         };
         let Some(wire) = &mut self.wire else { return Err(Broken::Cut("there is no agent".to_owned())) };
         match wire.ask(&hello, &[], &*self.link, &*self.watch) {
-            Ok((Reply::Hello { magic, protocol, .. }, _)) if magic == MAGIC && protocol == PROTOCOL => {
+            Ok((Reply::Hello { magic, protocol, tool }, _)) if magic == MAGIC && protocol == PROTOCOL => {
                 self.was_there = true;
-                Ok(())
+                if tool == TOOL {
+                    return Ok(());
+                }
+                Err(stale(format!("the agent is of fleetfoot {tool}, this is {TOOL}")))
             }
             Ok((Reply::Failed { why }, _)) => {
                 Err(stale(why.split(": use agent").next().unwrap_or_default().to_owned()))
@@ -393,7 +398,7 @@ impl Agent {
                 && pairs
                     .fold(true, |fit, (timed, planned)| fit && timed.samples.len() == planned.timing.samples as usize)
         };
-        let mut tries = 0;
+        let (mut tries, began) = (0, Instant::now());
         loop {
             tries += 1;
             // A process in place of another one has a clock of its own.
@@ -424,7 +429,7 @@ impl Agent {
                     let records =
                         kept.into_iter().zip(&planned).take_while(|(record, planned)| record.planned == **planned);
                     let timed: Vec<Timed> = records.map(|(record, _)| later(record.timed, before)).collect();
-                    if fits(&timed) && !timed.is_empty() {
+                    if fits(&timed) && !timed.is_empty() && self.is_possible(&timed, began) {
                         return (timed, Ok(()));
                     }
                 }

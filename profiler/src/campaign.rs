@@ -528,12 +528,17 @@ impl<'a> Campaign<'a> {
         let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
         let model = agent.load(&subject.onnx).map_err(failed)?;
         let mut runs: Vec<(u64, f64)> = Vec::new();
-        let each = |timing: Timing, timed: Timed| {
-            let run = |sample: &Sample| (sample.at_ns, sample.wall_ns as f64 / f64::from(timing.batch));
-            runs.extend(timed.samples.iter().map(run));
-            Ok(())
-        };
-        keep_busy(agent, model, self.plan.soak, stop, each, failed)?;
+        loop {
+            let each = |timing: Timing, timed: Timed| {
+                let run = |sample: &Sample| (sample.at_ns, sample.wall_ns as f64 / f64::from(timing.batch));
+                runs.extend(timed.samples.iter().map(run));
+                Ok(())
+            };
+            if keep_busy(agent, model, self.plan.soak, stop, each, failed)? {
+                break;
+            }
+            runs.clear();
+        }
         agent.unload(model).map_err(failed)?;
         let (began, ended) = (runs.first().map_or(0, |run| run.0), runs.last().map_or(0, |run| run.0));
         let window = (HALF_MINUTE.as_nanos() as u64).min((ended - began) / 2);

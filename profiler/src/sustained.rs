@@ -66,7 +66,8 @@ pub(crate) fn chunk(known: &[Sample], chunk_ns: f64) -> Timing {
     Timing { warmup: 0, samples, batch, evict_bytes: 0 }
 }
 
-/// Runs one model over and over for so long; `each` gets what every request brought, and ends it by an error.
+/// Runs one model over and over for so long; `each` gets what every request brought, and ends it by an error. Brings whether that was
+/// without a break: a device that was out of reach for a while has cooled down.
 pub(crate) fn keep_busy(
     agent: &mut Agent,
     model: ModelId,
@@ -74,7 +75,8 @@ pub(crate) fn keep_busy(
     stop: &AtomicBool,
     mut each: impl FnMut(Timing, Timed) -> Result<(), CampaignError>,
     failed: impl Fn(AgentError) -> CampaignError,
-) -> Result<(), CampaignError> {
+) -> Result<bool, CampaignError> {
+    let before = agent.reconnections();
     let known = Timing { warmup: 0, samples: 3, batch: 1, evict_bytes: 0 };
     let known = agent.time(model, known).map_err(&failed)?;
     let began = known.samples.first().map_or(0, |sample| sample.at_ns);
@@ -84,10 +86,13 @@ pub(crate) fn keep_busy(
             return Err(CampaignError::Interrupted);
         }
         let timed = agent.time(model, timing).map_err(&failed)?;
+        if agent.reconnections() != before {
+            return Ok(false);
+        }
         let ended = timed.samples.last().map_or(u64::MAX, |sample| sample.at_ns.saturating_add(sample.wall_ns));
         each(timing, timed)?;
         if ended.saturating_sub(began) >= duration.as_nanos() as u64 {
-            return Ok(());
+            return Ok(true);
         }
     }
 }
@@ -126,29 +131,34 @@ pub fn sustain(
             let health = agent.look().map_err(failed)?;
             clock.set(&health, agent.is_simulated());
             let model = agent.load(&subject.onnx).map_err(failed)?;
-            let each = |timing: Timing, timed: Timed| {
-                let samples = clock.tell(timed.samples);
-                let unix_ms = clock.unix_ms(samples.first().map_or(clock.end_ns(), |sample| sample.at_ns));
-                let (round, subject) = (visits.len() as u32 + 1, index as u32);
-                let visit = Visit {
-                    round,
-                    subject,
-                    batch: timing.batch,
-                    unix_ms,
-                    samples,
-                    whole: timed.whole,
-                    paces: timed.paces,
-                    vectors: timed.vectors,
+            loop {
+                let each = |timing: Timing, timed: Timed| {
+                    let samples = clock.tell(timed.samples);
+                    let unix_ms = clock.unix_ms(samples.first().map_or(clock.end_ns(), |sample| sample.at_ns));
+                    let (round, subject) = (visits.len() as u32 + 1, index as u32);
+                    let visit = Visit {
+                        round,
+                        subject,
+                        batch: timing.batch,
+                        unix_ms,
+                        samples,
+                        whole: timed.whole,
+                        paces: timed.paces,
+                        vectors: timed.vectors,
+                    };
+                    if let Some(journal) = journal.as_deref_mut() {
+                        journal.append(&visit)?;
+                    }
+                    clock.pass(&visit);
+                    visits.push(visit);
+                    watch(before + span(&visits).map_or(0.0, |(began, ended)| (ended - began) as f64 / 1e9));
+                    Ok(())
                 };
-                if let Some(journal) = journal.as_deref_mut() {
-                    journal.append(&visit)?;
+                if keep_busy(agent, model, duration, stop, each, failed)? {
+                    break;
                 }
-                clock.pass(&visit);
-                visits.push(visit);
-                watch(before + span(&visits).map_or(0.0, |(began, ended)| (ended - began) as f64 / 1e9));
-                Ok(())
-            };
-            keep_busy(agent, model, duration, stop, each, failed)?;
+                visits.clear();
+            }
             agent.unload(model).map_err(failed)?;
             if let Some(journal) = journal.as_deref_mut() {
                 journal.sync()?;

@@ -94,17 +94,17 @@ pub(crate) trait Link: Send + Sync {
 }
 
 /// What leads to a device; what its agents need is there from then on.
-pub(crate) fn link(device: &DeviceConfig, watch: &dyn Watch) -> Result<Arc<dyn Link>, Unready> {
+pub(crate) fn link(device: &DeviceConfig, watch: &Arc<dyn Watch>) -> Result<Arc<dyn Link>, Unready> {
     Ok(match device.transport {
         TransportKind::Local => Arc::new(local::Local::new(device)),
         TransportKind::Mock => Arc::new(mock::Mock),
         TransportKind::Adb => {
             let phone = Adb::find(device.serial.as_deref())?;
-            Arc::new(installed::Installed::new(phone, device, watch)?)
+            Arc::new(installed::Installed::new(phone, device, Arc::clone(watch))?)
         }
         TransportKind::Ssh => {
             let host = Ssh::find(device.host.as_deref().unwrap_or_default())?;
-            Arc::new(installed::Installed::new(host, device, watch)?)
+            Arc::new(installed::Installed::new(host, device, Arc::clone(watch))?)
         }
     })
 }

@@ -65,10 +65,20 @@ pub fn take_usage(
                 }
                 let failed = |source| CampaignError::Agent { subject: subject.name.clone(), source };
                 steward.attend(agent, stop).map_err(failed)?;
-                let amount = match cost {
-                    Cost::Memory => memory_mib(agent, subject).map_err(failed)?,
-                    Cost::Energy => energy_mj(agent, subject).map_err(failed)?,
-                    Cost::Latency => None,
+                // A reading in which another process took the agent's place isn't of one process.
+                let amount = loop {
+                    let before = agent.reconnections();
+                    let amount = match cost {
+                        Cost::Memory => memory_mib(agent, subject).map_err(failed)?,
+                        Cost::Energy => energy_mj(agent, subject).map_err(failed)?,
+                        Cost::Latency => None,
+                    };
+                    if agent.reconnections() == before {
+                        break amount;
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        return Err(CampaignError::Interrupted);
+                    }
                 };
                 let usage = Usage { subject: number, repeat, cost, amount };
                 if let Some(journal) = journal.as_deref_mut() {

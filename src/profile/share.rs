@@ -1,6 +1,6 @@
 //! One table that several identical devices measure together.
 //!
-//! The networks of the space's design are dealt out; a few of them, the references, are measured on every device. Nothing is
+//! What has to be measured, networks or units, is dealt out; a few of them, the references, are measured on every device. Nothing is
 //! rescaled: devices on which the references differ aren't identical, and their parts make no table.
 
 use std::path::Path;
@@ -9,8 +9,8 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{one_line, say, speak_as, usage};
 use fleetfoot_profiler::{
-    Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NetworkCampaign, NodeProfile, Plan, Provenance,
-    Row, Spent, Z, median,
+    Conditions, Context, Cost, DeviceConfig, LatencyTable, Measurement, NodeProfile, Plan, Provenance, Row, Spent,
+    Subject, Z, median,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -18,7 +18,7 @@ use super::{Options, ended, shelf};
 use crate::measuring::{self, Measured, Output, What};
 use crate::tabulating::Work;
 
-/// Networks that every device measures, besides the empty graph.
+/// Networks or units that every device measures, besides the empty graph.
 const REFERENCES: usize = 7;
 /// By so much identical devices may differ, as a share: what two profiles of one device differ by, and more.
 const ALIKE: f64 = 0.03;
@@ -45,10 +45,8 @@ pub fn run(
         return Err(usage("--share is for several devices: name each with --device"));
     };
     let context = options.context.unwrap_or(first.usual_context());
-    if context != Context::Network || options.cost != Cost::Latency {
-        return Err(usage(
-            "--share is for latencies in context network: whole networks are dealt out (--context network)",
-        ));
+    if options.cost != Cost::Latency {
+        return Err(usage(format!("--share is for latencies: measure {} on one device", options.cost)));
     }
     if let Some(other) = devices.iter().find(|device| device.precision != first.precision) {
         return Err(usage(format!(
@@ -57,15 +55,17 @@ pub fn run(
         )));
     }
     shelf::check_apart(devices)?;
-    plan.half_width *= 2.0;
-    let all = NetworkCampaign::new(space, options.batch, first.precision)?;
+    let all = Work::new(space, options.batch, first.precision, context, Cost::Latency)?;
+    if let Work::Networks(..) = all {
+        plan.half_width *= 2.0;
+    }
     let deals = deal(all.subjects().len(), devices.len());
     let (all_of_it, plan) = (&all, &plan);
     let parts: Vec<Result<Part>> = thread::scope(|scope| {
         let workers = devices.iter().zip(deals).map(|(device, positions)| {
             scope.spawn(move || {
                 speak_as(&device.name);
-                let part = part(options, space, (device, all_of_it, positions), plan, path);
+                let part = part(options, (space, context), (device, all_of_it, positions), plan, path);
                 part.inspect_err(|error| say(format!("failed: {}", one_line(error))))
             })
         });
@@ -84,7 +84,7 @@ pub fn run(
     }
     let parts: Vec<Part> = parts.into_iter().collect::<Result<_>>()?;
     let apart = check_alike(&parts, all.subjects())?;
-    write(options, space, all, &parts, apart, path)
+    write(options, space, &all, &parts, apart, path)
 }
 
 /// Positions of the subjects that each device measures: the empty graph and the references, and its share of the others.
@@ -108,19 +108,23 @@ fn deal(subjects: usize, devices: usize) -> Vec<Vec<usize>> {
 
 fn part(
     options: &Options,
-    space: &SearchSpace,
-    (device, all, positions): (&DeviceConfig, &NetworkCampaign, Vec<usize>),
+    (space, context): (&SearchSpace, Context),
+    (device, all, positions): (&DeviceConfig, &Work, Vec<usize>),
     plan: &Plan,
     path: &Path,
 ) -> Result<Part> {
     let output = Output::with_journal(path, &format!(".{}.journal", device.name), options.resume, options.force)?;
     let mut agent = measuring::start(device)?;
-    let conditions = agent.conditions(Context::Network, plan).at_batch(options.batch);
-    let networks = all.part(&positions);
-    let (profiles, output) =
-        measuring::node_profiles(&mut agent, &networks, plan, What::units(space), &conditions, output)?;
-    let subjects = networks.subjects();
-    let measured = measuring::measure(&mut agent, subjects, plan, What::units(space), &conditions, Some(&output))?;
+    let conditions = agent.conditions(context, plan).at_batch(options.batch);
+    let what = || What::units(space);
+    let (profiles, output) = match all.profiled() {
+        Some(networks) => {
+            measuring::node_profiles(&mut agent, &networks.part(&positions), plan, what(), &conditions, output)?
+        }
+        None => (Vec::new(), output),
+    };
+    let subjects: Vec<Subject> = positions.iter().map(|position| all.subjects()[*position].clone()).collect();
+    let measured = measuring::measure(&mut agent, &subjects, plan, what(), &conditions, Some(&output))?;
     let mut provenance = measuring::provenance(&agent, &conditions, plan, measured.provider_share.as_ref());
     measured.to_provenance(plan, &mut provenance);
     let among_all = |profile: NodeProfile| {
@@ -139,7 +143,7 @@ impl Part {
 }
 
 /// By how much the devices differ, the most, as a share; too much is an error.
-fn check_alike(parts: &[Part], subjects: &[fleetfoot_profiler::Subject]) -> Result<f64> {
+fn check_alike(parts: &[Part], subjects: &[Subject]) -> Result<f64> {
     let [first, others @ ..] = parts else { return Ok(0.0) };
     let mut most: f64 = 0.0;
     for other in others {
@@ -162,7 +166,7 @@ fn check_alike(parts: &[Part], subjects: &[fleetfoot_profiler::Subject]) -> Resu
         let apart = alike(&ratios).map_err(|(apart, permitted)| {
             let worst = ratios.iter().max_by(|a, b| a.0.abs().total_cmp(&b.0.abs())).map_or("", |(.., name)| name);
             anyhow!(
-                "'{}' and '{}' aren't identical: the networks that both measured take {:+.1} % on '{}' in the median (most differs {worst}), more \
+                "'{}' and '{}' aren't identical: what both measured takes {:+.1} % on '{}' in the median (most differs {worst}), more \
                  than {:.1} %: measure each one's table by itself, or when both are in the same state",
                 first.name,
                 other.name,
@@ -185,14 +189,7 @@ fn alike(ratios: &[(f64, f64, &str)]) -> Result<f64, (f64, f64)> {
     if apart.abs() <= permitted { Ok(apart) } else { Err((apart, permitted)) }
 }
 
-fn write(
-    options: &Options,
-    space: &SearchSpace,
-    all: NetworkCampaign,
-    parts: &[Part],
-    apart: f64,
-    path: &Path,
-) -> Result<()> {
+fn write(options: &Options, space: &SearchSpace, all: &Work, parts: &[Part], apart: f64, path: &Path) -> Result<()> {
     let measured = (0..all.subjects().len()).map(|position| {
         let of_any = parts.iter().find_map(|part| part.of(position));
         of_any.copied().with_context(|| format!("nobody measured {}", all.subjects()[position].name))
@@ -203,17 +200,10 @@ fn write(
     provenance.set("space", space.name());
     provenance.set("shared_by", names.join(", "));
     provenance.set("references_apart_percent", format!("{:.2}", 100.0 * apart));
-    // A network that several devices profiled has the profiles of all; each process of each counts by itself.
-    let mut profiles: Vec<NodeProfile> = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
-        let processes = 1 + part.profiles.iter().map(|profile| profile.process).max().unwrap_or_default();
-        let own = part.profiles.iter().cloned();
-        profiles
-            .extend(own.map(|profile| NodeProfile { process: profile.process + index as u32 * processes, ..profile }));
-    }
+    // A network that several devices profiled has the profiles of all.
+    let profiles: Vec<NodeProfile> = parts.iter().flat_map(|part| part.profiles.iter().cloned()).collect();
     let contention: Vec<f64> = parts.iter().flat_map(|part| part.measured.contention.iter().copied()).collect();
-    let work = Work::Networks(all, Cost::Latency);
-    let (overhead, rows) = work.rows(&measured, (&profiles, &contention), &mut provenance)?;
+    let (overhead, rows) = all.rows(&measured, (&profiles, &contention), &mut provenance)?;
     let table = LatencyTable::new(provenance, overhead, rows)?;
     table.write(path)?;
     let mut spent = Spent::default();

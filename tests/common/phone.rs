@@ -308,6 +308,7 @@ impl Board {
             let left = self.shell(processes);
             !left.contains("fleetfoot-agent") && !left.contains("fleetfoot-guard")
         });
+        assert_eq!(self.shell("ls -d .cache/fleetfoot-agent/holder 2>/dev/null"), "", "who measures");
     }
 
     pub fn made(&self) -> &Path {

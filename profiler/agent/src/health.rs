@@ -48,7 +48,13 @@ fn look_below(root: &Path, at_ns: u64) -> Health {
 
 /// What slows a Raspberry Pi down, as its firmware says.
 fn slowed_by(root: &Path) -> Option<String> {
-    let told = text(&root.join("sys/devices/platform/soc/soc:firmware/get_throttled"))?;
+    // Its node's name has an address in it from the Pi 5 on: `soc@107c000000/soc@107c000000:firmware`.
+    let named = |path: &Path, is: fn(&str) -> bool| path.file_name().and_then(|name| name.to_str()).is_some_and(is);
+    let below = |folder: &Path| entries(folder).into_iter().filter(|path| named(path, |name| name.starts_with("soc")));
+    let platform = root.join("sys/devices/platform");
+    let firmware = below(&platform).flat_map(|soc| below(&soc).collect::<Vec<_>>()).chain(below(&platform));
+    let mut firmware = firmware.filter(|path| named(path, |name| name.ends_with(":firmware")));
+    let told = firmware.find_map(|path| text(&path.join("get_throttled")))?;
     let bits = u32::from_str_radix(told.trim_start_matches("0x"), 16).ok()?;
     let names = ["under-voltage", "a capped frequency", "heat", "heat (soft limit)"];
     let now: Vec<&str> =
@@ -328,8 +334,13 @@ mod tests {
 
     #[test]
     fn a_raspberry_pi_says_what_slows_it_down() {
-        let told =
-            |bits: &str| slowed_by(root(&[("sys/devices/platform/soc/soc:firmware/get_throttled", bits)]).path());
+        let platform = "sys/devices/platform";
+        let of =
+            |path: &str, bits: &str| slowed_by(root(&[(&format!("{platform}/{path}/get_throttled"), bits)]).path());
+        let told = |bits: &str| of("soc/soc:firmware", bits);
+        for path in ["soc@107c000000/soc@107c000000:firmware", "soc@107c000000:firmware"] {
+            assert_eq!(of(path, "4\n").as_deref(), Some("heat"), "a Pi 5");
+        }
         assert_eq!((told("0\n"), told("50000\n"), told("garbage\n")), (None, None, None));
         assert_eq!(told("50005\n").as_deref(), Some("under-voltage, heat"));
     }

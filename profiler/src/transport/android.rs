@@ -52,6 +52,9 @@ fn sensor(text: &str) -> Option<(String, f64)> {
     (-40.0..150.0).contains(&celsius).then(|| Some((printable(field("mName")?), celsius)))?
 }
 
+/// Android 11, the first with clocks that can be held.
+const FIXED_SDK: u32 = 30;
+
 /// Parts of a guard's script (`guard.rs`): `restore` puts back what the file `restore` says, if there is one; `change` writes down there what
 /// there is and makes the phone's settings, as far as they are wanted and could be written down, and sets `told` to what they are. What a run
 /// left that was cut off is what the next one puts back.
@@ -61,26 +64,31 @@ pub(super) fn settings(hygiene: &Hygiene) -> String {
         r#"r="$f/restore"
 restore() {{
 [ -f "$r" ] || return 0
-stay=; was=; fixed=
+stay=; was=; fixed=; left=
 while IFS== read -r name value; do case "$name" in stay) stay=$value;; was) was=$value;; fixed) fixed=$value;; esac; done < "$r"
-case "$stay" in null) settings delete global stay_on_while_plugged_in;; ?*) settings put global stay_on_while_plugged_in "$stay";; esac
-case "$was" in Asleep|Dozing) input keyevent 223;; esac
-[ "$fixed" != on ] || cmd power set-fixed-performance-mode-enabled false
-rm -f "$r"
+case "$stay" in null) settings delete global stay_on_while_plugged_in || left=y;; ?*) settings put global stay_on_while_plugged_in "$stay" || left=y;; esac
+case "$was" in Asleep|Dozing) input keyevent 223 || left=y;; esac
+[ "$fixed" != on ] || cmd power set-fixed-performance-mode-enabled false || left=y
+[ -n "$left" ] || rm -f "$r"
 }} > /dev/null 2>&1
+wakefulness() {{ dumpsys power 2>/dev/null | grep -o 'mWakefulness=[A-Za-z]*' | head -n 1 | tr -d ' ' | cut -d = -f 2; }}
 change() {{
 a=off; p=off
 if [ {awake}{fixed} != 00 ] && [ ! -f "$r" ]; then
 s=$(settings get global stay_on_while_plugged_in 2>/dev/null | tr -cd 0-9a-z)
-w=$(dumpsys power 2>/dev/null | sed -n 's/.*mWakefulness=\([A-Za-z]*\).*//p' | head -n 1)
+w=$(wakefulness)
 [ -z "$s" ] || {{ echo "stay=$s"; echo "was=$w"; echo "fixed=off"; }} > "$r.tmp" && mv "$r.tmp" "$r"
 fi 2>/dev/null
 grep -q '^fixed=' "$r" 2>/dev/null || {{ told='stay_awake=off fixed_performance=off'; return 0; }}
 if [ {awake} = 1 ]; then
-case "$(dumpsys power 2>/dev/null)" in *mWakefulness=Asleep*|*mWakefulness=Dozing*) input keyevent 224 > /dev/null 2>&1;; esac
+case "$(wakefulness)" in Asleep|Dozing) input keyevent 224 > /dev/null 2>&1;; esac
 svc power stayon true > /dev/null 2>&1 && a=on
+case "$a$(dumpsys battery 2>/dev/null)" in off*|*'powered: true'*) ;; *) a=only_on_power;; esac
 fi
-if [ {fixed} = 1 ] && echo fixed=on >> "$r" && cmd power set-fixed-performance-mode-enabled true > /dev/null 2>&1; then p=on; fi 2>/dev/null
+v=$(getprop ro.build.version.sdk 2>/dev/null)
+if [ {fixed} = 1 ] && [ "${{v:-0}}" -ge {FIXED_SDK} ] && echo fixed=on >> "$r"; then
+if cmd power set-fixed-performance-mode-enabled true > /dev/null 2>&1; then p=on; else echo fixed=off >> "$r"; fi
+fi 2>/dev/null
 told="stay_awake=$a fixed_performance=$p"
 }}
 "#

@@ -7,7 +7,7 @@
 
 mod sending;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -57,11 +57,13 @@ pub(super) struct Installed<R: Remote> {
     guard: Mutex<Option<(Guard, String)>>,
     /// What the device's services told last.
     told: Mutex<Option<(Instant, String)>>,
+    /// Who waits.
+    watch: Arc<dyn Watch>,
 }
 
 impl<R: Remote + 'static> Installed<R> {
     /// Sees to it that the agent that fits the device lies there.
-    pub(super) fn new(remote: R, device: &DeviceConfig, watch: &dyn Watch) -> Result<Self, Unready> {
+    pub(super) fn new(remote: R, device: &DeviceConfig, watch: Arc<dyn Watch>) -> Result<Self, Unready> {
         let folder = own_folder(&remote, device.folder.as_deref());
         let facts = facts(&remote, device.folder.as_deref())?;
         let reconnect = device.reconnect_seconds.map_or(RECONNECT, Duration::from_secs);
@@ -76,9 +78,10 @@ impl<R: Remote + 'static> Installed<R> {
             token: unique_name()[..16].to_owned(),
             guard: Mutex::default(),
             told: Mutex::default(),
+            watch,
         };
         if installed.facts.get("emulated").is_some() {
-            watch.tell(&format!("{} is an emulator: its numbers mean nothing", installed.remote.name()));
+            installed.watch.tell(&format!("{} is an emulator: its numbers mean nothing", installed.remote.name()));
         }
         // Nothing is written there before the device is held; while the agent is sent the settings are made.
         installed.hold()?;
@@ -90,7 +93,7 @@ impl<R: Remote + 'static> Installed<R> {
             }
             None => {
                 let bundle = Bundle::find(device, &installed.facts)?;
-                installed.send(&bundle, watch)?;
+                installed.send(&bundle)?;
                 (installed.program, installed.about) = installed.starts(&bundle)?;
             }
         }
@@ -108,7 +111,7 @@ impl<R: Remote + 'static> Installed<R> {
         let settings = if is_phone { android::settings(&self.hygiene) } else { guard::NO_SETTINGS.to_owned() };
         let script = guard::script(&folder_word(&self.folder), &self.token, &settings);
         let started = self.remote.guard(&script).and_then(|mut guard| {
-            guard.word("fleetfoot-held", HOLDS)?;
+            guard.word("fleetfoot-held", HOLDS, &*self.watch)?;
             Ok(guard)
         });
         *guard = Some((started.map_err(|refused| self.unheld(refused))?, String::new()));
@@ -140,7 +143,7 @@ impl<R: Remote + 'static> Installed<R> {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
         let (guard, set) = guard.as_mut()?;
         if set.is_empty() {
-            let told = guard.word("fleetfoot-ready", SCRIPT).unwrap_or_else(|_| "not told".to_owned());
+            let told = guard.word("fleetfoot-ready", SCRIPT, &*self.watch).unwrap_or_else(|_| "not told".to_owned());
             *set = if told.is_empty() { "none".to_owned() } else { told };
         }
         Some(printable(set)).filter(|set| set != "none")
@@ -253,6 +256,7 @@ impl Peer for FarAgent {
     }
 
     fn ended_by_itself(&mut self) -> bool {
-        exit_of(&self.client.last_words().1).0.is_some()
+        // One that hears nothing of its host any more ends as if it had been told to: another one may be started.
+        exit_of(&self.client.last_words().1).0.is_some_and(|status| status != 0)
     }
 }

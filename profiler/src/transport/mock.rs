@@ -73,11 +73,10 @@ const WATTS: u64 = 2;
 
 impl Engine for Simulation {
     fn open(&mut self, setup: &Setup) -> Result<(String, String, Vec<usize>, Machine), EngineError> {
-        for (option, value) in &setup.provider_options {
-            let mib = value.parse::<u64>().ok().filter(|_| option == MEMORY);
-            let unknown =
-                || EngineError(format!("a simulated device has no {option} = \"{value}\": it takes {MEMORY}"));
-            self.memory = Some(mib.ok_or_else(unknown)? << 20);
+        // Whatever else there is is a real provider's.
+        if let Some(value) = setup.provider_options.get(MEMORY) {
+            let wrong = |_| EngineError(format!("{MEMORY} = \"{value}\": wanted a number of MiB"));
+            self.memory = Some(value.parse::<u64>().map_err(wrong)? << 20);
         }
         let machine = Machine {
             cpu: "simulation".into(),

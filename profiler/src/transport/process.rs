@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// The most that is kept of what a program says.
 const MOST_OUTPUT: u64 = 4 << 20;
 /// Time between two looks whether somebody still waits.
-const LISTEN_EVERY: Duration = Duration::from_millis(200);
+pub(super) const LISTEN_EVERY: Duration = Duration::from_millis(200);
 /// How long what a program said may take to arrive once it has ended.
 const STREAMS: Duration = Duration::from_secs(5);
 /// How many lines of an agent's talk are kept for messages, and how long a line may be.
@@ -73,12 +73,17 @@ pub(super) fn run_while(
     Ok(Ended { status, stdout: text(stdout), stderr: String::from_utf8_lossy(&text(stderr)).into_owned() })
 }
 
-/// Ctrl-C is for this program alone: it ends the others as it ends.
+/// Ctrl-C is for this program alone: it ends the others as it ends. And none of them asks anything on its terminal.
 pub(super) fn apart(command: &mut Command) {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt;
-        command.process_group(0);
+        let leave = || match unsafe { libc::setsid() } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        };
+        // SAFETY: between fork and exec there is one system call, which may be made there.
+        unsafe { command.pre_exec(leave) };
     }
     #[cfg(not(unix))]
     let _ = command;

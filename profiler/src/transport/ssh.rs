@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Watch;
 use super::facts::Facts;
 use super::guard::{Guard, NAME, Refused};
 use super::process::{Ended, Failure, run, run_while};
 use super::remote::{Remote, Trouble};
 use super::shell::{framed, unframed, word};
+use super::{Silent, Watch};
 use crate::unready::{State, Unready, printable};
 
 /// How long a connection may take, jump hosts included.
@@ -105,6 +105,8 @@ impl Ssh {
 
     fn command(&self, options: &[&str], script: &str) -> Command {
         let mut command = Command::new("ssh");
+        // Jump hosts are reached by another ssh, for which these options don't hold: it asks nobody either.
+        command.env("SSH_ASKPASS_REQUIRE", "never");
         command.args(options).arg("-S").arg(self.socket()).args(OPTIONS).args(["--", &self.host]);
         // The user's shell there may be any; what it starts is the POSIX one.
         command.arg(script);
@@ -126,7 +128,7 @@ impl Ssh {
         let opened =
             Guard::start(self.command(&["-o", "ControlMaster=yes"], "echo fleetfoot-ready; exec cat > /dev/null"), "")
                 .and_then(|mut guard| {
-                    guard.word("fleetfoot-ready", CONNECTS)?;
+                    guard.word("fleetfoot-ready", CONNECTS, &Silent)?;
                     Ok(guard)
                 });
         *master = Some(opened.map_err(|refused| self.unready(refused))?);

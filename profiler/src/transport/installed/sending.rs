@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Installed;
+use crate::transport::Link as _;
 use crate::transport::bundle::{Bundle, Piece};
 use crate::transport::facts::{SCRIPT, folder_word};
 use crate::transport::readiness::{self, lacks_room};
 use crate::transport::remote::{Remote, Trouble};
 use crate::transport::shell::word;
-use crate::transport::{Link as _, Watch};
 use crate::unready::{State, Unready, printable};
 
 /// How long the SHA-256 of an agent may take.
@@ -47,7 +47,7 @@ impl<R: Remote + 'static> Installed<R> {
     }
 
     /// Sends the bundle, unless it is there. What is half there counts for nothing, and goes on from there.
-    pub(super) fn send(&self, bundle: &Bundle, watch: &dyn Watch) -> Result<(), Unready> {
+    pub(super) fn send(&self, bundle: &Bundle) -> Result<(), Unready> {
         let (name, target) = (self.remote.name(), readiness::target(bundle));
         if self.facts.has_agent(&target) && self.is_whole(bundle, &target)? {
             return Ok(());
@@ -55,20 +55,20 @@ impl<R: Remote + 'static> Installed<R> {
         if let Some(unready) = lacks_room(&name, &self.folder, bundle, &self.facts) {
             return Err(unready);
         }
-        watch.tell(&format!("sending {} to {name} ({} MiB)", bundle.about, bundle.bytes().div_ceil(1 << 20)));
+        self.watch.tell(&format!("sending {} to {name} ({} MiB)", bundle.about, bundle.bytes().div_ceil(1 << 20)));
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.send_once(bundle, &target, watch) {
+            match self.send_once(bundle, &target) {
                 Ok(()) => return Ok(()),
                 Err(Trouble::Cut(why)) if tries < DEPLOY_TRIES => {
-                    watch.tell(&format!("the connection to {name} broke off ({why}); trying again"));
-                    self.wait(watch)?;
+                    self.watch.tell(&format!("the connection to {name} broke off ({why}); trying again"));
+                    self.wait(&*self.watch)?;
                 }
                 // A device that vanished meanwhile.
                 Err(Trouble::Unready(unready)) if tries < DEPLOY_TRIES && unready.state.is_out_of_reach() => {
-                    watch.tell(&format!("{}; waiting for it", unready.what));
-                    self.wait(watch)?;
+                    self.watch.tell(&format!("{}; waiting for it", unready.what));
+                    self.wait(&*self.watch)?;
                 }
                 Err(trouble) => return Err(trouble.unready(&name)),
             }
@@ -90,13 +90,13 @@ impl<R: Remote + 'static> Installed<R> {
         Ok(false)
     }
 
-    fn send_once(&self, bundle: &Bundle, target: &str, watch: &dyn Watch) -> Result<(), Trouble> {
+    fn send_once(&self, bundle: &Bundle, target: &str) -> Result<(), Trouble> {
         let part = format!("{target}.part");
         self.begin(&part)?;
         let there = self.digests(bundle, &part)?;
         for file in bundle.files.iter().filter(|file| !there.has(file)) {
             let to = self.absolute(&format!("{part}/{}", file.name)).map_err(Trouble::Unready)?;
-            self.remote.send(&file.path, &to, watch)?;
+            self.remote.send(&file.path, &to, &*self.watch)?;
         }
         let there = self.digests(bundle, &part)?;
         if let Some(damaged) = bundle.files.iter().find(|file| !there.has(file)) {

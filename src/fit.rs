@@ -1,19 +1,27 @@
-//! `fleetfoot fit`: a regression for units that were never measured.
+//! `fleetfoot fit`: a regression for units that were never measured, or a model of whole networks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use fleetfoot_console::claim;
-use fleetfoot_predictor::Regression;
+use fleetfoot_console::{claim, usage};
+use fleetfoot_predictor::{NetworkModel, Regression, WholeNetworks};
 use fleetfoot_profiler::LatencyTable;
+use fleetfoot_space::SearchSpace;
 
 /// Options of `fit`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The latency table to fit to
-    #[arg(long, value_name = "FILE")]
-    table: PathBuf,
+    /// The latency table to fit to: a regression for units that were never measured
+    #[arg(long, value_name = "FILE", required_unless_present = "networks")]
+    table: Option<PathBuf>,
+    /// Whole networks to fit to, in the order in which they were measured (CSV with `architecture,latency_ms`, as `fleetfoot
+    /// measure --random N` writes it): a model of the space's networks
+    #[arg(long, value_name = "FILE", requires = "space", conflicts_with = "table")]
+    networks: Option<PathBuf>,
+    /// Search space of the networks: a preset's name or a TOML file
+    #[arg(long, value_name = "SPACE", requires = "networks")]
+    space: Option<String>,
     /// The model to write (JSON)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -28,11 +36,16 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     claim(&options.output, options.force, "or replace it with --force")?;
-    if options.output.canonicalize().is_ok_and(|output| options.table.canonicalize().is_ok_and(|table| table == output))
-    {
-        bail!("{} is the table itself: write the model to another file", options.output.display());
+    let input = options.table.as_deref().or(options.networks.as_deref());
+    let input = input.ok_or_else(|| usage("fit to what? --table or --networks"))?;
+    if options.output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output)) {
+        let what = if options.table.is_some() { "the table itself" } else { "the networks' file itself" };
+        bail!("{} is {what}: write the model to another file", options.output.display());
     }
-    let (table, warnings) = LatencyTable::read(&options.table)?;
+    if let (Some(networks), Some(space)) = (&options.networks, &options.space) {
+        return fit_networks(networks, &SearchSpace::load(space)?, &options.output);
+    }
+    let (table, warnings) = LatencyTable::read(input)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let regression = Regression::fit(&table, options.seed)?;
     regression.write(&options.output)?;
@@ -45,6 +58,31 @@ pub fn run(options: &Options) -> Result<()> {
         validation.evaluation.rmspe_percent,
         validation.evaluation.mape_percent,
         validation.evaluation.within_10_percent,
+    );
+    Ok(())
+}
+
+fn fit_networks(path: &Path, space: &SearchSpace, output: &Path) -> Result<()> {
+    let (networks, warnings) = WholeNetworks::read(path, space)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let model = NetworkModel::fit(space, &networks)?;
+    model.write(output)?;
+    let validation = model.validation();
+    if validation.outliers > 0 {
+        eprintln!(
+            "{} of {} networks count for little: they are far from what the others say of them",
+            validation.outliers, validation.fitted
+        );
+    }
+    eprintln!(
+        "{}: fitted to {} networks of {}; each tenth predicted from the others: RMSPE {:.2} %, Spearman {}, 90 % intervals of ±{:.1} % in \
+         the median",
+        output.display(),
+        validation.fitted,
+        space.name(),
+        validation.evaluation.rmspe_percent,
+        validation.evaluation.spearman.map_or("-".to_owned(), |spearman| format!("{spearman:.3}")),
+        validation.half_width_percent,
     );
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! `fleetfoot predict`: latencies of networks, without running them.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::usage;
-use fleetfoot_predictor::{Prediction, Predictor, Source, TablePredictor, cost_matrix};
+use fleetfoot_predictor::{NetworkEstimate, NetworkModel, Prediction, Predictor, Source, TablePredictor, cost_matrix};
 use fleetfoot_profiler::{Budget, Cost};
 use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
@@ -22,9 +22,9 @@ const NEAR: f64 = 0.02;
 pub struct Options {
     #[command(flatten)]
     evidence: EvidenceOptions,
-    /// Search space: a preset's name or a TOML file
-    #[arg(long, value_name = "SPACE")]
-    space: String,
+    /// Search space: a preset's name or a TOML file; a model of whole networks knows its own
+    #[arg(long, value_name = "SPACE", required_unless_present = "model")]
+    space: Option<String>,
     #[command(flatten)]
     architectures: ArchitectureOptions,
     /// Predict this many random architectures of the space, too
@@ -46,25 +46,27 @@ pub struct Options {
 #[derive(Debug, Args)]
 pub struct EvidenceOptions {
     /// The device's latency table
-    #[arg(long, value_name = "FILE")]
-    table: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "model")]
+    table: Option<PathBuf>,
     /// Estimate units that the table hasn't, by regression
-    #[arg(long)]
+    #[arg(long, requires = "table")]
     estimate: bool,
-    /// The regression (from `fleetfoot fit`); without it, one is fitted to the table on the spot
-    #[arg(long, value_name = "FILE", requires = "estimate")]
+    /// A model of `fleetfoot fit`: with --table and --estimate the regression (without it, one is fitted to the table on the spot);
+    /// without --table a model of whole networks, which predicts them with 90 % intervals
+    #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
 }
 
 impl EvidenceOptions {
     /// A table, and a regression where estimates are wanted.
     pub fn new(table: PathBuf, estimate: bool, model: Option<PathBuf>) -> Self {
-        Self { table, estimate, model }
+        Self { table: Some(table), estimate, model }
     }
 
     /// Reads the table and, where estimates are wanted, the regression; `space` is what is asked about.
     pub fn predictor(&self, space: &str) -> Result<TablePredictor> {
-        let (predictor, warnings) = TablePredictor::read(&self.table, self.model.as_deref(), self.estimate)?;
+        let table = self.table.as_deref().context("no latency table is named (--table)")?;
+        let (predictor, warnings) = TablePredictor::read(table, self.model.as_deref(), self.estimate)?;
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         Ok(predictor.for_space(space))
     }
@@ -75,8 +77,16 @@ pub fn run(options: &Options) -> Result<()> {
     if options.architectures.is_empty() && options.random == 0 {
         return Err(usage("nothing to predict: name architectures, a file with --architectures, or --random N"));
     }
-    let space = SearchSpace::load(&options.space)?;
-    let predictor = options.evidence.predictor(&options.space)?;
+    match (&options.evidence.table, &options.evidence.model) {
+        (None, Some(model)) => return by_model(options, model),
+        (Some(_), Some(_)) if !options.evidence.estimate => {
+            return Err(usage("--model beside --table estimates units that the table hasn't: say --estimate, too"));
+        }
+        _ => {}
+    }
+    let name = options.space.as_deref().ok_or_else(|| usage("of which space? --space"))?;
+    let space = SearchSpace::load(name)?;
+    let predictor = options.evidence.predictor(name)?;
     let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
     let mut predictions = Vec::new();
     for (label, space, architecture) in options.architectures.resolve(&space)? {
@@ -105,6 +115,37 @@ pub fn run(options: &Options) -> Result<()> {
     let out = if options.explain { explain(cost, &predictions)? } else { csv(cost, &predictions)? };
     io::stdout().lock().write_all(&out)?;
     Ok(())
+}
+
+/// By a model of whole networks.
+fn by_model(options: &Options, path: &Path) -> Result<()> {
+    if options.near.is_some() || options.explain {
+        return Err(usage("--near and --explain are for tables (--table): a model of whole networks knows no units"));
+    }
+    let model = NetworkModel::read(path)?;
+    let own = model.space()?;
+    if let Some(name) = &options.space {
+        let asked = SearchSpace::load(name)?;
+        if asked.signature() != own.signature() {
+            bail!("model {} is for networks of space {}, not of {}", path.display(), own.name(), asked.name());
+        }
+    }
+    let mut all = Vec::new();
+    for (label, space, architecture) in options.architectures.resolve(&own)? {
+        if space.decisions() != own.decisions() || space.back() != own.back() {
+            bail!("{label} has widths of its own: model {} is for those of space {}", path.display(), own.name());
+        }
+        all.push((label, architecture));
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+    all.extend((0..options.random).map(|_| own.random(&mut rng)).map(|drawn| (drawn.to_string(), drawn)));
+    let mut writer = csv::Writer::from_writer(io::stdout().lock());
+    writer.write_record(["architecture", "latency_ms", "low_ms", "high_ms"])?;
+    for (label, architecture) in all {
+        let NetworkEstimate { ms, low_ms, high_ms } = model.predict(&architecture)?;
+        writer.write_record([label, ms.to_string(), low_ms.to_string(), high_ms.to_string()])?;
+    }
+    Ok(writer.flush()?)
 }
 
 /// Warns of units that were never measured, since predictions with them are worth less: their number.

@@ -246,3 +246,42 @@ fn a_network_is_shown_with_its_macs_parameters_and_units() {
         assert_eq!(pair[0]["output"], pair[1]["input"], "{} feeds {}", pair[0]["name"], pair[1]["name"]);
     }
 }
+
+#[test]
+fn a_model_of_whole_networks_predicts_others_with_intervals() {
+    let folder = TempDir::new().unwrap();
+    let [train, test, model, no] =
+        ["train.csv", "test.csv", "model.json", "no.json"].map(|name| folder.path().join(name));
+    let rounds = ["--min-rounds", "6", "--max-rounds", "6"];
+    for (path, count, seed) in [(&train, "60", "1"), (&test, "40", "2")] {
+        let measure = ["measure", "--space", "fashion-28", "--device", "mock", "--random", count, "--seed", seed];
+        fleetfoot(&[&measure[..], &rounds, &["-o", text(path)]].concat()).assert().success();
+    }
+    let fit = ["fit", "--space", "fashion-28", "--networks", text(&train), "-o", text(&model)];
+    let fitted = fleetfoot(&fit).assert().success();
+    assert!(stderr(&fitted).contains("fitted to 60 networks of fashion-28"), "{}", stderr(&fitted));
+    let predict = ["predict", "--model", text(&model), "--architectures", text(&test)];
+    let predicted = Csv::parse(&stdout(&fleetfoot(&predict).assert().success()));
+    let measured = Csv::read(&test);
+    let within = |limit: f64| {
+        let pairs = predicted.numbers("latency_ms").into_iter().zip(measured.numbers("latency_ms"));
+        pairs.filter(|(predicted, measured)| (predicted / measured - 1.0).abs() <= limit).count()
+    };
+    assert_eq!(within(0.02), 40);
+    let ends = predicted.numbers("low_ms").into_iter().zip(predicted.numbers("high_ms"));
+    let held = ends.zip(measured.numbers("latency_ms")).filter(|((low, high), ms)| low <= ms && ms <= high).count();
+    assert!(held >= 30, "{held} of 40 within their 90 % interval");
+    // What doesn't belong together.
+    let refused = |arguments: &[&str]| fails_in_one_line(fleetfoot(arguments));
+    let other = refused(&["predict", "--model", text(&model), "--space", "cifar-32", "--random", "1"]);
+    assert!(other.contains("is for networks of space fashion-28, not of cifar-32"), "{other}");
+    let short = refused(&["predict", "--model", text(&model), "0000"]);
+    assert!(short.contains("0000"), "{short}");
+    let foreign = ["fit", "--space", "cifar-32", "--networks", text(&train), "-o", text(&no)];
+    assert!(refused(&foreign).contains("of space fashion-28, not of cifar-32"));
+    let units =
+        ["predict", "--table", text(table()), "--space", "fashion-28", "k3e3", "--estimate", "--model", text(&model)];
+    assert!(refused(&units).contains("make it with `fleetfoot fit`"), "a model of networks is none of units");
+    let itself = ["fit", "--space", "fashion-28", "--networks", text(&train), "-o", text(&train), "--force"];
+    assert!(refused(&itself).contains("is the networks' file itself"));
+}

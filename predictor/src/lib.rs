@@ -6,16 +6,22 @@
 //! unit's features may stand in, marked as what it is.
 
 mod cost;
+mod design;
 mod evaluation;
 mod features;
+mod gaussian;
+mod network_model;
 mod predictor;
 mod regression;
+mod whole;
 
 pub use cost::{CostError, CostMatrix, Sampler};
 pub use evaluation::{Evaluation, EvaluationError};
 pub use features::{FEATURES, features};
+pub use network_model::{NetworkEstimate, NetworkModel, NetworkModelError, NetworkValidation};
 pub use predictor::{
     CostModelError, Estimate, EvidenceError, PredictError, Prediction, Predictor, Source, TablePredictor, UnitCost,
     cost_matrix,
 };
 pub use regression::{Regression, RegressionError, Validation};
+pub use whole::{WholeNetwork, WholeNetworks, WholeNetworksError};

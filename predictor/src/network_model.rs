@@ -1,0 +1,341 @@
+//! A model of a space's networks on a device, from whole networks that were measured there.
+
+use std::path::{Path, PathBuf};
+
+use fleetfoot_profiler::{Conditions, Provenance, write_json};
+use fleetfoot_space::{Architecture, NetworkError, SearchSpace};
+use ndarray::{Array1, Array2};
+use serde::{Deserialize, Serialize};
+
+use crate::design::Design;
+use crate::evaluation::{Evaluation, EvaluationError};
+use crate::gaussian::{FitError, Fitted, Groups};
+use crate::whole::WholeNetworks;
+
+/// Version of the file's form, and what tells it from other models.
+const FORMAT: u32 = 1;
+const KIND: &str = "whole networks";
+/// Part of the networks that intervals are to hold.
+const LEVEL: f64 = 0.9;
+/// What a normal distribution's interval of that level is, in standard deviations: no narrower as long as few networks tell.
+const NORMAL: f64 = 1.645;
+const FEW: usize = 20;
+/// A measurement that counts for less than this is an outlier.
+const OUTLIER: f64 = 0.2;
+
+/// A network's latency is a constant plus a cost of every decision's candidate. Costs come from a Gaussian linear model of what networks of
+/// the space are made of, its variances from the measurements themselves; intervals from how well measurements are predicted that the
+/// model doesn't know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkModel {
+    format: u32,
+    kind: String,
+    tool: String,
+    /// The space's name, and its definition.
+    space: String,
+    definition: String,
+    /// Head of the file that it was fitted to.
+    provenance: Provenance,
+    constant_ms: f64,
+    /// Of every decision's candidates.
+    rows_ms: Vec<Vec<f64>>,
+    /// Covariance of the candidates' costs, the constant's share in them: the lower triangle, row by row, in ms^2.
+    covariance: Vec<f64>,
+    /// Variance of one measurement around its network's latency: drift and noise, in ms^2.
+    scatter: f64,
+    /// Half a 90 % interval, in standard deviations.
+    calibration: f64,
+    /// Share of the variance of random networks' latencies that each group of features has beforehand.
+    components: Vec<(String, f64)>,
+    validation: NetworkValidation,
+}
+
+/// How good a model of whole networks is, by networks that it was fitted without.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkValidation {
+    /// Networks that it was fitted to.
+    pub fitted: usize,
+    /// Those that count for little: outliers, and episodes in which the device was in another state.
+    pub outliers: usize,
+    /// Figures of predictions, each tenth of the networks by a model of the others.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// Share of these networks that lie within their 90 % interval, in percent.
+    pub covered_percent: f64,
+    /// Half of that interval, in percent of the latency, in the median.
+    pub half_width_percent: f64,
+}
+
+/// A network's latency, in milliseconds, with its 90 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NetworkEstimate {
+    /// The latency.
+    pub ms: f64,
+    /// Lower end of the interval.
+    pub low_ms: f64,
+    /// Upper end of the interval.
+    pub high_ms: f64,
+}
+
+/// A model that can't be fitted, read or used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkModelError {
+    /// The networks tell no model.
+    #[error("no model can be fitted: {0}")]
+    Fit(String),
+    /// The space.
+    #[error("space {space}: {what}")]
+    Space {
+        /// Its name.
+        space: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Its errors can't be computed.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+    /// The file can't be read or written.
+    #[error("model {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no model.
+    #[error("model {path}: {what}; make it with `fleetfoot fit --networks`")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// An architecture of another space.
+    #[error("architecture {architecture} isn't one of space {space}, which the model is for")]
+    Foreign {
+        /// The architecture.
+        architecture: String,
+        /// The model's space.
+        space: String,
+    },
+}
+
+impl NetworkModel {
+    /// Fits to networks in the order in which they were measured.
+    pub fn fit(space: &SearchSpace, measured: &WholeNetworks) -> Result<Self, NetworkModelError> {
+        let of_space = |what: String| NetworkModelError::Space { space: space.name().to_owned(), what };
+        let design = Design::of(space).map_err(|error: NetworkError| of_space(error.to_string()))?;
+        let architectures: Vec<Architecture> =
+            measured.networks().iter().map(|network| network.architecture.clone()).collect();
+        let latencies: Vec<f64> = measured.networks().iter().map(|network| network.latency.ms()).collect();
+        let features = design.features(&architectures);
+        let fitted = Fitted::new(&Groups { features: &features, coarse: design.coarse() }, &latencies)
+            .map_err(|error: FitError| NetworkModelError::Fit(error.to_string()))?;
+        let mut costs: Array1<f64> = Array1::zeros(design.first().last().copied().unwrap_or_default());
+        for (cells, weights) in design.cells().iter().zip(&fitted.weights) {
+            costs += &cells.dot(weights);
+        }
+        let rows_ms = design.first().windows(2).map(|cells| costs.to_vec()[cells[0]..cells[1]].to_vec()).collect();
+        let (calibration, validation) = validate(&fitted, &latencies)?;
+        let all: f64 = fitted.variances.iter().sum::<f64>() + fitted.drift + fitted.noise;
+        let named = design.names().iter().map(|name| (*name).to_owned());
+        let components = named.zip(fitted.variances.iter().map(|variance| variance / all));
+        let rest = [("drift", fitted.drift), ("noise", fitted.noise)];
+        let components = components.chain(rest.map(|(name, variance)| (name.to_owned(), variance / all)));
+        Ok(Self {
+            format: FORMAT,
+            kind: KIND.to_owned(),
+            tool: format!("fleetfoot {}", env!("CARGO_PKG_VERSION")),
+            space: space.name().to_owned(),
+            definition: space.text().to_owned(),
+            provenance: measured.provenance().clone(),
+            constant_ms: fitted.constant,
+            rows_ms,
+            covariance: covariance(&design, &features, &fitted),
+            scatter: fitted.drift + fitted.noise,
+            calibration,
+            components: components.collect(),
+            validation,
+        })
+    }
+
+    /// The space that it is for.
+    pub fn space(&self) -> Result<SearchSpace, NetworkModelError> {
+        SearchSpace::from_toml(&self.definition, &self.space)
+            .map_err(|error| NetworkModelError::Space { space: self.space.clone(), what: error.to_string() })
+    }
+
+    /// Head of the file that it was fitted to.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// The conditions that its networks were measured under, where that is known.
+    pub fn conditions(&self) -> Option<Conditions> {
+        Conditions::from_provenance(&self.provenance)
+    }
+
+    /// How good it is.
+    pub fn validation(&self) -> &NetworkValidation {
+        &self.validation
+    }
+
+    /// Share of the variance of random networks' latencies that each group of features, drift and noise have, by their names.
+    pub fn components(&self) -> &[(String, f64)] {
+        &self.components
+    }
+
+    /// What an architecture would be measured as.
+    pub fn predict(&self, architecture: &Architecture) -> Result<NetworkEstimate, NetworkModelError> {
+        let foreign =
+            || NetworkModelError::Foreign { architecture: architecture.to_string(), space: self.space.clone() };
+        if architecture.len() != self.rows_ms.len() {
+            return Err(foreign());
+        }
+        let (mut ms, mut first) = (self.constant_ms, 0);
+        let mut cells = Vec::with_capacity(self.rows_ms.len());
+        for (choice, row) in architecture.choices().zip(&self.rows_ms) {
+            ms += row.get(choice).ok_or_else(foreign)?;
+            cells.push(first + choice);
+            first += row.len();
+        }
+        let mut variance = self.scatter;
+        for (position, &cell) in cells.iter().enumerate() {
+            variance += self.of_pair(cell, cell);
+            variance += 2.0 * cells[..position].iter().map(|&other| self.of_pair(cell, other)).sum::<f64>();
+        }
+        let half = self.calibration * variance.max(0.0).sqrt();
+        // No network takes less than nothing.
+        Ok(NetworkEstimate { ms: ms.max(0.0), low_ms: (ms - half).max(0.0), high_ms: (ms + half).max(0.0) })
+    }
+
+    /// Of two cells, the larger number first.
+    fn of_pair(&self, cell: usize, other: usize) -> f64 {
+        self.covariance[cell * (cell + 1) / 2 + other]
+    }
+
+    /// Writes the model as JSON, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), NetworkModelError> {
+        write_json(path, self).map_err(|source| NetworkModelError::Io { path: path.to_path_buf(), source })
+    }
+
+    /// Reads a model.
+    pub fn read(path: &Path) -> Result<Self, NetworkModelError> {
+        let bytes = std::fs::read(path).map_err(|source| NetworkModelError::Io { path: path.to_path_buf(), source })?;
+        let wrong = |what: String| NetworkModelError::Format { path: path.to_path_buf(), what };
+        let model: Self = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        if model.kind != KIND || model.format != FORMAT {
+            return Err(wrong(format!("it is a model of {}, format {}", model.kind, model.format)));
+        }
+        let cells: usize = model.rows_ms.iter().map(Vec::len).sum();
+        let numbers = model.rows_ms.iter().flatten().chain(&model.covariance);
+        let is_sound = numbers.chain([&model.constant_ms]).all(|number| number.is_finite())
+            && model.covariance.len() == cells * (cells + 1) / 2
+            && [model.scatter, model.calibration].iter().all(|number| number.is_finite() && *number >= 0.0);
+        let space = model.space()?;
+        let is_of_space = space.decisions().len() == model.rows_ms.len()
+            && space.decisions().iter().zip(&model.rows_ms).all(|(own, row)| own.candidates.len() == row.len());
+        if !(is_sound && is_of_space) {
+            return Err(wrong("its numbers are no model of its space".to_owned()));
+        }
+        Ok(model)
+    }
+}
+
+/// The covariance of the cells' costs behind the measurements; each cell has its decision's share of the constant, so that the sum over a
+/// network's cells is the variance of its latency.
+fn covariance(design: &Design, features: &[Array2<f64>], fitted: &Fitted) -> Vec<f64> {
+    let decisions = (design.first().len() - 1).max(1) as f64;
+    let count = design.first().last().copied().unwrap_or_default();
+    let measurements = fitted.counts.len();
+    let mut prior = Array2::from_elem((count, count), fitted.constant_variance / (decisions * decisions));
+    let mut with = Array2::from_elem((count, measurements), fitted.constant_variance / decisions);
+    for ((cells, features), variance) in design.cells().iter().zip(features).zip(&fitted.variances) {
+        let scaled = cells * *variance;
+        prior += &scaled.dot(&cells.t());
+        with += &scaled.dot(&features.t());
+    }
+    let covariance = prior - with.dot(&fitted.precision).dot(&with.t());
+    (0..count).flat_map(|row| (0..=row).map(move |column| (row, column))).map(|cell| covariance[cell]).collect()
+}
+
+/// How wide intervals have to be, and how good predictions are.
+fn validate(fitted: &Fitted, latencies: &[f64]) -> Result<(f64, NetworkValidation), NetworkModelError> {
+    let kept = || fitted.held_out.iter().zip(latencies).filter(|(held_out, _)| !held_out.is_off);
+    let mut errors: Vec<f64> =
+        kept().map(|(held_out, latency)| (latency - held_out.mean).abs() / held_out.deviation).collect();
+    errors.sort_by(f64::total_cmp);
+    // Of as many further networks, one more is to be expected beyond.
+    let rank = (LEVEL * (errors.len() + 1) as f64).ceil() as usize;
+    let found = errors.get(rank.clamp(1, errors.len().max(1)) - 1).copied().unwrap_or(NORMAL);
+    let calibration = if errors.len() < FEW { found.max(NORMAL) } else { found };
+    let pairs: Vec<(f64, f64)> = kept().map(|(held_out, latency)| (held_out.mean, *latency)).collect();
+    let covered = errors.iter().filter(|error| **error <= calibration).count();
+    let widths = kept().map(|(held_out, latency)| 100.0 * calibration * held_out.deviation / latency);
+    let validation = NetworkValidation {
+        fitted: latencies.len(),
+        outliers: fitted.counts.iter().filter(|count| **count < OUTLIER).count(),
+        evaluation: Evaluation::new(&pairs)?,
+        covered_percent: 100.0 * covered as f64 / errors.len().max(1) as f64,
+        half_width_percent: fleetfoot_profiler::median(widths).unwrap_or_default(),
+    };
+    Ok((calibration, validation))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Networks that take 0.5 ms and 0.2 ns for each multiply-accumulate, with noise of 0.02 ms.
+    fn world(count: usize, seed: u64) -> (SearchSpace, WholeNetworks) {
+        let space = SearchSpace::load("fashion-28").unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut text = "# device: x\narchitecture,latency_ms\n".to_owned();
+        for _ in 0..count {
+            let architecture = space.random(&mut rng);
+            let macs = space.network(&architecture).unwrap().macs() as f64;
+            let noise: f64 = (0..12).map(|_| rng.random_range(0.0..1.0)).sum::<f64>() - 6.0;
+            text += &format!("{architecture},{}\n", 0.5 + 2e-7 * macs + 0.02 * noise);
+        }
+        let measured = WholeNetworks::parse(&text, Path::new("x.csv"), &space).unwrap().0;
+        (space, measured)
+    }
+
+    #[test]
+    fn what_networks_take_is_found_and_intervals_hold_what_they_say() {
+        let (_, test) = world(500, 2);
+        for (count, most) in [(10, 8.0), (50, 2.5), (300, 2.0)] {
+            let (space, train) = world(count, 1);
+            let model = NetworkModel::fit(&space, &train).unwrap();
+            let estimates = test.networks().iter().map(|network| model.predict(&network.architecture).unwrap());
+            let estimates: Vec<NetworkEstimate> = estimates.collect();
+            let measured = test.networks().iter().map(|network| network.latency.ms());
+            let pairs: Vec<(f64, f64)> = estimates.iter().map(|estimate| estimate.ms).zip(measured).collect();
+            let evaluation = Evaluation::new(&pairs).unwrap();
+            assert!(evaluation.rmspe_percent < most, "{count}: {evaluation:?}");
+            let within = estimates.iter().zip(&pairs).filter(|(e, (_, m))| (e.low_ms..=e.high_ms).contains(m)).count();
+            assert!((400..=495).contains(&within), "{count}: {within} of 500 within a 90 % interval");
+        }
+    }
+
+    #[test]
+    fn a_model_reads_back_as_it_was_written_and_broken_ones_are_refused() {
+        let (space, train) = world(30, 1);
+        let model = NetworkModel::fit(&space, &train).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.json");
+        model.write(&path).unwrap();
+        assert_eq!(NetworkModel::read(&path).unwrap(), model);
+        assert_eq!(model.provenance().get("device"), Some("x"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        for broken in [text.replace("whole networks", "units"), text[..text.len() / 2].to_owned(), String::new()] {
+            std::fs::write(&path, broken).unwrap();
+            assert!(matches!(NetworkModel::read(&path), Err(NetworkModelError::Format { .. })));
+        }
+        assert!(model.predict(&"0123".parse().unwrap()).is_err());
+        assert!(model.predict(&"9999999999".parse().unwrap()).is_err());
+    }
+}

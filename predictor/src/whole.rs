@@ -1,0 +1,183 @@
+//! Files of whole networks: `architecture,latency_ms[,low_ms,high_ms,n]`, with the provenance in front where it is known.
+
+use std::path::{Path, PathBuf};
+
+use fleetfoot_profiler::{Latency, Provenance};
+use fleetfoot_space::{Architecture, SearchSpace, without_mark};
+
+/// A network that was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeNetwork {
+    /// Which.
+    pub architecture: Architecture,
+    /// What it took.
+    pub latency: Latency,
+    /// The ends of its interval, where they are told.
+    pub interval: Option<(Latency, Latency)>,
+}
+
+/// Networks in the order in which they were measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WholeNetworks {
+    provenance: Provenance,
+    networks: Vec<WholeNetwork>,
+}
+
+/// A file that holds no measured networks.
+#[derive(Debug, thiserror::Error)]
+pub enum WholeNetworksError {
+    /// It can't be read.
+    #[error("networks {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It isn't such a file.
+    #[error("networks {path}: {what}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A cell isn't what it should be.
+    #[error("networks {path}, line {line}, column {column}: {what}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Its line.
+        line: u64,
+        /// Its column's name.
+        column: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl WholeNetworks {
+    /// Reads networks of a space from a file. Warnings are for people.
+    pub fn read(path: &Path, space: &SearchSpace) -> Result<(Self, Vec<String>), WholeNetworksError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| WholeNetworksError::Io { path: path.to_path_buf(), source })?;
+        let text = String::from_utf8(bytes).map_err(|error| WholeNetworksError::Format {
+            path: path.to_path_buf(),
+            what: format!("byte {} is not text (UTF-8)", error.utf8_error().valid_up_to()),
+        })?;
+        Self::parse(&text, path, space)
+    }
+
+    /// Reads a file's text; `path` is named in errors.
+    pub fn parse(text: &str, path: &Path, space: &SearchSpace) -> Result<(Self, Vec<String>), WholeNetworksError> {
+        let text = without_mark(text);
+        let format = |what: String| WholeNetworksError::Format { path: path.to_path_buf(), what };
+        let mut warnings = Vec::new();
+        let provenance = Provenance::from_head(text);
+        if provenance.is_empty() {
+            warnings
+                .push(format!("{} says nothing of where its numbers come from: provenance unknown", path.display()));
+        } else if !text.ends_with('\n') {
+            return Err(format("its last line doesn't end: it was cut".to_owned()));
+        }
+        if let Some(other) = provenance.get("space").filter(|other| *other != space.name()) {
+            return Err(format(format!("its networks are of space {other}, not of {}", space.name())));
+        }
+        let mut reader =
+            csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
+        let header = reader.headers().map_err(|error| format(error.to_string()))?.clone();
+        let column = |name: &str| header.iter().position(|field| field == name);
+        let named = |name: &'static str| {
+            let found = header.iter().collect::<Vec<_>>().join(", ");
+            column(name).ok_or_else(|| format!("it has no column {name}; its columns are: {found}"))
+        };
+        let (architecture, latency) = (named("architecture").map_err(format)?, named("latency_ms").map_err(format)?);
+        let ends = column("low_ms").zip(column("high_ms"));
+        let mut networks = Vec::new();
+        for record in reader.records() {
+            let record = record.map_err(|error| format(error.to_string()))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let value = |column: &'static str, what: String| WholeNetworksError::Value {
+                path: path.to_path_buf(),
+                line,
+                column,
+                what,
+            };
+            let ms = |index: usize, column: &'static str| {
+                let text = record.get(index).unwrap_or_default();
+                let number = text.parse::<f64>().map_err(|_| value(column, format!("'{text}' is no number")))?;
+                Latency::from_ms(number).map_err(|error| value(column, error.to_string()))
+            };
+            let text = record.get(architecture).unwrap_or_default();
+            let architecture =
+                space.parse_architecture(text).map_err(|error| value("architecture", error.to_string()))?;
+            let latency = ms(latency, "latency_ms")?;
+            if latency == Latency::ZERO {
+                return Err(value("latency_ms", "no network takes 0 ms".to_owned()));
+            }
+            let interval = ends.map(|(low, high)| Ok((ms(low, "low_ms")?, ms(high, "high_ms")?))).transpose()?;
+            if let Some((low, high)) = interval.filter(|(low, high)| *low > latency || *high < latency) {
+                return Err(value("low_ms", format!("{low} to {high} doesn't hold {latency}")));
+            }
+            networks.push(WholeNetwork { architecture, latency, interval });
+        }
+        if networks.is_empty() {
+            return Err(format("it holds no network".to_owned()));
+        }
+        Ok((Self { provenance, networks }, warnings))
+    }
+
+    /// The networks.
+    pub fn networks(&self) -> &[WholeNetwork] {
+        &self.networks
+    }
+
+    /// The file's head.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<(WholeNetworks, Vec<String>), String> {
+        let space = SearchSpace::load("fashion-28").unwrap();
+        WholeNetworks::parse(text, Path::new("x.csv"), &space).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_measure_writes_is_read_and_a_bare_file_with_a_warning() {
+        let text =
+            "# device: d\n# space: fashion-28\narchitecture,latency_ms,low_ms,high_ms,n\n0000000000,1.5,1.4,1.6,30\n";
+        let (networks, warnings) = parsed(text).unwrap();
+        assert_eq!((networks.networks().len(), warnings.len()), (1, 0));
+        assert_eq!(networks.networks()[0].latency.ms(), 1.5);
+        assert_eq!(networks.networks()[0].interval.unwrap().0.ms(), 1.4);
+        let (bare, warnings) = parsed("latency_ms,architecture\n2,1111111111\n3,0000000000").unwrap();
+        assert_eq!((bare.networks().len(), warnings.len()), (2, 1));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_line_and_column() {
+        let head = "architecture,latency_ms,low_ms,high_ms\n";
+        for (text, part) in [
+            ("architecture,ms\n0000000000,1\n".to_owned(), "no column latency_ms; its columns are: architecture, ms"),
+            (format!("{head}0000000000,x,1,2\n"), "line 2, column latency_ms: 'x' is no number"),
+            (format!("{head}0000000000,-1,1,2\n"), "line 2, column latency_ms: -1 ms is not a latency"),
+            (format!("{head}0000000000,NaN,1,2\n"), "column latency_ms"),
+            (format!("{head}0000000000,0,0,2\n"), "no network takes 0 ms"),
+            (format!("{head}0000000000,3,1,2\n"), "doesn't hold"),
+            (format!("{head}0000,1,1,2\n"), "line 2, column architecture"),
+            (format!("{head}0000000000,1\n"), "x.csv"),
+            (head.to_owned(), "holds no network"),
+            (String::new(), "no column architecture"),
+            ("# space: other\narchitecture,latency_ms\n0000000000,1\n".to_owned(), "of space other"),
+            ("# device: d\narchitecture,latency_ms\n0000000000,1".to_owned(), "it was cut"),
+        ] {
+            let error = parsed(&text).unwrap_err();
+            assert!(error.contains(part), "{error}: {text}");
+        }
+    }
+}

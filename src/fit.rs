@@ -67,7 +67,10 @@ fn fit_networks(path: &Path, space: &SearchSpace, output: &Path) -> Result<()> {
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let model = NetworkModel::fit(space, &networks)?;
     model.write(output)?;
-    let validation = model.validation();
+    let (validation, all) = (model.validation(), networks.networks().len());
+    if validation.fitted < all {
+        eprintln!("of {all} networks {}, evenly chosen, are fitted to", validation.fitted);
+    }
     if validation.outliers > 0 {
         eprintln!(
             "{} of {} networks count for little: they are far from what the others say of them",

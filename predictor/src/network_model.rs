@@ -20,6 +20,8 @@ const LEVEL: f64 = 0.9;
 /// What a normal distribution's interval of that level is, in standard deviations: no narrower as long as few networks tell.
 const NORMAL: f64 = 1.645;
 const FEW: usize = 20;
+/// Networks that a model is fitted to at most: its time grows with their third power.
+const MOST: usize = 1500;
 /// A measurement that counts for less than this is an outlier.
 const OUTLIER: f64 = 0.2;
 
@@ -125,9 +127,10 @@ impl NetworkModel {
     pub fn fit(space: &SearchSpace, measured: &WholeNetworks) -> Result<Self, NetworkModelError> {
         let of_space = |what: String| NetworkModelError::Space { space: space.name().to_owned(), what };
         let design = Design::of(space).map_err(|error: NetworkError| of_space(error.to_string()))?;
-        let architectures: Vec<Architecture> =
-            measured.networks().iter().map(|network| network.architecture.clone()).collect();
-        let latencies: Vec<f64> = measured.networks().iter().map(|network| network.latency.ms()).collect();
+        let chosen = thinned(measured.networks().len());
+        let chosen = || chosen.iter().map(|index| &measured.networks()[*index]);
+        let architectures: Vec<Architecture> = chosen().map(|network| network.architecture.clone()).collect();
+        let latencies: Vec<f64> = chosen().map(|network| network.latency.ms()).collect();
         let features = design.features(&architectures);
         let fitted = Fitted::new(&Groups { features: &features, coarse: design.coarse() }, &latencies)
             .map_err(|error: FitError| NetworkModelError::Fit(error.to_string()))?;
@@ -242,6 +245,12 @@ impl NetworkModel {
     }
 }
 
+/// So many of the measurements that a model is fitted to, evenly chosen in their order.
+fn thinned(count: usize) -> Vec<usize> {
+    let chosen = count.min(MOST);
+    (0..chosen).map(|index| index * count / chosen).collect()
+}
+
 /// The covariance of the cells' costs behind the measurements; each cell has its decision's share of the constant, so that the sum over a
 /// network's cells is the variance of its latency.
 fn covariance(design: &Design, features: &[Array2<f64>], fitted: &Fitted) -> Vec<f64> {
@@ -319,6 +328,15 @@ mod tests {
             let within = estimates.iter().zip(&pairs).filter(|(e, (_, m))| (e.low_ms..=e.high_ms).contains(m)).count();
             assert!((400..=495).contains(&within), "{count}: {within} of 500 within a 90 % interval");
         }
+    }
+
+    #[test]
+    fn of_many_measurements_some_are_chosen_evenly() {
+        assert_eq!(thinned(3), [0, 1, 2]);
+        let chosen = thinned(5 * MOST + 7);
+        assert_eq!((chosen.len(), chosen[0]), (MOST, 0));
+        assert!(chosen.windows(2).all(|pair| (5..=6).contains(&(pair[1] - pair[0]))));
+        assert!(thinned(0).is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod design;
 mod evaluation;
 mod features;
 mod gaussian;
+mod model_file;
 mod network_model;
 mod predictor;
 mod regression;
@@ -18,6 +19,7 @@ mod whole;
 pub use cost::{CostError, CostMatrix, Sampler};
 pub use evaluation::{Evaluation, EvaluationError};
 pub use features::{FEATURES, features};
+pub use model_file::ModelFileError;
 pub use network_model::{NetworkEstimate, NetworkModel, NetworkModelError, NetworkValidation};
 pub use predictor::{
     CostModelError, Estimate, EvidenceError, PredictError, Prediction, Predictor, Source, TablePredictor, UnitCost,

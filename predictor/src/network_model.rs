@@ -1,20 +1,23 @@
 //! A model of a space's networks on a device, from whole networks that were measured there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use fleetfoot_profiler::{Conditions, Provenance, write_json};
+use fleetfoot_profiler::{Conditions, Provenance};
 use fleetfoot_space::{Architecture, NetworkError, SearchSpace};
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, s};
 use serde::{Deserialize, Serialize};
 
 use crate::design::Design;
 use crate::evaluation::{Evaluation, EvaluationError};
 use crate::gaussian::{FitError, Fitted, Groups};
+use crate::model_file::{self, ModelFileError};
 use crate::whole::WholeNetworks;
 
 /// Version of the file's form, and what tells it from other models.
 const FORMAT: u32 = 1;
 const KIND: &str = "whole networks";
+/// The command that makes one.
+const COMMAND: &str = "fleetfoot fit --networks";
 /// Part of the networks that intervals are to hold.
 const LEVEL: f64 = 0.9;
 /// What a normal distribution's interval of that level is, in standard deviations: no narrower as long as few networks tell.
@@ -96,22 +99,9 @@ pub enum NetworkModelError {
     /// Its errors can't be computed.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// The file can't be read or written.
-    #[error("model {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is no model.
-    #[error("model {path}: {what}; make it with `fleetfoot fit --networks`")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] ModelFileError),
     /// An architecture of another space.
     #[error("architecture {architecture} isn't one of space {space}, which the model is for")]
     Foreign {
@@ -138,7 +128,7 @@ impl NetworkModel {
         for (cells, weights) in design.cells().iter().zip(&fitted.weights) {
             costs += &cells.dot(weights);
         }
-        let rows_ms = design.first().windows(2).map(|cells| costs.to_vec()[cells[0]..cells[1]].to_vec()).collect();
+        let rows_ms = design.first().windows(2).map(|cells| costs.slice(s![cells[0]..cells[1]]).to_vec()).collect();
         let (calibration, validation) = validate(&fitted, &latencies)?;
         let all: f64 = fitted.variances.iter().sum::<f64>() + fitted.drift + fitted.noise;
         let named = design.names().iter().map(|name| (*name).to_owned());
@@ -219,14 +209,13 @@ impl NetworkModel {
 
     /// Writes the model as JSON, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), NetworkModelError> {
-        write_json(path, self).map_err(|source| NetworkModelError::Io { path: path.to_path_buf(), source })
+        Ok(model_file::write(path, self)?)
     }
 
     /// Reads a model.
     pub fn read(path: &Path) -> Result<Self, NetworkModelError> {
-        let bytes = std::fs::read(path).map_err(|source| NetworkModelError::Io { path: path.to_path_buf(), source })?;
-        let wrong = |what: String| NetworkModelError::Format { path: path.to_path_buf(), what };
-        let model: Self = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let model: Self = model_file::read(path, COMMAND)?;
+        let wrong = |what: String| ModelFileError::format(path, what, COMMAND).into();
         if model.kind != KIND || model.format != FORMAT {
             return Err(wrong(format!("it is a model of {}, format {}", model.kind, model.format)));
         }
@@ -351,7 +340,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         for broken in [text.replace("whole networks", "units"), text[..text.len() / 2].to_owned(), String::new()] {
             std::fs::write(&path, broken).unwrap();
-            assert!(matches!(NetworkModel::read(&path), Err(NetworkModelError::Format { .. })));
+            assert!(matches!(NetworkModel::read(&path), Err(NetworkModelError::File(ModelFileError::Format { .. }))));
         }
         assert!(model.predict(&"0123".parse().unwrap()).is_err());
         assert!(model.predict(&"9999999999".parse().unwrap()).is_err());

@@ -1,8 +1,8 @@
 //! A linear model of the logarithm of a unit's cost.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use fleetfoot_profiler::{Latency, LatencyTable, Provenance, Z, write_json};
+use fleetfoot_profiler::{Latency, LatencyTable, Provenance, Z};
 use fleetfoot_space::{NetworkError, OperatorKey, Precision};
 use linfa::Dataset;
 use linfa::prelude::Fit;
@@ -15,9 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluation::{Evaluation, EvaluationError};
 use crate::features::{FEATURES, features};
+use crate::model_file::{self, ModelFileError};
 
 /// Version of the file's form.
 const FORMAT: u32 = 1;
+/// The command that makes one.
+const COMMAND: &str = "fleetfoot fit";
 /// Folds of the cross-validation.
 const FOLDS: usize = 10;
 /// Fewest rows that a fit is tried on.
@@ -101,22 +104,9 @@ pub enum RegressionError {
     /// Its errors can't be computed.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// The file can't be read or written.
-    #[error("model {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is no model.
-    #[error("model {path}: {what}; make it with `fleetfoot fit`")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    /// Its file.
+    #[error(transparent)]
+    File(#[from] ModelFileError),
 }
 
 /// Rows as numbers: features (n_rows x n_features) and latencies in ms (n_rows).
@@ -287,14 +277,13 @@ impl Regression {
 
     /// Writes the model as JSON, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), RegressionError> {
-        write_json(path, self).map_err(|source| RegressionError::Io { path: path.to_path_buf(), source })
+        Ok(model_file::write(path, self)?)
     }
 
     /// Reads a model.
     pub fn read(path: &Path) -> Result<Self, RegressionError> {
-        let bytes = std::fs::read(path).map_err(|source| RegressionError::Io { path: path.to_path_buf(), source })?;
-        let format = |what: String| RegressionError::Format { path: path.to_path_buf(), what };
-        let model: Self = serde_json::from_slice(&bytes).map_err(|error| format(error.to_string()))?;
+        let model: Self = model_file::read(path, COMMAND)?;
+        let format = |what: String| ModelFileError::format(path, what, COMMAND).into();
         let width = FEATURES.len();
         let lengths = [model.mean.len(), model.scale.len(), model.weights.len(), model.range.len()];
         if model.format != FORMAT || model.features != FEATURES || lengths.iter().any(|&length| length != width) {

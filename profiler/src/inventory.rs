@@ -1,7 +1,7 @@
 //! Which devices there are, without putting anything on them.
 
 use crate::device::{DeviceConfig, TransportKind};
-use crate::transport::{Adb, Facts, Ssh, asked, listed, objection};
+use crate::transport::{Adb, Facts, Remote, Ssh, asked, listed, objection};
 use crate::unready::{State, Unready};
 
 /// A phone or the like that adb sees.
@@ -49,26 +49,26 @@ pub struct Described {
 impl Described {
     /// Asks a device that a configuration leads to; nothing is written there.
     pub fn of(device: &DeviceConfig) -> Result<Self, Unready> {
-        let folder = device.folder.as_deref();
         match device.transport {
             TransportKind::Adb => {
                 let phone = Adb::find(device.serial.as_deref())?;
-                let facts = asked(&phone, folder)?;
-                let unready = objection(&phone, device, &facts);
-                Ok(Self { unready, ..Self::from_facts(&facts, device.serial.as_deref().unwrap_or("phone")) })
+                Self::asked(&phone, device, device.serial.as_deref().unwrap_or("phone"))
             }
             TransportKind::Ssh => {
                 let host = device.host.as_deref().unwrap_or_default();
-                let board = Ssh::find(host)?;
-                let facts = asked(&board, folder)?;
-                let unready = objection(&board, device, &facts);
-                Ok(Self { unready, ..Self::from_facts(&facts, host) })
+                Self::asked(&Ssh::find(host)?, device, host)
             }
             TransportKind::Local | TransportKind::Mock => {
                 let what = "a device on this machine tells what it is by its agent";
                 Err(Unready::new(State::Failed, what, "start one"))
             }
         }
+    }
+
+    fn asked(remote: &dyn Remote, device: &DeviceConfig, otherwise: &str) -> Result<Self, Unready> {
+        let facts = asked(remote, device.folder.as_deref())?;
+        let unready = objection(remote, device, &facts);
+        Ok(Self { unready, ..Self::from_facts(&facts, otherwise) })
     }
 
     fn from_facts(facts: &Facts, otherwise: &str) -> Self {

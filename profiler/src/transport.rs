@@ -16,12 +16,14 @@ mod ssh;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleetfoot_protocol::Health;
 
 pub(crate) use adb::{Adb, Listed, listed};
 pub(crate) use facts::{Facts, facts as asked};
 pub(crate) use readiness::objection;
+pub(crate) use remote::Remote;
 pub(crate) use ssh::{Ssh, is_host};
 
 use crate::device::{DeviceConfig, TransportKind};
@@ -51,6 +53,9 @@ pub trait Watch: Send + Sync {
     /// Whether nobody waits any longer.
     fn is_stopped(&self) -> bool;
 }
+
+/// Time between two looks whether somebody still waits.
+pub(crate) const LISTEN_EVERY: Duration = Duration::from_millis(200);
 
 /// Nobody: tells nothing and never stops.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fleetfoot_protocol::{FrameError, Reply, Request, read_message, write_message};
 
-use crate::transport::{Connection, Link, Peer, Watch};
+use crate::transport::{Connection, LISTEN_EVERY, Link, Peer, Watch};
 
 /// How long an answer may take before the agent counts as hanging: on this machine, and elsewhere as long as its device answers.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(600));
@@ -15,8 +15,7 @@ const PATIENCE: (Duration, Duration) = (Duration::from_secs(180), Duration::from
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 const LOOKS_IN_VAIN: u32 = 2;
 
-/// Time between two looks whether somebody still waits, and how long an answer may take when nobody does.
-const LISTEN_EVERY: Duration = Duration::from_millis(200);
+/// How long an answer may take when nobody waits any longer.
 const PARTING: Duration = Duration::from_secs(10);
 /// Lines in front of the first message that are none: shells may greet.
 const GREETINGS: usize = 100;

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Watch;
-use super::process::{LISTEN_EVERY, Talk, apart, wait};
+use super::process::{Talk, apart, wait};
+use super::{LISTEN_EVERY, Watch};
 use crate::unready::printable;
 
 /// How long putting things back may take.

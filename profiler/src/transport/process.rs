@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::LISTEN_EVERY;
+
 /// The most that is kept of what a program says.
 const MOST_OUTPUT: u64 = 4 << 20;
-/// Time between two looks whether somebody still waits.
-pub(super) const LISTEN_EVERY: Duration = Duration::from_millis(200);
 /// How long what a program said may take to arrive once it has ended.
 const STREAMS: Duration = Duration::from_secs(5);
 /// How many lines of an agent's talk are kept for messages, and how long a line may be.

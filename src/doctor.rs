@@ -102,7 +102,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// A block that every small space has: its kernels are those that spaces of inverted bottlenecks are made of.
 fn reference(precision: Precision) -> Result<Subject> {
     let operator =
-        Operator::MbConv { kernel: 3, expansion: 6, stride: 1, c_in: 40, c_out: 40, groups: 1, shortcut: true };
+        Operator::MbConv { kernel: 3, expansion: Some(6), stride: 1, c_in: 40, c_out: 40, groups: 1, shortcut: true };
     let key = OperatorKey { operator, input: Shape::new(1, 40, 14, 14), precision };
     Ok(Subject::of_network("reference".to_owned(), &Network::of_unit(&key, 1e-3)?)?)
 }

@@ -61,7 +61,7 @@ fn the_reference_computes_what_the_runtime_does() {
 #[test]
 fn units_of_every_precision_agree_with_fp32() {
     let (mut agent, mut rng) = (common::agent(), ChaCha8Rng::seed_from_u64(22));
-    let spaces = ["fashion-28", "cifar-32"].map(|name| SearchSpace::load(name).unwrap());
+    let spaces = ["fashion-28", "cifar-32", "fbnet-32"].map(|name| SearchSpace::load(name).unwrap());
     let units = spaces.iter().flat_map(|space| space.distinct_units(1, Precision::Fp32));
     for (index, key) in units.enumerate() {
         let batch = if index % 3 == 2 { 4 } else { 1 };

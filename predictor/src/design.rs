@@ -21,11 +21,16 @@ type Totals = [f64; TOTALS.len()];
 
 /// A candidate's share of a network's totals: multiply-accumulates, parameters, elements that are written, whether it is a block at
 /// all, convolutions.
-fn totals(network: &Network, candidate: Candidate) -> Totals {
+fn totals(network: &Network) -> Totals {
     let written: usize = network.walk().map(|(_, out)| out.elements()).sum();
     let convolutions = network.nodes().iter().filter(|node| matches!(node.layer, Layer::Conv { .. })).count();
-    let is_block = candidate != Candidate::Zero;
-    [network.macs() as f64, network.params() as f64, written as f64, f64::from(u8::from(is_block)), convolutions as f64]
+    [
+        network.macs() as f64,
+        network.params() as f64,
+        written as f64,
+        f64::from(u8::from(!network.nodes().is_empty())),
+        convolutions as f64,
+    ]
 }
 
 impl Design {
@@ -39,7 +44,7 @@ impl Design {
         for (index, decision) in decisions.iter().enumerate() {
             for &candidate in &decision.candidates {
                 let network = Network::of_unit(&decision.key(candidate, Precision::Fp32), space.bn_eps())?;
-                cells.push((index, candidate, totals(&network, candidate)));
+                cells.push((index, candidate, totals(&network)));
                 if !kinds.contains(&candidate) {
                     kinds.push(candidate);
                 }

@@ -38,7 +38,7 @@ pub fn features(key: &OperatorKey) -> Result<[f64; FEATURES.len()], NetworkError
     let (kernel, stride, shortcut, hidden) = match key.operator {
         Operator::Conv { kernel, stride, c_out, .. } => (kernel, stride, false, c_out),
         Operator::MbConv { kernel, expansion, stride, c_in, shortcut, .. } => {
-            (kernel, stride, shortcut, c_in * expansion)
+            (kernel, stride, shortcut, c_in * expansion.unwrap_or(1))
         }
         Operator::Head { c_hidden, .. } => (1, 1, false, c_hidden),
         Operator::Zero => (1, 1, false, 0),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fleetfoot_profiler::{Conditions, Differences, Latency, LatencyTable, TableError};
-use fleetfoot_space::{Candidate, Network, Operator, OperatorKey, Precision, SearchSpace};
+use fleetfoot_space::{Network, Operator, OperatorKey, Precision, SearchSpace};
 
 use crate::cost::{CostError, CostMatrix};
 use crate::regression::{Regression, RegressionError};
@@ -261,9 +261,9 @@ pub fn cost_matrix(
         constant += cost(unit.key)?;
     }
     let row = |decision: &fleetfoot_space::Decision| {
-        let costs = decision.candidates.iter().map(|&candidate| match candidate {
-            Candidate::Zero => Ok(0.0),
-            other => cost(decision.key(other, precision)),
+        let costs = decision.candidates.iter().map(|&candidate| match decision.is_identity(candidate) {
+            true => Ok(0.0),
+            false => cost(decision.key(candidate, precision)),
         });
         costs.collect::<Result<Vec<f64>, PredictError>>()
     };

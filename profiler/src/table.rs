@@ -139,9 +139,9 @@ const OPERATOR_COLUMNS: [&str; 14] = [
 ];
 
 /// All columns of a table of this cost, in order.
-fn columns(cost: Cost) -> [&'static str; 21] {
+fn columns(cost: Cost) -> [&'static str; 22] {
     let [own, low, high, raw, boundary] = cost.columns();
-    let behind = [own, low, high, "samples", raw, boundary, "measured"];
+    let behind = [own, low, high, "samples", raw, boundary, "measured", "expansion_conv"];
     std::array::from_fn(|index| {
         OPERATOR_COLUMNS.get(index).copied().unwrap_or_else(|| behind[index - OPERATOR_COLUMNS.len()])
     })
@@ -341,7 +341,7 @@ fn operator_fields(operator: Operator) -> [Option<usize>; 9] {
         }
         Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut } => [
             Some(kernel),
-            Some(expansion),
+            Some(expansion.unwrap_or(1)),
             Some(stride),
             Some(c_in),
             Some(c_out),
@@ -368,14 +368,18 @@ fn record(row: &Row) -> Vec<String> {
     record.push(row.samples.to_string());
     record.extend([row.raw, row.boundary].map(|known| known.map(|time| time.ms().to_string()).unwrap_or_default()));
     record.push(row.measured.map(Context::measured).unwrap_or_default().to_owned());
+    record.push(match key.operator {
+        Operator::MbConv { expansion, .. } => u8::from(expansion.is_some()).to_string(),
+        _ => String::new(),
+    });
     record
 }
 
 /// Where each known column stands.
 struct Columns {
     cost: Cost,
-    names: [&'static str; 21],
-    positions: [Option<usize>; 21],
+    names: [&'static str; 22],
+    positions: [Option<usize>; 22],
 }
 
 impl Columns {
@@ -483,6 +487,17 @@ impl Columns {
         number: &impl Fn(&'static str, Option<usize>) -> Result<usize, TableError>,
         value: &impl Fn(&'static str, String) -> TableError,
     ) -> Result<Operator, TableError> {
+        let flag = |column: &'static str, absent: Option<usize>| match number(column, absent)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(value(column, format!("wanted 0 or 1, got {other}"))),
+        };
+        let expansion = || match number("expansion", None)? {
+            // MobileNetV2's blocks have no expansion convolution at ratio 1, as tables without the column mean.
+            1 => Ok(flag("expansion_conv", Some(0))?.then_some(1)),
+            ratio if flag("expansion_conv", Some(1))? => Ok(Some(ratio)),
+            ratio => Err(value("expansion_conv", format!("there is no expansion by {ratio} without its convolution"))),
+        };
         Ok(match kind {
             "conv" => Operator::Conv {
                 kernel: number("kernel", None)?,
@@ -493,16 +508,12 @@ impl Columns {
             },
             "mbconv" => Operator::MbConv {
                 kernel: number("kernel", None)?,
-                expansion: number("expansion", None)?,
+                expansion: expansion()?,
                 stride: number("stride", None)?,
                 c_in: number("c_in", None)?,
                 c_out: number("c_out", None)?,
                 groups: number("groups", Some(1))?,
-                shortcut: match number("shortcut", None)? {
-                    0 => false,
-                    1 => true,
-                    other => return Err(value("shortcut", format!("wanted 0 or 1, got {other}"))),
-                },
+                shortcut: flag("shortcut", None)?,
             },
             "head" => Operator::Head {
                 c_in: number("c_in", None)?,

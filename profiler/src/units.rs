@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_space::{Candidate, Network, NetworkError, OperatorKey, Precision, SearchSpace, Shape};
+use fleetfoot_space::{Network, NetworkError, OperatorKey, Precision, SearchSpace, Shape};
 
 use crate::conditions::Context;
 use crate::latency::Latency;
@@ -214,7 +214,7 @@ fn mean_working_set(space: &SearchSpace, batch: usize, precision: Precision) -> 
         count(unit.key, 1.0)?;
     }
     for decision in space.decisions() {
-        for &candidate in decision.candidates.iter().filter(|&&candidate| candidate != Candidate::Zero) {
+        for &candidate in decision.candidates.iter().filter(|&&candidate| !decision.is_identity(candidate)) {
             count(decision.key(candidate, precision), 1.0 / decision.candidates.len() as f64)?;
         }
     }

@@ -17,11 +17,10 @@ fn operator() -> impl Strategy<Value = (Operator, usize)> {
         (kernel.clone(), 1usize..4, number.clone(), number.clone(), 1usize..4).prop_map(
             |(kernel, stride, c_in, c_out, groups)| (Operator::Conv { kernel, stride, c_in, c_out, groups }, c_in)
         ),
-        (kernel, 1usize..9, 1usize..4, number.clone(), number.clone(), 1usize..4, any::<bool>()).prop_map(
-            |(kernel, expansion, stride, c_in, c_out, groups, shortcut)| {
+        (kernel, prop::option::of(1usize..9), 1usize..4, number.clone(), number.clone(), 1usize..4, any::<bool>())
+            .prop_map(|(kernel, expansion, stride, c_in, c_out, groups, shortcut)| {
                 (Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut }, c_in)
-            }
-        ),
+            }),
         (number.clone(), number.clone(), number)
             .prop_map(|(c_in, c_hidden, classes)| (Operator::Head { c_in, c_hidden, classes }, c_in)),
     ]

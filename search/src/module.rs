@@ -107,9 +107,17 @@ impl Module {
         Ok(())
     }
 
-    /// Whether the parameters have the same names, whatever their sizes.
+    /// Whether the layers have the same names and the same groups, whatever their sizes.
     pub fn has_layers_of(&self, other: &Self) -> bool {
-        self.parameters.iter().map(|mine| &mine.name).eq(other.parameters.iter().map(|other| &other.name))
+        let layer = |node: &Node| {
+            let groups = match node.layer {
+                Layer::Conv { c_in, groups, .. } if c_in != groups => Some(groups),
+                Layer::ChannelShuffle { groups } => Some(groups),
+                _ => None,
+            };
+            (node.name.clone(), groups)
+        };
+        self.network.nodes().iter().map(layer).eq(other.network.nodes().iter().map(layer))
     }
 
     /// Starts from another module's weights, as far as they fit. Every channel that both have computes what the other's

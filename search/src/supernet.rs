@@ -50,13 +50,12 @@ impl Supernet {
         for decision in space.decisions() {
             let mut candidates = Vec::new();
             for &candidate in &decision.candidates {
-                candidates.push(match candidate {
-                    Candidate::Zero => None,
-                    other => {
-                        let mut network = Network::empty(decision.input, Precision::Fp32, space.bn_eps());
-                        network.push(&decision.name, decision.operator(other))?;
-                        Some(seeded(network)?)
-                    }
+                candidates.push(if decision.is_identity(candidate) {
+                    None
+                } else {
+                    let mut network = Network::empty(decision.input, Precision::Fp32, space.bn_eps());
+                    network.push(&decision.name, decision.operator(candidate))?;
+                    Some(seeded(network)?)
                 });
             }
             decisions.push(candidates);
@@ -182,8 +181,10 @@ impl Supernet {
 /// The smallest kernel of the largest expansion: its weights say most about the others'.
 fn seed_of(candidates: &[Candidate]) -> usize {
     let rank = |candidate: &Candidate| match *candidate {
-        Candidate::MbConv { kernel, expansion } => (expansion, std::cmp::Reverse(kernel)),
-        Candidate::Zero => (0, std::cmp::Reverse(0)),
+        Candidate::MbConv { kernel, expansion, groups } => {
+            (expansion.unwrap_or(1), std::cmp::Reverse(groups), std::cmp::Reverse(kernel))
+        }
+        Candidate::Skip | Candidate::Zero => (0, std::cmp::Reverse(0), std::cmp::Reverse(0)),
     };
     let ranked = candidates.iter().enumerate().max_by_key(|(_, candidate)| rank(candidate));
     ranked.map_or(0, |(choice, _)| choice)

@@ -41,7 +41,9 @@ fn random(space: &SearchSpace, rng: &mut ChaCha8Rng) -> (Architecture, Weights) 
 #[test]
 fn onnx_runtime_computes_what_libtorch_computes_on_random_architectures() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    for (name, architectures, images) in [("fashion-28", 12, 3), ("cifar-32", 4, 2), ("proxyless-224", 1, 1)] {
+    for (name, architectures, images) in
+        [("fashion-28", 12, 3), ("cifar-32", 4, 2), ("fbnet-32", 4, 2), ("proxyless-224", 1, 1)]
+    {
         let space = SearchSpace::load(name).unwrap();
         for _ in 0..architectures {
             let (architecture, weights) = random(&space, &mut rng);

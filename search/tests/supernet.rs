@@ -85,6 +85,23 @@ fn candidates_inherit_the_function_of_their_seed_as_far_as_it_fits() {
 }
 
 #[test]
+fn what_has_other_groups_or_no_block_inherits_nothing() {
+    let text = TINY.replace(r#"["k3e2", "k5e1", "k3e3", "zero"]"#, r#"["k3e2g2", "k5e2", "k3e1x", "k3e2", "skip"]"#);
+    let space = SearchSpace::from_toml(&text, "tiny").unwrap();
+    let mut supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
+    let (x, _) = images(16, 1);
+    assert_eq!(supernet.seeds(), &Path(vec![3; 4]));
+    let logits = |supernet: &Supernet, choice: usize| {
+        no_grad(|| supernet.forward(&Path(vec![choice; 4]), &x, Mode::Probe)).unwrap()
+    };
+    let before: Vec<Tensor> = (0..5).map(|choice| logits(&supernet, choice)).collect();
+    supernet.inherit().unwrap();
+    let moved: Vec<bool> =
+        (0..5).map(|choice| largest_difference(&logits(&supernet, choice), &before[choice]) > 1e-3).collect();
+    assert_eq!(moved, [false, true, true, false, false]);
+}
+
+#[test]
 fn seeds_learn_with_and_without_each_other() {
     let supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(0);

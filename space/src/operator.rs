@@ -22,13 +22,14 @@ pub enum Operator {
         /// Groups.
         groups: usize,
     },
-    /// Mobile inverted bottleneck: 1x1 expansion, BN, ReLU6 (absent where the expansion ratio is 1);
-    /// depthwise convolution, BN, ReLU6; 1x1 projection, BN; plus the input where `shortcut`.
+    /// Mobile inverted bottleneck: 1x1 expansion, BN, ReLU6 (which blocks of expansion ratio 1 may lack); depthwise
+    /// convolution, BN, ReLU6; 1x1 projection, BN; plus the input where `shortcut`.
     MbConv {
         /// Kernel size of the depthwise convolution.
         kernel: usize,
-        /// Expansion ratio: hidden channels / input channels.
-        expansion: usize,
+        /// Expansion ratio: hidden channels / input channels. `None` where there is no expansion convolution, as in
+        /// MobileNetV2 at ratio 1; FBNet has it there, too.
+        expansion: Option<usize>,
         /// Stride of the depthwise convolution.
         stride: usize,
         /// Input channels.
@@ -94,8 +95,8 @@ impl Operator {
                 parts.push("main.act", Layer::Relu6);
             }
             Self::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut } => {
-                let hidden = c_in * expansion;
-                if expansion != 1 {
+                let hidden = c_in * expansion.unwrap_or(1);
+                if expansion.is_some() {
                     parts.conv_bn("expand", (c_in, hidden), 1, 1, groups);
                     parts.push("expand.act", Layer::Relu6);
                     if groups > 1 {
@@ -140,12 +141,34 @@ impl fmt::Display for Operator {
                 write!(f, "-k{kernel}-s{stride}-i{c_in}-o{c_out}-g{groups}")
             }
             Self::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut } => {
-                write!(f, "-k{kernel}-e{expansion}-s{stride}-i{c_in}-o{c_out}-g{groups}")?;
+                write!(f, "-k{kernel}-e{}-s{stride}-i{c_in}-o{c_out}-g{groups}", ExpansionText(expansion))?;
                 if shortcut { f.write_str("-skip") } else { Ok(()) }
             }
             Self::Head { c_in, c_hidden, classes } => write!(f, "-i{c_in}-h{c_hidden}-o{classes}"),
             Self::Zero => Ok(()),
         }
+    }
+}
+
+/// An expansion ratio as it is written: `1` without an expansion convolution, `1x` where there is one all the same.
+pub(crate) struct ExpansionText(pub Option<usize>);
+
+impl fmt::Display for ExpansionText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("1"),
+            Some(1) => f.write_str("1x"),
+            Some(ratio) => write!(f, "{ratio}"),
+        }
+    }
+}
+
+/// Reads what [`ExpansionText`] writes; ratios above `most` are none.
+pub(crate) fn parse_expansion(text: &str, most: usize) -> Option<Option<usize>> {
+    match text {
+        "1" => Some(None),
+        "1x" => Some(Some(1)),
+        _ => text.parse().ok().filter(|ratio| (2..=most).contains(ratio)).map(Some),
     }
 }
 
@@ -166,32 +189,38 @@ impl FromStr for Operator {
     }
 }
 
+/// Above it the product of four extents would overflow.
+const MOST_EXTENT: usize = 1 << 16;
+
 fn parse_operator(text: &str) -> Option<Operator> {
     let mut parts = text.split('-');
     let kind = parts.next()?;
-    let mut field = |letter: char| {
-        let number = parts.next()?.strip_prefix(letter)?.parse::<usize>().ok()?;
-        // Above 2^16 the product of four extents would overflow; padding k/2 is "same" for odd kernels only.
-        (number > 0 && number <= 1 << 16 && (letter != 'k' || number % 2 == 1)).then_some(number)
-    };
+    let mut text_of = |letter: char| parts.next()?.strip_prefix(letter);
+    let number = |text: Option<&str>| text?.parse().ok().filter(|number| (1..=MOST_EXTENT).contains(number));
+    // Padding k/2 is "same" for odd kernels only.
+    let odd = |text: Option<&str>| number(text).filter(|number| number % 2 == 1);
     let operator = match kind {
         "conv" => Operator::Conv {
-            kernel: field('k')?,
-            stride: field('s')?,
-            c_in: field('i')?,
-            c_out: field('o')?,
-            groups: field('g')?,
+            kernel: odd(text_of('k'))?,
+            stride: number(text_of('s'))?,
+            c_in: number(text_of('i'))?,
+            c_out: number(text_of('o'))?,
+            groups: number(text_of('g'))?,
         },
         "mbconv" => Operator::MbConv {
-            kernel: field('k')?,
-            expansion: field('e')?,
-            stride: field('s')?,
-            c_in: field('i')?,
-            c_out: field('o')?,
-            groups: field('g')?,
+            kernel: odd(text_of('k'))?,
+            expansion: parse_expansion(text_of('e')?, MOST_EXTENT)?,
+            stride: number(text_of('s'))?,
+            c_in: number(text_of('i'))?,
+            c_out: number(text_of('o'))?,
+            groups: number(text_of('g'))?,
             shortcut: text.ends_with("-skip"),
         },
-        "head" => Operator::Head { c_in: field('i')?, c_hidden: field('h')?, classes: field('o')? },
+        "head" => Operator::Head {
+            c_in: number(text_of('i'))?,
+            c_hidden: number(text_of('h'))?,
+            classes: number(text_of('o'))?,
+        },
         "zero" => Operator::Zero,
         _ => return None,
     };

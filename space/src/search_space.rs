@@ -11,14 +11,16 @@ use rand::{Rng, RngExt};
 use crate::architecture::{Architecture, ArchitectureParseError};
 use crate::key::OperatorKey;
 use crate::network::{Network, NetworkError, Unit};
-use crate::operator::Operator;
+use crate::operator::{ExpansionText, Operator, parse_expansion};
 use crate::shape::{Precision, Shape};
 use crate::space_file::{Definition, NamedArchitecture};
 use crate::text::without_mark;
 
 /// The presets that ship, by name.
-const PRESETS: [(&str, &str); 3] = [
+const PRESETS: [(&str, &str); 5] = [
     ("proxyless-224", include_str!("../presets/proxyless-224.toml")),
+    ("fbnet-224", include_str!("../presets/fbnet-224.toml")),
+    ("fbnet-32", include_str!("../presets/fbnet-32.toml")),
     ("cifar-32", include_str!("../presets/cifar-32.toml")),
     ("fashion-28", include_str!("../presets/fashion-28.toml")),
 ];
@@ -26,21 +28,29 @@ const PRESETS: [(&str, &str); 3] = [
 /// What a decision can be set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Candidate {
-    /// An inverted bottleneck with this kernel and expansion ratio.
+    /// An inverted bottleneck.
     MbConv {
         /// Kernel size.
         kernel: usize,
-        /// Expansion ratio.
-        expansion: usize,
+        /// Expansion ratio; `None` where there is no expansion convolution.
+        expansion: Option<usize>,
+        /// Groups of the 1x1 convolutions.
+        groups: usize,
     },
-    /// No block at all: the identity.
+    /// The identity where the shape stays; else a 1x1 convolution, BN, ReLU6 that changes it.
+    Skip,
+    /// No block at all: the identity. Offered only where the shape stays.
     Zero,
 }
 
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MbConv { kernel, expansion } => f.pad(&format!("k{kernel}e{expansion}")),
+            Self::MbConv { kernel, expansion, groups: 1 } => f.pad(&format!("k{kernel}e{}", ExpansionText(*expansion))),
+            Self::MbConv { kernel, expansion, groups } => {
+                f.pad(&format!("k{kernel}e{}g{groups}", ExpansionText(*expansion)))
+            }
+            Self::Skip => f.pad("skip"),
             Self::Zero => f.pad("zero"),
         }
     }
@@ -48,22 +58,31 @@ impl fmt::Display for Candidate {
 
 /// A text that is no candidate.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-#[error("unknown operator '{0}': wanted 'zero' or a kernel size (odd) and an expansion ratio such as 'k3e6'")]
+#[error(
+    "unknown operator '{0}': wanted 'zero', 'skip', or a kernel size (odd) and an expansion ratio such as 'k3e6', with groups such as 'k3e6g2'"
+)]
 pub struct CandidateParseError(pub String);
 
 impl FromStr for Candidate {
     type Err = CandidateParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "zero" {
-            return Ok(Self::Zero);
-        }
         let number = |text: &str| text.parse::<usize>().ok().filter(|n| (1..=64).contains(n));
-        let parsed = text.strip_prefix('k').and_then(|rest| rest.split_once('e'));
-        let numbers = parsed.and_then(|(k, e)| Some((number(k)?, number(e)?)));
-        match numbers {
-            Some((kernel, expansion)) if kernel % 2 == 1 => Ok(Self::MbConv { kernel, expansion }),
-            _ => Err(CandidateParseError(text.to_owned())),
+        let block = || {
+            let (kernel, rest) = text.strip_prefix('k')?.split_once('e')?;
+            let (expansion, groups) = rest.split_once('g').map_or((rest, None), |(e, g)| (e, Some(g)));
+            let kernel = number(kernel).filter(|kernel| kernel % 2 == 1)?;
+            // One group is the convolution as it is, and isn't written.
+            let groups = groups.map_or(Some(1), |groups| number(groups).filter(|groups| *groups > 1))?;
+            Some(Self::MbConv { kernel, expansion: parse_expansion(expansion, 64)?, groups })
+        };
+        match text {
+            "zero" => Ok(Self::Zero),
+            "skip" => Ok(Self::Skip),
+            // As it is written, so that a block has one name: no signs, no zeros in front.
+            _ => block()
+                .filter(|candidate| candidate.to_string() == text)
+                .ok_or_else(|| CandidateParseError(text.to_owned())),
         }
     }
 }
@@ -89,17 +108,25 @@ impl Decision {
     /// The operator that a candidate stands for here. Blocks that could be the identity have a shortcut.
     pub fn operator(&self, candidate: Candidate) -> Operator {
         match candidate {
-            Candidate::MbConv { kernel, expansion } => Operator::MbConv {
+            Candidate::MbConv { kernel, expansion, groups } => Operator::MbConv {
                 kernel,
                 expansion,
                 stride: self.stride,
                 c_in: self.input.c,
                 c_out: self.c_out,
-                groups: 1,
+                groups,
                 shortcut: self.has_shortcut(),
             },
-            Candidate::Zero => Operator::Zero,
+            Candidate::Skip if !self.has_shortcut() => {
+                Operator::Conv { kernel: 1, stride: self.stride, c_in: self.input.c, c_out: self.c_out, groups: 1 }
+            }
+            Candidate::Skip | Candidate::Zero => Operator::Zero,
         }
+    }
+
+    /// Whether a candidate computes nothing here: its output is its input.
+    pub fn is_identity(&self, candidate: Candidate) -> bool {
+        self.operator(candidate) == Operator::Zero
     }
 
     /// Whether the input can be added to the output.
@@ -257,11 +284,15 @@ impl SearchSpace {
                 let offered = spec.candidates.as_ref().unwrap_or(&definition.candidates).iter();
                 let zero_fits = decision.has_shortcut();
                 decision.candidates = offered.map(|c| c.0).filter(|&c| zero_fits || c != Candidate::Zero).collect();
-                let Some(&candidate) = decision.candidates.iter().find(|&&c| c != Candidate::Zero) else {
-                    return Err(format!("decision {} has no candidate but zero: nothing to choose", decision.name));
-                };
-                let candidate = decision.operator(candidate);
-                shape = out(&unit(&decision.name, candidate, shape))?;
+                let mut blocks = decision.candidates.iter().filter(|&&c| !decision.is_identity(c)).peekable();
+                if blocks.peek().is_none() {
+                    let name = decision.name;
+                    return Err(format!("decision {name} has no candidate but the identity: nothing to choose"));
+                }
+                // Every candidate must be possible here: groups have to divide the widths.
+                for &candidate in blocks {
+                    shape = out(&unit(&decision.name, decision.operator(candidate), decision.input))?;
+                }
                 decisions.push(decision);
             }
         }
@@ -422,7 +453,7 @@ impl SearchSpace {
     /// Every distinct unit of the space except Zero, in the order of first appearance.
     pub fn distinct_units(&self, batch: usize, precision: Precision) -> Vec<OperatorKey> {
         let candidates = self.decisions.iter().flat_map(|decision| {
-            let blocks = decision.candidates.iter().filter(|&&candidate| candidate != Candidate::Zero);
+            let blocks = decision.candidates.iter().filter(|&&candidate| !decision.is_identity(candidate));
             blocks.map(|&candidate| decision.key(candidate, precision))
         });
         let front = self.front.iter().map(|unit| unit.key);

@@ -88,7 +88,7 @@ pub(crate) enum NamedArchitecture {
 pub(crate) struct Widths {
     choices: String,
     stem: usize,
-    first_block: usize,
+    first_block: Option<usize>,
     stages: Vec<usize>,
     head: usize,
 }
@@ -157,6 +157,7 @@ impl Definition {
     pub fn first_block_operator(&self, c_in: usize) -> Option<Operator> {
         let FirstBlock { channels, kernel, expansion } = *self.first_block.as_ref()?;
         let c_out = self.width(channels);
+        let expansion = (expansion != 1).then_some(expansion);
         Some(Operator::MbConv { kernel, expansion, stride: 1, c_in, c_out, groups: 1, shortcut: false })
     }
 
@@ -172,9 +173,11 @@ impl Definition {
         let mut definition = self.clone();
         definition.width_multiplier = 1.0;
         definition.stem.channels = widths.stem;
-        match &mut definition.first_block {
-            Some(block) => block.channels = widths.first_block,
-            None => return Err("a width is given for a first block that the space hasn't".to_owned()),
+        match (&mut definition.first_block, widths.first_block) {
+            (Some(block), Some(width)) => block.channels = width,
+            (None, None) => {}
+            (None, Some(_)) => return Err("a width is given for a first block that the space hasn't".to_owned()),
+            (Some(_), None) => return Err("no width is given for the first block that the space has".to_owned()),
         }
         for (stage, &width) in definition.stages.iter_mut().zip(&widths.stages) {
             stage.channels = width;

@@ -1,7 +1,8 @@
 //! The presets are what the literature says, and the notations read back what they write.
 
 use fleetfoot_space::{
-    Architecture, Candidate, Operator, OperatorKey, Precision, SearchSpace, Shape, SpaceError, preset_names,
+    Architecture, Candidate, CandidateParseError, Operator, OperatorKey, Precision, SearchSpace, Shape, SpaceError,
+    preset_names,
 };
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -34,6 +35,51 @@ fn the_published_networks_have_their_macs_and_parameters() {
     assert_eq!(macs_and_params(&space, "proxyless-gpu"), (465_260_160, 7_119_848));
     assert_eq!(macs_and_params(&space, "proxyless-mobile"), (320_427_584, 4_080_512));
     assert_eq!(macs_and_params(&space, "proxyless-mobile-14"), (580_883_408, 6_857_568));
+}
+
+#[test]
+fn fbnet_has_the_published_geometry() {
+    let space = SearchSpace::load("fbnet-224").unwrap();
+    // FBNet-A has 249 million multiply-accumulates and 4.3 million parameters (table 3 of the paper).
+    assert_eq!(macs_and_params(&space, "fbnet-a"), (249_921_848, 4_321_464));
+    for (name, side, classes) in [("fbnet-224", 224, 1000), ("fbnet-32", 32, 100)] {
+        let space = SearchSpace::load(name).unwrap();
+        assert_eq!(space.decisions().len(), 22);
+        assert!(space.decisions().iter().all(|decision| decision.candidates.len() == 9));
+        assert_eq!((space.input(), space.classes()), (Shape::new(1, 3, side, side), classes));
+        let widths = space.decisions().iter().map(|decision| decision.c_out).collect::<Vec<_>>();
+        assert_eq!((widths[0], widths[1], widths[13], widths[21]), (16, 24, 112, 352));
+        let skips = |text: &str| {
+            let (space, architecture) = space.resolve(text).unwrap();
+            let network = space.network(&architecture).unwrap();
+            network.units().iter().filter(|unit| unit.key.operator == Operator::Zero).count()
+        };
+        // Skip is the identity except where the stride or the width changes: in front of six stages.
+        assert_eq!((skips("skip"), skips("k3e1")), (22 - 6, 0));
+    }
+}
+
+#[test]
+fn candidates_are_read_as_they_are_written() {
+    for text in ["k3e1", "k3e1x", "k3e1xg2", "k5e6", "k7e3g4", "skip", "zero"] {
+        assert_eq!(text.parse::<Candidate>().unwrap().to_string(), text);
+    }
+    for text in
+        ["k3", "k3e", "k3e0", "k3e01", "k3e+6", "k3ex", "k3e2x", "k3e6g", "k3e6g1", "k3e6g0", "k2e6", "Skip", ""]
+    {
+        assert_eq!(text.parse::<Candidate>(), Err(CandidateParseError(text.to_owned())));
+    }
+    let shuffles = |text: &str| {
+        let key: OperatorKey = format!("mbconv-k3-{text}@1x16x8x8:fp32").parse().unwrap();
+        key.operator.layers().iter().filter(|part| part.name == "expand.shuffle").count()
+    };
+    assert_eq!((shuffles("e1-s1-i16-o16-g2"), shuffles("e1x-s1-i16-o16-g1"), shuffles("e1x-s1-i16-o16-g2")), (0, 0, 1));
+}
+
+#[test]
+fn groups_that_no_width_has_are_refused() {
+    let error = edited("\"k3e3\", \"k3e6\"", "\"k3e3\", \"k3e6g5\"").unwrap_err().to_string();
+    assert!(error.contains("can't be divided into 5 groups"), "{error}");
 }
 
 #[test]
@@ -94,7 +140,7 @@ fn impossible_spaces_are_refused_with_the_reason() {
         (
             "[\"k3e3\", \"k3e6\", \"k5e3\", \"k5e6\", \"k7e3\", \"k7e6\", \"zero\"]",
             "[\"zero\"]",
-            "no candidate but zero",
+            "no candidate but the identity",
         ),
     ] {
         let error = edited(from, to).unwrap_err().to_string();
@@ -135,8 +181,8 @@ fn operator() -> impl Strategy<Value = Operator> {
     prop_oneof![
         (kernel.clone(), 1usize..4, number.clone(), number.clone(), 1usize..4)
             .prop_map(|(kernel, stride, c_in, c_out, groups)| Operator::Conv { kernel, stride, c_in, c_out, groups }),
-        (kernel, 1usize..9, 1usize..4, number.clone(), number.clone(), 1usize..4, any::<bool>()).prop_map(
-            |(kernel, expansion, stride, c_in, c_out, groups, shortcut)| Operator::MbConv {
+        (kernel, prop::option::of(1usize..9), 1usize..4, number.clone(), number.clone(), 1usize..4, any::<bool>())
+            .prop_map(|(kernel, expansion, stride, c_in, c_out, groups, shortcut)| Operator::MbConv {
                 kernel,
                 expansion,
                 stride,
@@ -144,8 +190,7 @@ fn operator() -> impl Strategy<Value = Operator> {
                 c_out,
                 groups,
                 shortcut
-            }
-        ),
+            }),
         (number.clone(), number.clone(), number).prop_map(|(c_in, c_hidden, classes)| Operator::Head {
             c_in,
             c_hidden,

@@ -29,7 +29,8 @@ fn fixed(unit: &Unit, space: &SearchSpace) -> Result<Block> {
     let (label, kernel, expansion, stride) = match unit.key.operator {
         Operator::Conv { kernel, stride, .. } => (format!("Conv {kernel}×{kernel}"), Some(kernel), None, stride),
         Operator::MbConv { kernel, expansion, stride, .. } => {
-            (format!("MB{expansion} {kernel}×{kernel}"), Some(kernel), Some(expansion), stride)
+            let ratio = expansion.unwrap_or(1);
+            (format!("MB{ratio} {kernel}×{kernel}"), Some(kernel), Some(ratio), stride)
         }
         Operator::Head { .. } => ("Pooling FC".to_owned(), None, None, 1),
         Operator::Zero => ("zero".to_owned(), None, None, 1),

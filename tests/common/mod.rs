@@ -58,7 +58,8 @@ pub fn random_unit(rng: &mut ChaCha8Rng) -> OperatorKey {
         2 | 3 => {
             let shortcut = stride == 1 && rng.random();
             let c_out = if shortcut { c_in } else { c_out };
-            Operator::MbConv { kernel, expansion: rng.random_range(1..=6), stride, c_in, c_out, groups, shortcut }
+            let expansion = Some(rng.random_range(0..=6)).filter(|ratio| *ratio > 0);
+            Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut }
         }
         _ => Operator::Head { c_in, c_hidden: rng.random_range(1..=64), classes: rng.random_range(2..=30) },
     };

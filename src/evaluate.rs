@@ -1,10 +1,13 @@
-//! `fleetfoot evaluate`: predictions against networks measured now.
+//! `fleetfoot evaluate`: predictions against networks, measured now or in a file.
 
 mod contexts;
+mod curve;
+mod known;
 mod networks;
 
 use std::io::{self, StdoutLock, Write};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -17,6 +20,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::cli::PlanOptions;
+use crate::evidence::OtherOptions;
 use crate::measuring::check_precision;
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 use crate::tabulating::Work;
@@ -30,13 +34,14 @@ pub struct Options {
     #[arg(value_name = "TABLES", conflicts_with = "table")]
     tables: Vec<PathBuf>,
     /// The device's latency table
-    #[arg(long, value_name = "FILE", required_unless_present = "tables")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["tables", "learning_curve", "model"])]
     table: Option<PathBuf>,
     /// Estimate units that the table hasn't, by regression
     #[arg(long)]
     estimate: bool,
-    /// The regression (from `fleetfoot fit`); without it, one is fitted to the table on the spot
-    #[arg(long, value_name = "FILE", requires = "estimate", conflicts_with = "tables")]
+    /// A model of `fleetfoot fit`: with --table and --estimate the regression (without it, one is fitted to the table on the spot);
+    /// without --table a model of whole networks
+    #[arg(long, value_name = "FILE", conflicts_with = "tables")]
     model: Option<PathBuf>,
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
@@ -44,9 +49,25 @@ pub struct Options {
     /// Device: a shipped configuration's name or a TOML file
     #[arg(long, value_name = "DEVICE", default_value = "local-cpu")]
     device: String,
-    /// Number of random networks
-    #[arg(long, alias = "random", value_name = "N", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
-    networks: usize,
+    /// Number of random networks that are measured now; or a file of networks that were measured (CSV with
+    /// `architecture,latency_ms`): nothing is measured then
+    #[arg(long, alias = "random", value_name = "N|FILE", default_value = "100")]
+    networks: Networks,
+    /// How good models of whole networks are by the number of networks that they are fitted to, such as 10,20,50,100: the last
+    /// networks of the file that --networks names are predicted by models of others of it
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', conflicts_with_all = ["tables", "estimate", "model"])]
+    learning_curve: Vec<usize>,
+    /// Networks at the file's end that a learning curve predicts; without it a fifth, at most 1000
+    #[arg(long, value_name = "N", requires = "learning_curve", value_parser = fleetfoot_console::count())]
+    test: Option<usize>,
+    /// How often a learning curve tries every number of networks, with others each time
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    windows: usize,
+    /// Draw the learning curve (SVG)
+    #[arg(long, value_name = "FILE", requires = "learning_curve")]
+    picture: Option<PathBuf>,
+    #[command(flatten)]
+    others: OtherOptions,
     /// Measure every network this often, each time in a new agent: their spread is the repeatability
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(2..=1000))]
     passes: usize,
@@ -66,8 +87,30 @@ pub struct Options {
     #[arg(long, requires = "output", conflicts_with = "force")]
     resume: bool,
     /// Replace an existing file and its journals
-    #[arg(long, requires = "output")]
+    #[arg(long)]
     force: bool,
+}
+
+/// Networks to evaluate with.
+#[derive(Clone, Debug)]
+enum Networks {
+    /// So many random ones, measured now.
+    Random(usize),
+    /// Those of a file.
+    File(PathBuf),
+}
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_number = text.parse::<f64>().is_ok();
+        match text.parse() {
+            Ok(count) if (1..=100_000).contains(&count) => Ok(Self::Random(count)),
+            _ if is_number => Err("wanted 1 to 100000 networks, or a file of them".to_owned()),
+            _ => Ok(Self::File(text.into())),
+        }
+    }
 }
 
 /// A network, in the unit of what was predicted.
@@ -119,14 +162,29 @@ const FAR: f64 = 3.0;
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
+    if !options.others.transfer_from.is_empty() && options.learning_curve.is_empty() {
+        return Err(usage("--transfer-from is for --learning-curve here, and for `fleetfoot fit`"));
+    }
+    let count = match (&options.networks, options.learning_curve.is_empty()) {
+        (Networks::File(path), false) => return curve::run(options, path),
+        (Networks::File(path), true) => return known::run(options, path),
+        (Networks::Random(_), false) => {
+            let command = "fleetfoot measure --random N --space SPACE -o FILE.csv";
+            return Err(usage(format!("--learning-curve of which networks? measure them (`{command}`) and say --networks FILE.csv")));
+        }
+        (Networks::Random(count), true) => *count,
+    };
+    if options.model.is_some() && !options.estimate {
+        return Err(usage("--model without --estimate is a model of whole networks: say --networks FILE, too"));
+    }
     match options.tables.len() {
-        0 => alone(options),
+        0 => alone(options, count),
         1 => Err(usage("one table to compare: name it with --table, or name others beside it")),
-        _ => contexts::run(options),
+        _ => contexts::run(options, count),
     }
 }
 
-fn alone(options: &Options) -> Result<()> {
+fn alone(options: &Options, count: usize) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
     let table = options.table.clone().context("no latency table is named")?;
@@ -135,7 +193,7 @@ fn alone(options: &Options) -> Result<()> {
     let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
     check_precision(predictor.table(), &device)?;
     let context = context_of(predictor.table())?;
-    let architectures = draw(&space, options.networks, options.plan.seed, &[context])?;
+    let architectures = draw(&space, count, options.plan.seed, &[context])?;
     let mut subjects = Vec::new();
     let mut predictions = Vec::new();
     for architecture in &architectures {
@@ -205,7 +263,11 @@ fn tell<R: Serialize>(
 }
 
 fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
-    let evaluation = &report.evaluation;
+    print_evaluation(out, &report.evaluation)?;
+    writeln!(out, "repeatability     {:.2} % (one network's value in different agents)", report.repeatability_percent)
+}
+
+fn print_evaluation(out: &mut StdoutLock<'_>, evaluation: &Evaluation) -> io::Result<()> {
     let correlation = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     writeln!(out, "networks          {}", evaluation.networks)?;
     writeln!(out, "RMSPE             {:.2} %", evaluation.rmspe_percent)?;
@@ -213,6 +275,5 @@ fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
     writeln!(out, "within ±5 %       {:.1} %", evaluation.within_5_percent)?;
     writeln!(out, "within ±10 %      {:.1} %", evaluation.within_10_percent)?;
     writeln!(out, "Spearman          {}", correlation(evaluation.spearman))?;
-    writeln!(out, "Kendall           {}", correlation(evaluation.kendall))?;
-    writeln!(out, "repeatability     {:.2} % (one network's value in different agents)", report.repeatability_percent)
+    writeln!(out, "Kendall           {}", correlation(evaluation.kendall))
 }

@@ -1,27 +1,33 @@
 //! `fleetfoot fit`: a regression for units that were never measured, or a model of whole networks.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use fleetfoot_console::{claim, usage};
 use fleetfoot_predictor::{NetworkModel, Regression, WholeNetworks};
-use fleetfoot_profiler::LatencyTable;
+use fleetfoot_profiler::{Conditions, LatencyTable};
 use fleetfoot_space::SearchSpace;
+
+use crate::evidence::{self, OtherOptions};
 
 /// Options of `fit`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The latency table to fit to: a regression for units that were never measured
+    /// The latency table to fit to: a regression for units that were never measured. With --networks what the device's blocks take, which
+    /// the networks correct
     #[arg(long, value_name = "FILE", required_unless_present = "networks")]
     table: Option<PathBuf>,
     /// Whole networks to fit to, in the order in which they were measured (CSV with `architecture,latency_ms`, as `fleetfoot
     /// measure --random N` writes it): a model of the space's networks
-    #[arg(long, value_name = "FILE", requires = "space", conflicts_with = "table")]
+    #[arg(long, value_name = "FILE", requires = "space")]
     networks: Option<PathBuf>,
     /// Search space of the networks: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE", requires = "networks")]
     space: Option<String>,
+    #[command(flatten)]
+    others: OtherOptions,
     /// The model to write (JSON)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -36,15 +42,20 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     claim(&options.output, options.force, "or replace it with --force")?;
-    let input = options.table.as_deref().or(options.networks.as_deref());
-    let input = input.ok_or_else(|| usage("fit to what? --table or --networks"))?;
-    if options.output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output)) {
-        let what = if options.table.is_some() { "the table itself" } else { "the networks' file itself" };
-        bail!("{} is {what}: write the model to another file", options.output.display());
+    let inputs = [&options.table, &options.networks].into_iter().flatten().chain(&options.others.transfer_from);
+    let is_output = |input: &&PathBuf| {
+        options.output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output))
+    };
+    if let Some(input) = inputs.into_iter().find(is_output) {
+        bail!("{} is what the model is fitted to: write it to another file", input.display());
     }
     if let (Some(networks), Some(space)) = (&options.networks, &options.space) {
-        return fit_networks(networks, &SearchSpace::load(space)?, &options.output);
+        return fit_networks(options, networks, &SearchSpace::load(space)?);
     }
+    if !options.others.transfer_from.is_empty() {
+        return Err(usage("--transfer-from goes with --networks: a few that were measured on the device itself"));
+    }
+    let input = options.table.as_deref().ok_or_else(|| usage("fit to what? --table or --networks"))?;
     let (table, warnings) = LatencyTable::read(input)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let regression = Regression::fit(&table, options.seed)?;
@@ -62,10 +73,14 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn fit_networks(path: &Path, space: &SearchSpace, output: &Path) -> Result<()> {
+fn fit_networks(options: &Options, path: &Path, space: &SearchSpace) -> Result<()> {
+    let output = &options.output;
     let (networks, warnings) = WholeNetworks::read(path, space)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let model = NetworkModel::fit(space, &networks)?;
+    let conditions = Conditions::from_provenance(networks.provenance());
+    let (table, others) = (options.table.as_deref(), &options.others);
+    let evidence = evidence::read(space, table, others, conditions.as_ref(), &HashSet::new())?;
+    let model = NetworkModel::fit(space, &networks, &evidence)?;
     model.write(output)?;
     let (validation, all) = (model.validation(), networks.networks().len());
     if validation.fitted < all {

@@ -3,6 +3,8 @@
 use fleetfoot_space::{Architecture, Candidate, Layer, Network, NetworkError, Precision, SearchSpace};
 use ndarray::{Array2, Axis, s};
 
+use crate::evidence::{Costs, Deviations};
+
 /// Totals that describe a network, in the order of [`totals`].
 const TOTALS: [&str; 5] = ["macs", "parameters", "activations", "depth", "convolutions"];
 
@@ -85,6 +87,23 @@ impl Design {
             false,
         );
         Ok(design)
+    }
+
+    /// Adds what a piece of evidence says of every candidate, as a group of one feature.
+    pub(crate) fn push_costs(&mut self, name: &'static str, of: &[&Costs]) {
+        let mut group = Array2::zeros((self.first.last().copied().unwrap_or_default(), of.len()));
+        for (mut column, costs) in group.columns_mut().into_iter().zip(of) {
+            column.iter_mut().zip(costs.rows_ms.iter().flatten()).for_each(|(cell, ms)| *cell = *ms);
+        }
+        self.push(name, group, true);
+    }
+
+    /// Adds by how much a table's units may be wrong, each for itself, as a group.
+    pub(crate) fn push_deviations(&mut self, name: &'static str, deviations: &Deviations) {
+        let mut group = Array2::zeros((self.first.last().copied().unwrap_or_default(), deviations.units));
+        let cells = deviations.unit.iter().flatten().zip(deviations.ms.iter().flatten());
+        cells.enumerate().for_each(|(cell, (unit, ms))| group[[cell, *unit]] = *ms);
+        self.push(name, group, false);
     }
 
     /// Adds a group, centred and scaled: each feature by its own spread, or all together by that of their sum of squares. Features that

@@ -46,6 +46,10 @@ pub(crate) struct Groups<'a> {
     pub features: &'a [Array2<f64>],
     /// How many of the first groups a robust fit uses to find episodes.
     pub coarse: usize,
+    /// How much each measurement is trusted beforehand: 1 as much as the usual one. Its noise has the variance of theirs divided by this.
+    pub trust: &'a [f64],
+    /// The spread of the measurements is taken to be at least this.
+    pub floor: f64,
 }
 
 /// The model as it is fitted.
@@ -60,7 +64,7 @@ pub(crate) struct Fitted {
     pub drift: f64,
     /// Variance of the noise of a measurement that is no outlier.
     pub noise: f64,
-    /// How much each measurement counts: 1 fully.
+    /// How much each measurement counts of what it is trusted: 1 fully.
     pub counts: Vec<f64>,
     /// `K^-1`, in units of the measurements.
     pub precision: Array2<f64>,
@@ -104,12 +108,14 @@ impl Fitted {
         }
         let raw = Array1::from(measured.to_vec());
         let mean = raw.mean().unwrap_or(f64::NAN);
-        let scale = raw.std(0.0);
-        if !(mean.is_finite() && scale.is_finite() && scale > 1e-12 * mean.abs()) {
+        let spread = raw.std(0.0);
+        let scale = spread.max(groups.floor);
+        if !(mean.is_finite() && spread.is_finite() && scale > 1e-12 * mean.abs() && scale > 0.0) {
             return Err(FitError::Flat);
         }
         let y = raw.mapv(|value| (value - mean) / scale);
-        let kept = episodes(groups, &y);
+        let off = episodes(groups, &y);
+        let kept = Array1::from_shape_fn(n, |index| groups.trust[index] * if off[index] { LEFT_OUT } else { 1.0 });
         let mut state = State::new(groups, kept.clone());
         for step in 0..STEPS.0 {
             let solved = state.solve(&y)?;
@@ -125,7 +131,7 @@ impl Fitted {
         let solved = state.solve(&y)?;
         let squared = scale * scale;
         let weights = groups.features.iter().zip(&state.variances);
-        let held_out = state.held_out(&solved, &y, &kept)?.into_iter().map(|held_out| HeldOut {
+        let held_out = state.held_out(&solved, &y, &off)?.into_iter().map(|held_out| HeldOut {
             mean: mean + scale * held_out.mean,
             deviation: scale * held_out.deviation,
             ..held_out
@@ -137,7 +143,7 @@ impl Fitted {
             variances: state.variances.iter().map(|variance| variance * squared).collect(),
             drift: state.drift.iter().sum::<f64>() * squared,
             noise: state.noise * squared,
-            counts: state.counts.to_vec(),
+            counts: state.counts.iter().zip(groups.trust).map(|(count, trust)| count / trust).collect(),
             constant_variance: CONSTANT * squared,
             held_out,
             precision: solved.precision / squared,
@@ -195,7 +201,7 @@ impl<'a> State<'a> {
     }
 
     /// Predicts every tenth of the measurements from the others, with the variances of all.
-    fn held_out(&self, solved: &Solved, y: &Array1<f64>, kept: &Array1<f64>) -> Result<Vec<HeldOut>, FitError> {
+    fn held_out(&self, solved: &Solved, y: &Array1<f64>, off: &[bool]) -> Result<Vec<HeldOut>, FitError> {
         let n = y.len();
         let mut all = Vec::with_capacity(n);
         for from in (0..n).step_by(n.div_ceil(FOLDS)) {
@@ -207,9 +213,8 @@ impl<'a> State<'a> {
             for index in from..to {
                 let own = self.noise / self.counts[index];
                 let variance = given[[index - from, index - from]] - own + self.noise;
-                let is_off = kept[index] < 1.0;
                 let mean = y[index] - residual[index - from];
-                all.push(HeldOut { mean, deviation: variance.max(LEAST).sqrt(), is_off });
+                all.push(HeldOut { mean, deviation: variance.max(LEAST).sqrt(), is_off: off[index] });
             }
         }
         Ok(all)
@@ -250,13 +255,12 @@ impl<'a> State<'a> {
     }
 }
 
-/// How much measurements count to begin with: little in episodes, in which several in a row are far from what a robust fit of the coarse
-/// features says.
-fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Array1<f64> {
+/// Which measurements lie in episodes, in which several in a row are far from what a robust fit of the coarse features says.
+fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Vec<bool> {
     let n = y.len();
-    let all = Array1::ones(n);
+    let none = vec![false; n];
     if n < FEWEST_FOR_EPISODES {
-        return all;
+        return none;
     }
     let coarse = &groups.features[..groups.coarse.min(groups.features.len())];
     let width = 1 + coarse.iter().map(Array2::ncols).sum::<usize>();
@@ -266,14 +270,14 @@ fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Array1<f64> {
         x.slice_mut(s![.., from..from + features.ncols()]).assign(features);
         from += features.ncols();
     }
-    let (mut counts, mut residual) = (all.clone(), y.clone());
+    let (mut counts, mut residual) = (Array1::ones(n), y.clone());
     let mut deviation = 0.0;
     for _ in 0..30 {
         let weighted = &x * &counts.view().insert_axis(Axis(1));
         let mut normal = x.t().dot(&weighted);
         normal.diag_mut().iter_mut().skip(1).for_each(|value| *value += 1e-2);
         normal[[0, 0]] += 1e-9;
-        let Some((inverse, _)) = matrix::inverse(&normal) else { return all };
+        let Some((inverse, _)) = matrix::inverse(&normal) else { return none };
         residual = y - &x.dot(&inverse.dot(&weighted.t().dot(y)));
         let middle = middle(residual.iter().copied());
         deviation = 1.4826 * self::middle(residual.iter().map(|value| (value - middle).abs())) + 1e-12;
@@ -285,10 +289,7 @@ fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Array1<f64> {
         (middle(near.iter().copied()) - usual).abs() > FAR * deviation
     };
     let off: Vec<bool> = (0..n).map(is_off).collect();
-    if off.iter().filter(|off| **off).count() as f64 > MOST_OFF * n as f64 {
-        return all;
-    }
-    off.into_iter().map(|off| if off { LEFT_OUT } else { 1.0 }).collect()
+    if off.iter().filter(|off| **off).count() as f64 > MOST_OFF * n as f64 { none } else { off }
 }
 
 fn middle(values: impl Iterator<Item = f64>) -> f64 {
@@ -315,7 +316,7 @@ mod tests {
     }
 
     fn fitted(features: &[Array2<f64>], y: &[f64]) -> Fitted {
-        Fitted::new(&Groups { features, coarse: 1 }, y).unwrap()
+        Fitted::new(&Groups { features, coarse: 1, trust: &vec![1.0; y.len()], floor: 0.0 }, y).unwrap()
     }
 
     #[test]
@@ -354,7 +355,7 @@ mod tests {
     #[test]
     fn what_cant_be_fitted_is_an_error() {
         let (features, y) = world(10);
-        let of = |features: &[Array2<f64>], y: &[f64]| Fitted::new(&Groups { features, coarse: 1 }, y).err();
+        let of = |features: &[Array2<f64>], y: &[f64]| Fitted::new(&Groups { features, coarse: 1, trust: &vec![1.0; y.len()], floor: 0.0 }, y).err();
         assert_eq!(of(&features, &[5.0; 10]), Some(FitError::Flat));
         let mut broken = y.clone();
         broken[3] = f64::NAN;

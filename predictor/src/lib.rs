@@ -8,8 +8,10 @@
 mod cost;
 mod design;
 mod evaluation;
+mod evidence;
 mod features;
 mod gaussian;
+mod learning;
 mod model_file;
 mod network_model;
 mod predictor;
@@ -18,7 +20,9 @@ mod whole;
 
 pub use cost::{CostError, CostMatrix, Sampler};
 pub use evaluation::{Evaluation, EvaluationError};
+pub use evidence::{Costs, Evidence};
 pub use features::{FEATURES, features};
+pub use learning::{CurvePoint, CurveError, Protocol, Spread, learning_curve};
 pub use model_file::ModelFileError;
 pub use network_model::{NetworkEstimate, NetworkModel, NetworkModelError, NetworkValidation};
 pub use predictor::{

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::design::Design;
 use crate::evaluation::{Evaluation, EvaluationError};
-use crate::gaussian::{FitError, Fitted, Groups};
+use crate::evidence::{Costs, Evidence};
+use crate::gaussian::{FitError, Fitted, Groups, HeldOut};
 use crate::model_file::{self, ModelFileError};
-use crate::whole::WholeNetworks;
+use crate::whole::{WholeNetwork, WholeNetworks};
 
 /// Version of the file's form, and what tells it from other models.
 const FORMAT: u32 = 1;
@@ -25,6 +26,8 @@ const NORMAL: f64 = 1.645;
 const FEW: usize = 20;
 /// Networks that a model is fitted to at most: its time grows with their third power.
 const MOST: usize = 1500;
+/// What a table leaves over has at least this spread, as a share of the mean latency.
+const LEAST_LEFT: f64 = 1e-3;
 /// A measurement that counts for less than this is an outlier.
 const OUTLIER: f64 = 0.2;
 
@@ -96,6 +99,9 @@ pub enum NetworkModelError {
         /// What is wrong.
         what: String,
     },
+    /// Networks of other conditions.
+    #[error("the model was fitted to networks that were measured under other conditions: {0}")]
+    Conditions(String),
     /// Its errors can't be computed.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
@@ -113,23 +119,47 @@ pub enum NetworkModelError {
 }
 
 impl NetworkModel {
-    /// Fits to networks in the order in which they were measured.
-    pub fn fit(space: &SearchSpace, measured: &WholeNetworks) -> Result<Self, NetworkModelError> {
+    /// Fits to networks in the order in which they were measured, and to what was known before.
+    pub fn fit(
+        space: &SearchSpace,
+        measured: &WholeNetworks,
+        evidence: &Evidence,
+    ) -> Result<Self, NetworkModelError> {
         let of_space = |what: String| NetworkModelError::Space { space: space.name().to_owned(), what };
-        let design = Design::of(space).map_err(|error: NetworkError| of_space(error.to_string()))?;
+        let mut design = Design::of(space).map_err(|error: NetworkError| of_space(error.to_string()))?;
+        if let Some(table) = &evidence.table {
+            design.push_costs("table", &[table]);
+            if let Some(deviations) = &table.deviations {
+                design.push_deviations("table's units", deviations);
+            }
+        }
+        if !evidence.others.is_empty() {
+            design.push_costs("other devices", &evidence.others.iter().collect::<Vec<_>>());
+        }
         let chosen = thinned(measured.networks().len());
-        let chosen = || chosen.iter().map(|index| &measured.networks()[*index]);
-        let architectures: Vec<Architecture> = chosen().map(|network| network.architecture.clone()).collect();
-        let latencies: Vec<f64> = chosen().map(|network| network.latency.ms()).collect();
+        let chosen: Vec<&WholeNetwork> = chosen.iter().map(|index| &measured.networks()[*index]).collect();
+        let architectures: Vec<Architecture> = chosen.iter().map(|network| network.architecture.clone()).collect();
+        let latencies: Vec<f64> = chosen.iter().map(|network| network.latency.ms()).collect();
         let features = design.features(&architectures);
-        let fitted = Fitted::new(&Groups { features: &features, coarse: design.coarse() }, &latencies)
-            .map_err(|error: FitError| NetworkModelError::Fit(error.to_string()))?;
-        let mut costs: Array1<f64> = Array1::zeros(design.first().last().copied().unwrap_or_default());
+        // What a table says is where the model starts from; it learns what is left.
+        let known = Known::new(&design, evidence.table.as_ref());
+        let told: Vec<f64> = architectures.iter().map(|architecture| known.latency_ms(architecture)).collect();
+        let left: Vec<f64> = latencies.iter().zip(&told).map(|(latency, told)| latency - told).collect();
+        let mean = latencies.iter().sum::<f64>() / latencies.len().max(1) as f64;
+        let groups = Groups {
+            features: &features,
+            coarse: design.coarse(),
+            trust: &trust(&chosen),
+            floor: if evidence.table.is_some() { LEAST_LEFT * mean } else { 0.0 },
+        };
+        let fitted =
+            Fitted::new(&groups, &left).map_err(|error: FitError| NetworkModelError::Fit(error.to_string()))?;
+        let mut costs = known.cells.clone();
         for (cells, weights) in design.cells().iter().zip(&fitted.weights) {
             costs += &cells.dot(weights);
         }
         let rows_ms = design.first().windows(2).map(|cells| costs.slice(s![cells[0]..cells[1]]).to_vec()).collect();
-        let (calibration, validation) = validate(&fitted, &latencies)?;
+        let (calibration, validation) = validate(&fitted, &told, &latencies)?;
         let all: f64 = fitted.variances.iter().sum::<f64>() + fitted.drift + fitted.noise;
         let named = design.names().iter().map(|name| (*name).to_owned());
         let components = named.zip(fitted.variances.iter().map(|variance| variance / all));
@@ -142,7 +172,7 @@ impl NetworkModel {
             space: space.name().to_owned(),
             definition: space.text().to_owned(),
             provenance: measured.provenance().clone(),
-            constant_ms: fitted.constant,
+            constant_ms: known.constant_ms + fitted.constant,
             rows_ms,
             covariance: covariance(&design, &features, &fitted),
             scatter: fitted.drift + fitted.noise,
@@ -168,6 +198,16 @@ impl NetworkModel {
         Conditions::from_provenance(&self.provenance)
     }
 
+    /// Refuses networks that were measured under other conditions, where both are known.
+    pub fn check(&self, measured: Option<&Conditions>) -> Result<(), NetworkModelError> {
+        match (self.conditions(), measured) {
+            (Some(own), Some(measured)) => {
+                own.predicts(measured).map_err(|differences| NetworkModelError::Conditions(differences.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How good it is.
     pub fn validation(&self) -> &NetworkValidation {
         &self.validation
@@ -176,6 +216,16 @@ impl NetworkModel {
     /// Share of the variance of random networks' latencies that each group of features, drift and noise have, by their names.
     pub fn components(&self) -> &[(String, f64)] {
         &self.components
+    }
+
+    /// What all networks have in common, in ms.
+    pub fn constant_ms(&self) -> f64 {
+        self.constant_ms
+    }
+
+    /// What every decision's candidates cost, in ms: `[decision][candidate]`.
+    pub fn rows_ms(&self) -> &[Vec<f64>] {
+        &self.rows_ms
     }
 
     /// What an architecture would be measured as.
@@ -234,6 +284,42 @@ impl NetworkModel {
     }
 }
 
+/// A table's costs, or none.
+struct Known<'a> {
+    design: &'a Design,
+    constant_ms: f64,
+    cells: Array1<f64>,
+}
+
+impl<'a> Known<'a> {
+    fn new(design: &'a Design, table: Option<&Costs>) -> Self {
+        let none = || Array1::zeros(design.first().last().copied().unwrap_or_default());
+        let cells = table.map(|table| table.rows_ms.iter().flatten().copied().collect());
+        Self {
+            design,
+            constant_ms: table.map_or(0.0, |table| table.constant_ms),
+            cells: cells.unwrap_or_else(none),
+        }
+    }
+
+    fn latency_ms(&self, architecture: &Architecture) -> f64 {
+        let cells = architecture.choices().zip(self.design.first()).map(|(choice, first)| self.cells[first + choice]);
+        self.constant_ms + cells.sum::<f64>()
+    }
+}
+
+/// How much each network is trusted by the width of its interval, where all have one: the usual one 1.
+fn trust(networks: &[&WholeNetwork]) -> Vec<f64> {
+    let width = |network: &&WholeNetwork| network.interval.map(|(low, high)| high.ms() - low.ms());
+    let Some(widths) = networks.iter().map(width).collect::<Option<Vec<f64>>>() else {
+        return vec![1.0; networks.len()];
+    };
+    let usual = fleetfoot_profiler::median(widths.iter().copied()).unwrap_or_default().powi(2);
+    // An interval tells how exactly that one was measured; what the model leaves over has the same variance for all.
+    let trust = |width: &f64| if usual > 0.0 { 2.0 * usual / (usual + width * width) } else { 1.0 };
+    widths.iter().map(trust).collect()
+}
+
 /// So many of the measurements that a model is fitted to, evenly chosen in their order.
 fn thinned(count: usize) -> Vec<usize> {
     let chosen = count.min(MOST);
@@ -258,8 +344,15 @@ fn covariance(design: &Design, features: &[Array2<f64>], fitted: &Fitted) -> Vec
 }
 
 /// How wide intervals have to be, and how good predictions are.
-fn validate(fitted: &Fitted, latencies: &[f64]) -> Result<(f64, NetworkValidation), NetworkModelError> {
-    let kept = || fitted.held_out.iter().zip(latencies).filter(|(held_out, _)| !held_out.is_off);
+fn validate(
+    fitted: &Fitted,
+    told: &[f64],
+    latencies: &[f64],
+) -> Result<(f64, NetworkValidation), NetworkModelError> {
+    let held_out = fitted.held_out.iter().zip(told);
+    let held_out = held_out.map(|(held_out, told)| HeldOut { mean: told + held_out.mean, ..*held_out });
+    let held_out: Vec<HeldOut> = held_out.collect();
+    let kept = || held_out.iter().zip(latencies).filter(|(held_out, _)| !held_out.is_off);
     let mut errors: Vec<f64> =
         kept().map(|(held_out, latency)| (latency - held_out.mean).abs() / held_out.deviation).collect();
     errors.sort_by(f64::total_cmp);
@@ -307,7 +400,7 @@ mod tests {
         let (_, test) = world(500, 2);
         for (count, most) in [(10, 8.0), (50, 2.5), (300, 2.0)] {
             let (space, train) = world(count, 1);
-            let model = NetworkModel::fit(&space, &train).unwrap();
+            let model = NetworkModel::fit(&space, &train, &Evidence::default()).unwrap();
             let estimates = test.networks().iter().map(|network| model.predict(&network.architecture).unwrap());
             let estimates: Vec<NetworkEstimate> = estimates.collect();
             let measured = test.networks().iter().map(|network| network.latency.ms());
@@ -331,7 +424,7 @@ mod tests {
     #[test]
     fn a_model_reads_back_as_it_was_written_and_broken_ones_are_refused() {
         let (space, train) = world(30, 1);
-        let model = NetworkModel::fit(&space, &train).unwrap();
+        let model = NetworkModel::fit(&space, &train, &Evidence::default()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.json");
         model.write(&path).unwrap();

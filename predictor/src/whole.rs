@@ -1,5 +1,6 @@
 //! Files of whole networks: `architecture,latency_ms[,low_ms,high_ms,n]`, with the provenance in front where it is known.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use fleetfoot_profiler::{Latency, Provenance};
@@ -125,6 +126,17 @@ impl WholeNetworks {
             return Err(format("it holds no network".to_owned()));
         }
         Ok((Self { provenance, networks }, warnings))
+    }
+
+    /// Networks in the order in which they were measured, with what is known of where.
+    pub fn new(provenance: Provenance, networks: Vec<WholeNetwork>) -> Self {
+        Self { provenance, networks }
+    }
+
+    /// The same without some architectures.
+    pub fn without(&self, left_out: &HashSet<Architecture>) -> Self {
+        let kept = self.networks.iter().filter(|network| !left_out.contains(&network.architecture));
+        Self { provenance: self.provenance.clone(), networks: kept.cloned().collect() }
     }
 
     /// The networks.

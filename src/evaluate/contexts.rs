@@ -61,7 +61,7 @@ struct Candidate {
 }
 
 /// Runs the comparison.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Options, count: usize) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let device = DeviceConfig::load(&options.device)?;
     let mut candidates = Vec::new();
@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let batch = candidates.first().map_or(1, |candidate| candidate.predictor.table().batch());
     let contexts: Vec<Context> = candidates.iter().map(|candidate| candidate.context).collect();
-    let architectures = draw(&space, options.networks, options.plan.seed, &contexts)?;
+    let architectures = draw(&space, count, options.plan.seed, &contexts)?;
     let mut subjects = Vec::new();
     for architecture in &architectures {
         let network = space.network_at(architecture, batch, device.precision)?;

@@ -1,0 +1,192 @@
+//! How good predictions are as a function of the number of networks that were measured.
+
+use std::thread;
+
+use fleetfoot_space::SearchSpace;
+use serde::Serialize;
+
+use crate::evaluation::{Evaluation, EvaluationError};
+use crate::evidence::Evidence;
+use crate::network_model::{NetworkModel, NetworkModelError};
+use crate::whole::{WholeNetwork, WholeNetworks};
+
+/// How measured networks are divided: the last `test` are predicted, by models of so many consecutive ones of the others. Windows begin
+/// evenly spaced, the first one `seed` networks behind the first, and go on at the beginning where they reach the end. Consecutive ones,
+/// since that is how a device is measured: what drifts drifts within a window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Protocol {
+    /// Networks that are fitted to.
+    pub samples: Vec<usize>,
+    /// Networks that are predicted.
+    pub test: usize,
+    /// How often each number of samples is tried, with other networks.
+    pub windows: usize,
+    /// Where the first window begins.
+    pub seed: usize,
+}
+
+/// A figure over the windows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// Its mean.
+    pub mean: f64,
+    /// The least.
+    pub low: f64,
+    /// The largest.
+    pub high: f64,
+}
+
+/// How good models of so many networks are.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CurvePoint {
+    /// Networks that they were fitted to.
+    pub samples: usize,
+    /// Root of the mean squared error, in ms.
+    pub rmse_ms: Spread,
+    /// Root of the mean squared relative error, in percent.
+    pub rmspe_percent: Spread,
+    /// Mean absolute relative error, in percent.
+    pub mape_percent: Spread,
+    /// Share of predictions within 5 % of the measured value, in percent.
+    pub within_5_percent: Spread,
+    /// Share of predictions within 10 % of the measured value, in percent.
+    pub within_10_percent: Spread,
+    /// Spearman's rank correlation; absent where it can't be told in any window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spearman: Option<Spread>,
+    /// Kendall's tau-b; absent where it can't be told in any window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kendall: Option<Spread>,
+    /// Share of measured values within their 90 % interval, in percent.
+    pub covered_percent: Spread,
+    /// Half of that interval, in percent of the prediction, the median over networks.
+    pub half_width_percent: Spread,
+}
+
+/// Networks that can't be divided so, or not be fitted to.
+#[derive(Debug, thiserror::Error)]
+pub enum CurveError {
+    /// Too few.
+    #[error("{networks} networks are too few for {test} to predict and {samples} to fit to: measure more, or ask for fewer")]
+    TooFew {
+        /// Those that there are.
+        networks: usize,
+        /// To be predicted.
+        test: usize,
+        /// To be fitted to, at most.
+        samples: usize,
+    },
+    /// A window that no model can be fitted to.
+    #[error("{samples} networks from number {first} on: {source}")]
+    Fit {
+        /// Their number.
+        samples: usize,
+        /// The first of them.
+        first: usize,
+        /// Why.
+        source: Box<NetworkModelError>,
+    },
+    /// Figures that can't be computed.
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+}
+
+/// What one window gave.
+struct Outcome {
+    evaluation: Evaluation,
+    covered_percent: f64,
+    half_width_percent: f64,
+}
+
+/// How good models are by the number of networks that they are fitted to. The
+/// evidence must know nothing of those that are predicted.
+pub fn learning_curve(
+    space: &SearchSpace,
+    measured: &WholeNetworks,
+    evidence: &Evidence,
+    protocol: &Protocol,
+) -> Result<Vec<CurvePoint>, CurveError> {
+    let networks = measured.networks();
+    let most = protocol.samples.iter().copied().max().unwrap_or_default();
+    let (test, windows) = (protocol.test, protocol.windows.max(1));
+    let Some(pool) = networks.len().checked_sub(test).filter(|pool| test > 0 && most > 0 && *pool >= most) else {
+        return Err(CurveError::TooFew { networks: networks.len(), test, samples: most });
+    };
+    let (pool, test) = networks.split_at(pool);
+    let jobs: Vec<(usize, usize)> = protocol
+        .samples
+        .iter()
+        .flat_map(|&samples| (0..windows).map(move |window| (samples, window)))
+        .map(|(samples, window)| (samples, (protocol.seed + window * pool.len() / windows) % pool.len()))
+        .collect();
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len()).max(1);
+    let outcome = |&(samples, first): &(usize, usize)| -> Result<Outcome, CurveError> {
+        let window: Vec<WholeNetwork> = pool.iter().cycle().skip(first).take(samples).cloned().collect();
+        let window = WholeNetworks::new(measured.provenance().clone(), window);
+        let model = NetworkModel::fit(space, &window, evidence);
+        let failed = |source| CurveError::Fit { samples, first, source: Box::new(source) };
+        judge(&model.map_err(failed)?, test).map_err(|error| match error {
+            Judged::Model(source) => failed(source),
+            Judged::Evaluation(error) => error.into(),
+        })
+    };
+    // Jobs are dealt out in turns, so that every thread gets some of every size.
+    let results = thread::scope(|scope| {
+        let deal = |thread: usize| {
+            let (jobs, outcome) = (&jobs, &outcome);
+            scope.spawn(move || jobs.iter().skip(thread).step_by(threads).map(outcome).collect::<Vec<_>>())
+        };
+        let handles: Vec<_> = (0..threads).map(deal).collect();
+        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Vec<_>>()
+    });
+    let mut results: Vec<_> = results.into_iter().map(Vec::into_iter).collect();
+    let outcomes =
+        (0..jobs.len()).filter_map(|job| results[job % threads].next()).collect::<Result<Vec<Outcome>, _>>()?;
+    let points = protocol.samples.iter().zip(outcomes.chunks(windows));
+    Ok(points.map(|(&samples, outcomes)| point(samples, outcomes)).collect())
+}
+
+enum Judged {
+    Model(NetworkModelError),
+    Evaluation(EvaluationError),
+}
+
+fn judge(model: &NetworkModel, test: &[WholeNetwork]) -> Result<Outcome, Judged> {
+    let (mut pairs, mut covered, mut widths) = (Vec::new(), 0, Vec::new());
+    for network in test {
+        let (estimate, measured) =
+            (model.predict(&network.architecture).map_err(Judged::Model)?, network.latency.ms());
+        pairs.push((estimate.ms, measured));
+        covered += usize::from((estimate.low_ms..=estimate.high_ms).contains(&measured));
+        widths.push(100.0 * (estimate.high_ms - estimate.low_ms) / 2.0 / estimate.ms.max(f64::MIN_POSITIVE));
+    }
+    Ok(Outcome {
+        evaluation: Evaluation::new(&pairs).map_err(Judged::Evaluation)?,
+        covered_percent: 100.0 * covered as f64 / test.len() as f64,
+        half_width_percent: fleetfoot_profiler::median(widths.into_iter()).unwrap_or_default(),
+    })
+}
+
+fn point(samples: usize, outcomes: &[Outcome]) -> CurvePoint {
+    let some = |of: &dyn Fn(&Outcome) -> Option<f64>| {
+        let values: Vec<f64> = outcomes.iter().filter_map(of).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let (low, high) = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
+        Some(Spread { mean, low, high })
+    };
+    let all = |of: &dyn Fn(&Outcome) -> f64| {
+        some(&|outcome| Some(of(outcome))).unwrap_or(Spread { mean: f64::NAN, low: f64::NAN, high: f64::NAN })
+    };
+    CurvePoint {
+        samples,
+        rmse_ms: all(&|outcome| outcome.evaluation.rmse),
+        rmspe_percent: all(&|outcome| outcome.evaluation.rmspe_percent),
+        mape_percent: all(&|outcome| outcome.evaluation.mape_percent),
+        within_5_percent: all(&|outcome| outcome.evaluation.within_5_percent),
+        within_10_percent: all(&|outcome| outcome.evaluation.within_10_percent),
+        spearman: some(&|outcome| outcome.evaluation.spearman),
+        kendall: some(&|outcome| outcome.evaluation.kendall),
+        covered_percent: all(&|outcome| outcome.covered_percent),
+        half_width_percent: all(&|outcome| outcome.half_width_percent),
+    }
+}

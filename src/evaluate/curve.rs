@@ -1,0 +1,95 @@
+//! Learning curves: how good predictions are as a function of the number of networks that were measured.
+
+use std::collections::HashSet;
+use std::io::{self, StdoutLock, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use fleetfoot_console::{claim, usage};
+use fleetfoot_predictor::{CurvePoint, Protocol, Spread, WholeNetworks, learning_curve};
+use fleetfoot_profiler::{Conditions, write_json};
+use fleetfoot_space::SearchSpace;
+use serde::Serialize;
+
+use super::{Options, tell};
+use crate::{evidence, picture};
+
+/// The share of the networks that is predicted, and how many at most, unless told.
+const TEST: (usize, usize) = (5, 1000);
+
+#[derive(Debug, Serialize)]
+struct Curve {
+    space: String,
+    networks: String,
+    #[serde(flatten)]
+    protocol: Protocol,
+    points: Vec<CurvePoint>,
+}
+
+/// Runs the command.
+pub fn run(options: &Options, path: &Path) -> Result<()> {
+    let space = SearchSpace::load(&options.space)?;
+    let (networks, warnings) = WholeNetworks::read(path, &space)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let count = networks.networks().len();
+    if options.learning_curve.contains(&0) {
+        return Err(usage("--learning-curve: a model can't be fitted to 0 networks"));
+    }
+    let protocol = Protocol {
+        samples: options.learning_curve.clone(),
+        test: options.test.unwrap_or((count / TEST.0).min(TEST.1)),
+        windows: options.windows,
+        seed: options.plan.seed as usize,
+    };
+    for written in [&options.output, &options.picture].into_iter().flatten() {
+        claim(written, options.force, "or replace it with --force")?;
+    }
+    let tested = networks.networks().iter().rev().take(protocol.test);
+    let tested: HashSet<_> = tested.map(|network| network.architecture.clone()).collect();
+    let conditions = Conditions::from_provenance(networks.provenance());
+    let evidence = evidence::read(&space, options.table.as_deref(), &options.others, conditions.as_ref(), &tested)?;
+    let points = learning_curve(&space, &networks, &evidence, &protocol)?;
+    let curve =
+        Curve { space: space.name().to_owned(), networks: path.display().to_string(), protocol, points };
+    if let Some(path) = &options.output {
+        write_json(path, &curve).with_context(|| format!("can't write {}", path.display()))?;
+    }
+    if let Some(path) = &options.picture {
+        picture::learning_curve(path, &curve.points)?;
+    }
+    tell(options, &curve, print)
+}
+
+fn print(out: &mut StdoutLock<'_>, curve: &Curve) -> io::Result<()> {
+    let Protocol { test, windows, seed, .. } = &curve.protocol;
+    writeln!(
+        out,
+        "{}: its last {test} networks, predicted by models of N consecutive others; means of {windows} windows (seed {seed}), least to most",
+        curve.networks
+    )?;
+    writeln!(
+        out,
+        "    N          RMSE (ms)          RMSPE (%)             MAPE (%)  within 5 %  within 10 %        Spearman  Kendall  in 90 % interval  half width (%)"
+    )?;
+    let figure = |spread: &Spread, digits: usize| {
+        format!("{:.digits$} ({:.digits$}-{:.digits$})", spread.mean, spread.low, spread.high)
+    };
+    let correlation = |spread: &Option<Spread>| spread.map_or("-".to_owned(), |spread| format!("{:.3}", spread.mean));
+    for point in &curve.points {
+        writeln!(
+            out,
+            "{:5}{:>19.4}{:>19}{:>21.2}{:>12.1}{:>13.1}{:>16}{:>9}{:>18.1}{:>16.2}",
+            point.samples,
+            point.rmse_ms.mean,
+            figure(&point.rmspe_percent, 2),
+            point.mape_percent.mean,
+            point.within_5_percent.mean,
+            point.within_10_percent.mean,
+            correlation(&point.spearman),
+            correlation(&point.kendall),
+            point.covered_percent.mean,
+            point.half_width_percent.mean,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! What `fit` and `evaluate` take besides whole networks: the device's table, other devices.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use fleetfoot_predictor::{Costs, Evidence, NetworkModel, Regression, TablePredictor, WholeNetworks};
+use fleetfoot_profiler::{Conditions, Cost, LatencyTable};
+use fleetfoot_space::{Architecture, SearchSpace};
+
+/// Options that name evidence beside whole networks.
+#[derive(Debug, Args)]
+pub struct OtherOptions {
+    /// What other devices take: whole networks (CSV), a model of whole networks (JSON) or a latency table (CSV), each of one device
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub transfer_from: Vec<PathBuf>,
+}
+
+/// Reads evidence for a model of a space's networks, which were measured under these conditions. Architectures that are left out are
+/// predicted later: what other devices say of them stays unknown.
+pub fn read(
+    space: &SearchSpace,
+    table: Option<&Path>,
+    others: &OtherOptions,
+    measured: Option<&Conditions>,
+    left_out: &HashSet<Architecture>,
+) -> Result<Evidence> {
+    let table = table.map(|path| own_table(space, path, measured)).transpose()?;
+    let others = others.transfer_from.iter().map(|path| other(space, path, left_out));
+    Ok(Evidence { table, others: others.collect::<Result<_>>()? })
+}
+
+fn own_table(space: &SearchSpace, path: &Path, measured: Option<&Conditions>) -> Result<Costs> {
+    let (table, warnings) = LatencyTable::read(path)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    match (table.conditions(), measured) {
+        (Some(table), Some(measured)) => table.predicts(measured).with_context(|| {
+            format!("{} was measured under other conditions than the whole networks", path.display())
+        })?,
+        _ => eprintln!("warning: whether {} and the networks are of one device isn't known", path.display()),
+    }
+    costs(space, path, table)
+}
+
+fn costs(space: &SearchSpace, path: &Path, table: LatencyTable) -> Result<Costs> {
+    if table.cost() != Cost::Latency {
+        bail!("{} is a table of {}, not of latency", path.display(), table.cost());
+    }
+    let mut predictor = TablePredictor::new(table, None).for_space(space.name());
+    let unmeasured = predictor.unmeasured(space).len();
+    if unmeasured > 0 {
+        let regression = Regression::fit(predictor.table(), 0)
+            .with_context(|| format!("{} has no row for {unmeasured} units of {}", path.display(), space.name()))?;
+        eprintln!("warning: {unmeasured} units of {} that {} hasn't are estimated", space.name(), path.display());
+        predictor = TablePredictor::new(predictor.table().clone(), Some(regression));
+    }
+    Ok(Costs::of_table(space, predictor.table(), &predictor)?)
+}
+
+/// What another device says.
+fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> Result<Costs> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    if text.trim_start().starts_with('{') {
+        let model = NetworkModel::read(path)?;
+        if model.space()?.signature() != space.signature() {
+            bail!("model {} is for networks of another space than {}", path.display(), space.name());
+        }
+        if !left_out.is_empty() {
+            bail!("model {} may know the networks that are to be predicted: name the networks that it was fitted to", path.display());
+        }
+        return Ok(Costs::of_model(&model));
+    }
+    let header = text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+    if !header.split(',').any(|column| column.trim() == "architecture") {
+        return costs(space, path, LatencyTable::read(path)?.0);
+    }
+    let (networks, _) = WholeNetworks::parse(&text, path, space)?;
+    let networks = networks.without(left_out);
+    let model = NetworkModel::fit(space, &networks, &Evidence::default())
+        .with_context(|| format!("other device {}", path.display()))?;
+    Ok(Costs::of_model(&model))
+}

@@ -170,7 +170,9 @@ pub fn run(options: &Options) -> Result<()> {
         (Networks::File(path), true) => return known::run(options, path),
         (Networks::Random(_), false) => {
             let command = "fleetfoot measure --random N --space SPACE -o FILE.csv";
-            return Err(usage(format!("--learning-curve of which networks? measure them (`{command}`) and say --networks FILE.csv")));
+            return Err(usage(format!(
+                "--learning-curve of which networks? measure them (`{command}`) and say --networks FILE.csv"
+            )));
         }
         (Networks::Random(count), true) => *count,
     };
@@ -233,6 +235,9 @@ fn alone(options: &Options, count: usize) -> Result<()> {
     // Standard output has the figures that scripts rely on, and no others.
     report.points.clear();
     report.slower_percent = None;
+    if options.json {
+        report.evaluation.rmse = None;
+    }
     if let Some(slower) = slower_percent {
         let (how, percent) = if slower < 0.0 { ("faster", -slower) } else { ("slower", slower) };
         let told =
@@ -270,6 +275,9 @@ fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
 fn print_evaluation(out: &mut StdoutLock<'_>, evaluation: &Evaluation) -> io::Result<()> {
     let correlation = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     writeln!(out, "networks          {}", evaluation.networks)?;
+    if let Some(rmse) = evaluation.rmse {
+        writeln!(out, "RMSE              {rmse:.4}")?;
+    }
     writeln!(out, "RMSPE             {:.2} %", evaluation.rmspe_percent)?;
     writeln!(out, "MAPE              {:.2} %", evaluation.mape_percent)?;
     writeln!(out, "within ±5 %       {:.1} %", evaluation.within_5_percent)?;

@@ -67,7 +67,10 @@ fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> 
             bail!("model {} is for networks of another space than {}", path.display(), space.name());
         }
         if !left_out.is_empty() {
-            bail!("model {} may know the networks that are to be predicted: name the networks that it was fitted to", path.display());
+            bail!(
+                "model {} may know the networks that are to be predicted: name the networks that it was fitted to",
+                path.display()
+            );
         }
         return Ok(Costs::of_model(&model));
     }

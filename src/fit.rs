@@ -42,12 +42,14 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     claim(&options.output, options.force, "or replace it with --force")?;
-    let inputs = [&options.table, &options.networks].into_iter().flatten().chain(&options.others.transfer_from);
-    let is_output = |input: &&PathBuf| {
-        options.output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output))
-    };
-    if let Some(input) = inputs.into_iter().find(is_output) {
-        bail!("{} is what the model is fitted to: write it to another file", input.display());
+    let inputs = [(&options.table, "the table itself"), (&options.networks, "the networks' file itself")];
+    let inputs = inputs.into_iter().flat_map(|(input, what)| input.iter().map(move |input| (input, what)));
+    let others = options.others.transfer_from.iter().map(|other| (other, "the other device's file itself"));
+    for (input, what) in inputs.chain(others) {
+        let is_output = |output: PathBuf| input.canonicalize().is_ok_and(|input| input == output);
+        if options.output.canonicalize().is_ok_and(is_output) {
+            bail!("{} is {what}: write the model to another file", options.output.display());
+        }
     }
     if let (Some(networks), Some(space)) = (&options.networks, &options.space) {
         return fit_networks(options, networks, &SearchSpace::load(space)?);

@@ -13,7 +13,8 @@ const SIZE: (u32, u32) = (960, 420);
 pub fn learning_curve(path: &Path, points: &[CurvePoint]) -> Result<()> {
     let mut text = String::new();
     draw(&mut text, points).map_err(|error| anyhow!("can't draw {}: {error}", path.display()))?;
-    fleetfoot_profiler::write_atomically(path, text.as_bytes()).with_context(|| format!("can't write {}", path.display()))
+    fleetfoot_profiler::write_atomically(path, text.as_bytes())
+        .with_context(|| format!("can't write {}", path.display()))
 }
 
 fn draw(text: &mut String, points: &[CurvePoint]) -> Result<(), String> {
@@ -50,14 +51,10 @@ fn draw(text: &mut String, points: &[CurvePoint]) -> Result<(), String> {
             .map_err(|error| told(&error))?;
         let band = series.iter().map(|(samples, spread)| (*samples, spread.low));
         let band = band.chain(series.iter().rev().map(|(samples, spread)| (*samples, spread.high)));
-        chart
-            .draw_series([Polygon::new(band.collect::<Vec<_>>(), BLUE.mix(0.15))])
-            .map_err(|error| told(&error))?;
+        chart.draw_series([Polygon::new(band.collect::<Vec<_>>(), BLUE.mix(0.15))]).map_err(|error| told(&error))?;
         let line = series.iter().map(|(samples, spread)| (*samples, spread.mean));
         chart.draw_series(LineSeries::new(line.clone(), BLUE.stroke_width(2))).map_err(|error| told(&error))?;
-        chart
-            .draw_series(line.map(|point| Circle::new(point, 3, BLUE.filled())))
-            .map_err(|error| told(&error))?;
+        chart.draw_series(line.map(|point| Circle::new(point, 3, BLUE.filled()))).map_err(|error| told(&error))?;
     }
     area.present().map_err(|error| told(&error))
 }

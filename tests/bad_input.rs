@@ -200,7 +200,7 @@ fn a_space_that_cannot_be_is_refused() {
         (r#""k3e3", "#, r#""k4e3", "#, "unknown operator 'k4e3'"),
         (r#""k3e3", "#, r#""conv9", "#, "unknown operator 'conv9'"),
         (r#""k3e3", "#, r#""k3e6", "#, "k3e6 stands there twice"),
-        (r#"["k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6", "zero"]"#, r#"["zero"]"#, "no candidate but zero"),
+        (r#"["k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6", "zero"]"#, r#"["zero"]"#, "no candidate but the identity"),
         (r#"["k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6", "zero"]"#, "[]", "candidates"),
         ("0000000000", "00000", "named architecture 'k3e3'"),
     ] {

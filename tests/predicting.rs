@@ -9,6 +9,9 @@ use std::sync::OnceLock;
 
 use assert_cmd::assert::Assert;
 use common::{Csv, fails_in_one_line, fleetfoot, stderr, stdout, text};
+use fleetfoot_space::{Operator, SearchSpace};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -247,6 +250,98 @@ fn a_network_is_shown_with_its_macs_parameters_and_units() {
     }
 }
 
+/// A file of random networks of `fashion-28` on a made-up device: so many ms for the call, a million multiply-accumulates and a block.
+fn networks_file(path: &Path, count: usize, seed: u64, [call, million, block]: [f64; 3]) {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut lines = "# space: fashion-28\narchitecture,latency_ms\n".to_owned();
+    for _ in 0..count {
+        let architecture = space.random(&mut rng);
+        let network = space.network(&architecture).unwrap();
+        let blocks = network.units().iter().filter(|unit| unit.key.operator != Operator::Zero).count();
+        let kernels = architecture.choices().filter(|choice| [4, 5].contains(choice)).count();
+        let exact = call + million * network.macs() as f64 / 1e6 + block * (blocks as f64 + 1.5 * kernels as f64);
+        lines += &format!("{architecture},{}\n", exact * (1.0 + 0.005 * rng.random_range(-1.0..1.0)));
+    }
+    fs::write(path, lines).unwrap();
+}
+
+#[test]
+fn other_devices_help_and_those_of_another_kind_do_no_harm() {
+    let folder = TempDir::new().unwrap();
+    let [own, sibling, other, model] =
+        ["own.csv", "sibling.csv", "other.csv", "model.json"].map(|name| folder.path().join(name));
+    networks_file(&own, 300, 1, [0.5, 0.02, 0.1]);
+    networks_file(&sibling, 300, 2, [1.0, 0.05, 0.27]);
+    networks_file(&other, 300, 3, [0.1, 1.0, 0.0]);
+    let error = |more: &[&str]| {
+        let curve = ["evaluate", "--space", "fashion-28", "--networks", text(&own), "--learning-curve", "10", "--json"];
+        let curve = stdout(&fleetfoot(&[&curve[..], more].concat()).assert().success());
+        let curve: Value = serde_json::from_str(&curve).unwrap();
+        curve["points"][0]["rmspe_percent"]["mean"].as_f64().unwrap()
+    };
+    let (alone, with_sibling) = (error(&[]), error(&["--transfer-from", text(&sibling)]));
+    let with_other = error(&["--transfer-from", text(&other)]);
+    let with_both = error(&["--transfer-from", text(&sibling), text(&other)]);
+    assert!(with_sibling < 0.7 * alone, "{with_sibling} against {alone} alone");
+    assert!(with_both < 0.8 * alone, "{with_both} with both against {alone} alone");
+    assert!(with_other < 1.1 * alone, "{with_other} with a device of another kind against {alone} alone");
+    // The same by hand, a model among the sources.
+    let fit = |networks: &Path, more: &[&str]| {
+        let fit = ["fit", "--space", "fashion-28", "--networks", text(networks), "-o", text(&model), "--force"];
+        fleetfoot(&[&fit[..], more].concat()).assert().success();
+    };
+    fit(&sibling, &[]);
+    let few = folder.path().join("few.csv");
+    let lines = fs::read_to_string(&own).unwrap();
+    fs::write(&few, lines.lines().take(12).map(|line| line.to_owned() + "\n").collect::<String>()).unwrap();
+    let sibling_model = folder.path().join("sibling.json");
+    fs::rename(&model, &sibling_model).unwrap();
+    fit(&few, &["--transfer-from", text(&sibling_model)]);
+    let evaluate = ["evaluate", "--space", "fashion-28", "--networks", text(&own), "--model", text(&model), "--json"];
+    let evaluated: Value = serde_json::from_str(&stdout(&fleetfoot(&evaluate).assert().success())).unwrap();
+    assert!(evaluated["spearman"].as_f64().unwrap() > 0.97, "{evaluated}");
+    let curve = ["evaluate", "--space", "fashion-28", "--networks", text(&own), "--learning-curve", "10"];
+    let leaked = fails_in_one_line(fleetfoot(&[&curve[..], &["--transfer-from", text(&sibling_model)]].concat()));
+    assert!(leaked.contains("may know the networks that are to be predicted"), "{leaked}");
+}
+
+#[test]
+fn a_table_and_a_few_networks_predict_better_than_either() {
+    let folder = TempDir::new().unwrap();
+    let [few, test, model, alone] =
+        ["few.csv", "test.csv", "model.json", "alone.json"].map(|name| folder.path().join(name));
+    // A device that takes a tenth and a call longer for networks than its table says.
+    let predicted = |seed: &str, count: &str| {
+        let predict = ["predict", "--table", text(table()), "--space", "fashion-28", "--random", count, "--seed", seed];
+        Csv::parse(&stdout(&fleetfoot(&predict).assert().success()))
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for (path, seed, count) in [(&few, "1", "10"), (&test, "2", "100")] {
+        let table = predicted(seed, count);
+        let rows = table.texts("architecture").into_iter().zip(table.numbers("latency_ms"));
+        let rows = rows.map(|(architecture, ms)| {
+            format!("{architecture},{}\n", (1.1 * ms + 0.02) * (1.0 + 0.004 * rng.random_range(-1.0..1.0)))
+        });
+        fs::write(path, format!("architecture,latency_ms\n{}", rows.collect::<String>())).unwrap();
+    }
+    let error = |evidence: &[&str]| {
+        let evaluate = ["evaluate", "--space", "fashion-28", "--networks", text(&test), "--json"];
+        let evaluated = stdout(&fleetfoot(&[&evaluate[..], evidence].concat()).assert().success());
+        serde_json::from_str::<Value>(&evaluated).unwrap()["rmspe_percent"].as_f64().unwrap()
+    };
+    for (path, more) in [(&model, &["--table", text(table())][..]), (&alone, &[])] {
+        let fit = ["fit", "--space", "fashion-28", "--networks", text(&few), "-o", text(path)];
+        fleetfoot(&[&fit[..], more].concat()).assert().success();
+    }
+    let (by_table, by_both) = (error(&["--table", text(table())]), error(&["--model", text(&model)]));
+    let by_networks = error(&["--model", text(&alone)]);
+    assert!(
+        by_both < 1.0 && by_both < 0.2 * by_table && by_both < 0.5 * by_networks,
+        "{by_both} {by_table} {by_networks}"
+    );
+}
+
 #[test]
 fn a_model_of_whole_networks_predicts_others_with_intervals() {
     let folder = TempDir::new().unwrap();
@@ -271,6 +366,20 @@ fn a_model_of_whole_networks_predicts_others_with_intervals() {
     let ends = predicted.numbers("low_ms").into_iter().zip(predicted.numbers("high_ms"));
     let held = ends.zip(measured.numbers("latency_ms")).filter(|((low, high), ms)| low <= ms && ms <= high).count();
     assert!(held >= 30, "{held} of 40 within their 90 % interval");
+    // The same figures from the file, and how they come about as networks are added.
+    let evaluate = ["evaluate", "--space", "fashion-28", "--networks", text(&test), "--model", text(&model), "--json"];
+    let evaluated: Value = serde_json::from_str(&stdout(&fleetfoot(&evaluate).assert().success())).unwrap();
+    assert_eq!((evaluated["networks"].as_u64(), evaluated["interval_percent"].as_u64()), (Some(40), Some(90)));
+    assert!((evaluated["covered_percent"].as_f64().unwrap() - 2.5 * held as f64).abs() < 1e-9, "{evaluated}");
+    let picture = folder.path().join("curve.svg");
+    let curve = ["evaluate", "--space", "fashion-28", "--networks", text(&train), "--learning-curve", "10,40"];
+    let curve = [&curve[..], &["--windows", "3", "--test", "20", "--picture", text(&picture), "--json"]].concat();
+    let curve: Value = serde_json::from_str(&stdout(&fleetfoot(&curve).assert().success())).unwrap();
+    let error = |point: usize| curve["points"][point]["rmspe_percent"]["mean"].as_f64().unwrap();
+    assert!(error(1) < error(0) && error(1) < 2.0, "{curve}");
+    assert_eq!(curve["points"][1]["samples"], 40);
+    let svg = fs::read_to_string(&picture).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("networks measured") && svg.trim_end().ends_with("</svg>"));
     // What doesn't belong together.
     let refused = |arguments: &[&str]| fails_in_one_line(fleetfoot(arguments));
     let other = refused(&["predict", "--model", text(&model), "--space", "cifar-32", "--random", "1"]);
@@ -282,6 +391,15 @@ fn a_model_of_whole_networks_predicts_others_with_intervals() {
     let units =
         ["predict", "--table", text(table()), "--space", "fashion-28", "k3e3", "--estimate", "--model", text(&model)];
     assert!(refused(&units).contains("make it with `fleetfoot fit`"), "a model of networks is none of units");
+    for (more, part) in [
+        (["--learning-curve", "0"], "can't be fitted to 0 networks"),
+        (["--learning-curve", "10,x"], "invalid value 'x'"),
+        (["--learning-curve", "1000"], "too few for 12 to predict and 1000 to fit to"),
+    ] {
+        let curve = [&["evaluate", "--space", "fashion-28", "--networks", text(&train)][..], &more].concat();
+        let assert = fleetfoot(&curve).assert().failure();
+        assert!(stderr(&assert).contains(part), "{more:?}: {}", stderr(&assert));
+    }
     let itself = ["fit", "--space", "fashion-28", "--networks", text(&train), "-o", text(&train), "--force"];
     assert!(refused(&itself).contains("is the networks' file itself"));
 }

@@ -8,8 +8,8 @@ pub struct Evaluation {
     /// Number of pairs.
     pub networks: usize,
     /// Root of the mean squared error, in the unit of what is predicted.
-    #[serde(default)]
-    pub rmse: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rmse: Option<f64>,
     /// Root of the mean squared relative error, in percent of the measured value.
     pub rmspe_percent: f64,
     /// Mean absolute relative error, in percent.
@@ -56,7 +56,9 @@ impl Evaluation {
         let (predicted, measured): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
         Ok(Self {
             networks: pairs.len(),
-            rmse: (pairs.iter().map(|(predicted, measured)| (predicted - measured).powi(2)).sum::<f64>() / n).sqrt(),
+            rmse: Some(
+                (pairs.iter().map(|(predicted, measured)| (predicted - measured).powi(2)).sum::<f64>() / n).sqrt(),
+            ),
             rmspe_percent: 100.0 * (errors.iter().map(|e| e * e).sum::<f64>() / n).sqrt(),
             mape_percent: 100.0 * errors.iter().map(|e| e.abs()).sum::<f64>() / n,
             within_5_percent: within(0.05),

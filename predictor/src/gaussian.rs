@@ -14,14 +14,19 @@
 
 mod matrix;
 
+use std::f64::consts::TAU;
+
 use ndarray::{Array1, Array2, Axis, s};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// Variance of the constant, in units of the measurements' own: hardly any prior.
 const CONSTANT: f64 = 10.0;
 /// Correlation lengths of the drift that are offered, in measurements.
 const LENGTHS: [f64; 4] = [2.0, 8.0, 32.0, 128.0];
-/// Variances at the start, of each group of features, of each length of drift, and of the noise.
-const START: (f64, f64, f64) = (0.2, 0.02, 0.1);
+/// Variances where a fit starts, as shares of that of all measurements: of each length of drift, and of the noise.
+const DRIFT: f64 = 0.01;
+const NOISE: f64 = 0.01;
 /// Parts of which each is predicted from the others.
 const FOLDS: usize = 10;
 /// No variance becomes smaller.
@@ -29,6 +34,13 @@ const LEAST: f64 = 1e-8;
 /// Steps at most, without weights at first, and when all variances change by less than this share of them no further.
 const STEPS: (usize, usize) = (80, 15);
 const SETTLED: f64 = 2e-3;
+/// Up to so many measurements leave the variances open: models are averaged over so many of their values, so many steps apart, behind so many
+/// first ones. Beforehand their logarithms have this deviation.
+const SAMPLED: usize = 200;
+const MEMBERS: usize = 40;
+const BETWEEN: usize = 6;
+const BURN_IN: usize = 60;
+const WIDTH: f64 = 2.5;
 /// Degrees of freedom of the noise, and the fewest measurements that tell outliers.
 const FREEDOM: f64 = 4.0;
 const FEWEST_FOR_OUTLIERS: usize = 20;
@@ -46,6 +58,8 @@ pub(crate) struct Groups<'a> {
     pub features: &'a [Array2<f64>],
     /// How many of the first groups a robust fit uses to find episodes.
     pub coarse: usize,
+    /// The variance of each group's weights where a fit starts, as a share of that of all measurements.
+    pub starts: &'a [f64],
     /// How much each measurement is trusted beforehand: 1 as much as the usual one. Its noise has the variance of theirs divided by this.
     pub trust: &'a [f64],
     /// The spread of the measurements is taken to be at least this.
@@ -55,6 +69,17 @@ pub(crate) struct Groups<'a> {
 /// The model as it is fitted.
 #[derive(Clone, Debug)]
 pub(crate) struct Fitted {
+    /// Models with variances that the measurements leave possible, all equally probable: one where they leave little.
+    pub members: Vec<Member>,
+    /// How much each measurement counts of what it is trusted: 1 fully.
+    pub counts: Vec<f64>,
+    /// What is predicted of every measurement without it and those around it.
+    pub held_out: Vec<HeldOut>,
+}
+
+/// A model with certain variances.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
     pub constant: f64,
     /// Weights of each group's features.
     pub weights: Vec<Array1<f64>>,
@@ -64,14 +89,10 @@ pub(crate) struct Fitted {
     pub drift: f64,
     /// Variance of the noise of a measurement that is no outlier.
     pub noise: f64,
-    /// How much each measurement counts of what it is trusted: 1 fully.
-    pub counts: Vec<f64>,
     /// `K^-1`, in units of the measurements.
     pub precision: Array2<f64>,
     /// Variance that the constant has beforehand.
     pub constant_variance: f64,
-    /// What is predicted of every measurement without it and those around it.
-    pub held_out: Vec<HeldOut>,
 }
 
 /// A measurement as it is predicted from the others, without a tenth of all that it lies in: its neighbours know the drift.
@@ -116,7 +137,8 @@ impl Fitted {
         let y = raw.mapv(|value| (value - mean) / scale);
         let off = episodes(groups, &y);
         let kept = Array1::from_shape_fn(n, |index| groups.trust[index] * if off[index] { LEFT_OUT } else { 1.0 });
-        let mut state = State::new(groups, kept.clone());
+        let start = State::new(groups, kept.clone());
+        let mut state = start.clone();
         for step in 0..STEPS.0 {
             let solved = state.solve(&y)?;
             let changed = state.step(&solved);
@@ -128,30 +150,40 @@ impl Fitted {
                 break;
             }
         }
-        let solved = state.solve(&y)?;
-        let squared = scale * scale;
-        let weights = groups.features.iter().zip(&state.variances);
-        let held_out = state.held_out(&solved, &y, &off)?.into_iter().map(|held_out| HeldOut {
-            mean: mean + scale * held_out.mean,
-            deviation: scale * held_out.deviation,
-            ..held_out
+        let counts = state.counts.iter().zip(groups.trust).map(|(count, trust)| count / trust).collect();
+        let states = if n <= SAMPLED { state.sample(&start, &y)? } else { vec![state] };
+        let (mut members, mut held_out) = (Vec::new(), Vec::new());
+        for state in &states {
+            let solved = state.solve(&y)?;
+            held_out.push(state.held_out(&solved, &y, &off)?);
+            members.push(state.member(solved, mean, scale));
+        }
+        let held_out = (0..n).map(|index| {
+            let of_members = held_out.iter().map(|of_member| (of_member[index], 1.0 / states.len() as f64));
+            let of = HeldOut::mixed(&of_members.collect::<Vec<_>>());
+            HeldOut { mean: mean + scale * of.mean, deviation: scale * of.deviation, ..of }
         });
-        let held_out = held_out.collect();
-        Ok(Self {
-            constant: mean + scale * CONSTANT * solved.a.sum(),
-            weights: weights.map(|(features, variance)| features.t().dot(&solved.a) * (variance * scale)).collect(),
-            variances: state.variances.iter().map(|variance| variance * squared).collect(),
-            drift: state.drift.iter().sum::<f64>() * squared,
-            noise: state.noise * squared,
-            counts: state.counts.iter().zip(groups.trust).map(|(count, trust)| count / trust).collect(),
-            constant_variance: CONSTANT * squared,
-            held_out,
-            precision: solved.precision / squared,
-        })
+        Ok(Self { members, counts, held_out: held_out.collect() })
+    }
+
+    /// The mean over members.
+    pub(crate) fn mean(&self, of: impl Fn(&Member) -> f64) -> f64 {
+        self.members.iter().map(of).sum::<f64>() / self.members.len() as f64
+    }
+}
+
+impl HeldOut {
+    /// Mean and deviation of predictions with these probabilities.
+    pub(crate) fn mixed(all: &[(Self, f64)]) -> Self {
+        let mean = all.iter().map(|(one, weight)| weight * one.mean).sum::<f64>();
+        let square = |(one, weight): &(Self, f64)| weight * (one.deviation.powi(2) + (one.mean - mean).powi(2));
+        let deviation = all.iter().map(square).sum::<f64>().sqrt();
+        Self { mean, deviation, is_off: all.iter().all(|(one, _)| one.is_off) }
     }
 }
 
 /// Variances on their way.
+#[derive(Clone)]
 struct State<'a> {
     features: &'a [Array2<f64>],
     /// Every length's covariance.
@@ -176,9 +208,9 @@ impl<'a> State<'a> {
         let lengths: Vec<Array2<f64>> = lengths.map(covariance).collect();
         Self {
             features: groups.features,
-            variances: vec![START.0; groups.features.len()],
-            drift: vec![START.1; lengths.len()],
-            noise: START.2,
+            variances: groups.starts.to_vec(),
+            drift: vec![DRIFT; lengths.len()],
+            noise: NOISE,
             lengths,
             counts,
         }
@@ -195,9 +227,80 @@ impl<'a> State<'a> {
             k.scaled_add(*variance, length);
         }
         k.diag_mut().zip_mut_with(&self.counts, |k, count| *k += self.noise / count + 1e-10);
-        let (precision, _) = matrix::inverse(&k).ok_or(FitError::Singular)?;
+        let precision = matrix::inverse(&k).ok_or(FitError::Singular)?;
         let a = precision.dot(y);
         Ok(Solved { precision, a })
+    }
+
+    /// The model of these variances, in the measurements' own units.
+    fn member(&self, solved: Solved, mean: f64, scale: f64) -> Member {
+        let squared = scale * scale;
+        let weights = self.features.iter().zip(&self.variances);
+        Member {
+            constant: mean + scale * CONSTANT * solved.a.sum(),
+            weights: weights.map(|(features, variance)| features.t().dot(&solved.a) * (variance * scale)).collect(),
+            variances: self.variances.iter().map(|variance| variance * squared).collect(),
+            drift: self.drift.iter().sum::<f64>() * squared,
+            noise: self.noise * squared,
+            constant_variance: CONSTANT * squared,
+            precision: solved.precision / squared,
+        }
+    }
+
+    /// Variances that the measurements leave possible, drawn from their posterior by elliptical slice sampling (Murray, Adams & MacKay,
+    /// 2010). Beforehand each is log-normal around where the fit starts.
+    fn sample(&self, start: &Self, y: &Array1<f64>) -> Result<Vec<Self>, FitError> {
+        let kernels: Vec<Array2<f64>> = self.features.iter().map(|features| features.dot(&features.t())).collect();
+        let variances = |state: &Self| [&state.variances[..], &state.drift, &[state.noise]].concat();
+        let start = variances(start);
+        let density = |x: &[f64]| {
+            let mut k = Array2::from_elem((y.len(), y.len()), CONSTANT);
+            let exponents = x.iter().zip(&start).map(|(x, start)| start * x.exp());
+            let noise = start[start.len() - 1] * x[x.len() - 1].exp();
+            for (kernel, variance) in kernels.iter().chain(&self.lengths).zip(exponents) {
+                k.scaled_add(variance, kernel);
+            }
+            k.diag_mut().zip_mut_with(&self.counts, |k, count| *k += noise / count + 1e-10);
+            matrix::log_density(k, y)
+        };
+        let reach = 4.0 * WIDTH;
+        let mut x: Vec<f64> =
+            variances(self).iter().zip(&start).map(|(own, start)| (own / start).ln().clamp(-reach, reach)).collect();
+        let mut now = density(&x).ok_or(FitError::Singular)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut states = Vec::with_capacity(MEMBERS);
+        for step in 1..=BURN_IN + MEMBERS * BETWEEN {
+            let other: Vec<f64> = x.iter().map(|_| WIDTH * normal(&mut rng)).collect();
+            let level = now + rng.random::<f64>().ln();
+            let mut angle = rng.random_range(0.0..TAU);
+            let (mut from, mut to) = (angle - TAU, angle);
+            // Ends: at angle 0 the point is the old one.
+            for _ in 0..100 {
+                let (sin, cos) = f64::sin_cos(angle);
+                let next: Vec<f64> = x.iter().zip(&other).map(|(x, other)| x * cos + other * sin).collect();
+                match density(&next) {
+                    Some(density) if density > level => {
+                        (x, now) = (next, density);
+                        break;
+                    }
+                    _ if angle < 0.0 => from = angle,
+                    _ => to = angle,
+                }
+                angle = rng.random_range(from..to);
+            }
+            if step > BURN_IN && (step - BURN_IN).is_multiple_of(BETWEEN) {
+                let own: Vec<f64> = x.iter().zip(&start).map(|(x, start)| start * x.exp()).collect();
+                let (variances, rest) = own.split_at(self.variances.len());
+                let (drift, noise) = rest.split_at(self.drift.len());
+                states.push(Self {
+                    variances: variances.to_vec(),
+                    drift: drift.to_vec(),
+                    noise: noise[0],
+                    ..self.clone()
+                });
+            }
+        }
+        Ok(states)
     }
 
     /// Predicts every tenth of the measurements from the others, with the variances of all.
@@ -208,7 +311,7 @@ impl<'a> State<'a> {
             let to = (from + n.div_ceil(FOLDS)).min(n);
             // The rest's covariance, inverted: a block of the inverse is the inverse of the block's covariance given the rest.
             let block = solved.precision.slice(s![from..to, from..to]).to_owned();
-            let (given, _) = matrix::inverse(&block).ok_or(FitError::Singular)?;
+            let given = matrix::inverse(&block).ok_or(FitError::Singular)?;
             let residual = given.dot(&solved.a.slice(s![from..to]));
             for index in from..to {
                 let own = self.noise / self.counts[index];
@@ -277,7 +380,7 @@ fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Vec<bool> {
         let mut normal = x.t().dot(&weighted);
         normal.diag_mut().iter_mut().skip(1).for_each(|value| *value += 1e-2);
         normal[[0, 0]] += 1e-9;
-        let Some((inverse, _)) = matrix::inverse(&normal) else { return none };
+        let Some(inverse) = matrix::inverse(&normal) else { return none };
         residual = y - &x.dot(&inverse.dot(&weighted.t().dot(y)));
         let middle = middle(residual.iter().copied());
         deviation = 1.4826 * self::middle(residual.iter().map(|value| (value - middle).abs())) + 1e-12;
@@ -292,15 +395,18 @@ fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Vec<bool> {
     if off.iter().filter(|off| **off).count() as f64 > MOST_OFF * n as f64 { none } else { off }
 }
 
+/// A standard normal number (Box & Muller).
+fn normal(rng: &mut impl Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (TAU * rng.random::<f64>()).cos()
+}
+
 fn middle(values: impl Iterator<Item = f64>) -> f64 {
     fleetfoot_profiler::median(values).unwrap_or(0.0)
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-
     use super::*;
 
     /// Measurements of which the first feature takes 3 and the second group nothing, with noise of 0.1.
@@ -316,16 +422,21 @@ mod tests {
     }
 
     fn fitted(features: &[Array2<f64>], y: &[f64]) -> Fitted {
-        Fitted::new(&Groups { features, coarse: 1, trust: &vec![1.0; y.len()], floor: 0.0 }, y).unwrap()
+        Fitted::new(&Groups { features, coarse: 1, starts: &[0.2, 0.005], trust: &vec![1.0; y.len()], floor: 0.0 }, y)
+            .unwrap()
     }
 
     #[test]
     fn what_matters_is_found_and_what_doesnt_is_shrunk_away() {
         let (features, y) = world(200);
         let fit = fitted(&features, &y);
-        assert!((fit.constant - 20.0).abs() < 0.05 && (fit.weights[0][0] - 3.0).abs() < 0.05, "{fit:?}");
-        assert!(fit.weights[1].iter().all(|weight| weight.abs() < 0.05), "{:?}", fit.weights[1]);
-        assert!((fit.noise + fit.drift).sqrt() < 0.15 && fit.variances[1] < 1e-3, "{:?}", fit.variances);
+        assert!(
+            (fit.mean(|m| m.constant) - 20.0).abs() < 0.05 && (fit.mean(|m| m.weights[0][0]) - 3.0).abs() < 0.05,
+            "{fit:?}"
+        );
+        let fine: Vec<f64> = (0..20).map(|feature| fit.mean(|m| m.weights[1][feature])).collect();
+        assert!(fine.iter().all(|weight| weight.abs() < 0.05), "{fine:?}");
+        assert!(fit.mean(|m| m.noise + m.drift).sqrt() < 0.15 && fit.mean(|m| m.variances[1]) < 1e-2);
         let errors = fit.held_out.iter().zip(&y).map(|(held_out, y)| (held_out.mean - y) / held_out.deviation);
         let wide = errors.filter(|z| z.abs() > 1.645).count();
         assert!((8..=34).contains(&wide), "{wide} of 200 beyond a 90 % interval");
@@ -339,7 +450,11 @@ mod tests {
         dirty[..50].iter_mut().for_each(|y| *y *= 1.65);
         dirty[120] *= 3.0;
         let fit = fitted(&features, &dirty);
-        assert!((fit.constant - clean.constant).abs() < 0.1 && (fit.weights[0][0] - 3.0).abs() < 0.1, "{fit:?}");
+        assert!(
+            (fit.mean(|m| m.constant) - clean.mean(|m| m.constant)).abs() < 0.1
+                && (fit.mean(|m| m.weights[0][0]) - 3.0).abs() < 0.1,
+            "{fit:?}"
+        );
         assert!(fit.counts[..47].iter().all(|count| *count < 0.01) && fit.counts[120] < 0.05);
     }
 
@@ -348,14 +463,25 @@ mod tests {
         let (features, y) = world(300);
         let drifting: Vec<f64> = y.iter().enumerate().map(|(index, y)| y + 2.0 * (index as f64 / 20.0).sin()).collect();
         let fit = fitted(&features, &drifting);
-        assert!((fit.weights[0][0] - 3.0).abs() < 0.1, "{}", fit.weights[0][0]);
-        assert!(fit.drift > 10.0 * fit.noise, "{} against {}", fit.drift, fit.noise);
+        assert!((fit.mean(|m| m.weights[0][0]) - 3.0).abs() < 0.1, "{}", fit.mean(|m| m.weights[0][0]));
+        assert!(
+            fit.mean(|m| m.drift) > 10.0 * fit.mean(|m| m.noise),
+            "{} against {}",
+            fit.mean(|m| m.drift),
+            fit.mean(|m| m.noise)
+        );
     }
 
     #[test]
     fn what_cant_be_fitted_is_an_error() {
         let (features, y) = world(10);
-        let of = |features: &[Array2<f64>], y: &[f64]| Fitted::new(&Groups { features, coarse: 1, trust: &vec![1.0; y.len()], floor: 0.0 }, y).err();
+        let of = |features: &[Array2<f64>], y: &[f64]| {
+            Fitted::new(
+                &Groups { features, coarse: 1, starts: &[0.2, 0.005], trust: &vec![1.0; y.len()], floor: 0.0 },
+                y,
+            )
+            .err()
+        };
         assert_eq!(of(&features, &[5.0; 10]), Some(FitError::Flat));
         let mut broken = y.clone();
         broken[3] = f64::NAN;

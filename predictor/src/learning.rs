@@ -67,7 +67,9 @@ pub struct CurvePoint {
 #[derive(Debug, thiserror::Error)]
 pub enum CurveError {
     /// Too few.
-    #[error("{networks} networks are too few for {test} to predict and {samples} to fit to: measure more, or ask for fewer")]
+    #[error(
+        "{networks} networks are too few for {test} to predict and {samples} to fit to: measure more, or ask for fewer"
+    )]
     TooFew {
         /// Those that there are.
         networks: usize,
@@ -137,7 +139,10 @@ pub fn learning_curve(
             scope.spawn(move || jobs.iter().skip(thread).step_by(threads).map(outcome).collect::<Vec<_>>())
         };
         let handles: Vec<_> = (0..threads).map(deal).collect();
-        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Vec<_>>()
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect::<Vec<_>>()
     });
     let mut results: Vec<_> = results.into_iter().map(Vec::into_iter).collect();
     let outcomes =
@@ -154,8 +159,7 @@ enum Judged {
 fn judge(model: &NetworkModel, test: &[WholeNetwork]) -> Result<Outcome, Judged> {
     let (mut pairs, mut covered, mut widths) = (Vec::new(), 0, Vec::new());
     for network in test {
-        let (estimate, measured) =
-            (model.predict(&network.architecture).map_err(Judged::Model)?, network.latency.ms());
+        let (estimate, measured) = (model.predict(&network.architecture).map_err(Judged::Model)?, network.latency.ms());
         pairs.push((estimate.ms, measured));
         covered += usize::from((estimate.low_ms..=estimate.high_ms).contains(&measured));
         widths.push(100.0 * (estimate.high_ms - estimate.low_ms) / 2.0 / estimate.ms.max(f64::MIN_POSITIVE));
@@ -163,7 +167,7 @@ fn judge(model: &NetworkModel, test: &[WholeNetwork]) -> Result<Outcome, Judged>
     Ok(Outcome {
         evaluation: Evaluation::new(&pairs).map_err(Judged::Evaluation)?,
         covered_percent: 100.0 * covered as f64 / test.len() as f64,
-        half_width_percent: fleetfoot_profiler::median(widths.into_iter()).unwrap_or_default(),
+        half_width_percent: fleetfoot_profiler::median(widths).unwrap_or_default(),
     })
 }
 
@@ -179,7 +183,7 @@ fn point(samples: usize, outcomes: &[Outcome]) -> CurvePoint {
     };
     CurvePoint {
         samples,
-        rmse_ms: all(&|outcome| outcome.evaluation.rmse),
+        rmse_ms: all(&|outcome| outcome.evaluation.rmse.unwrap_or(f64::NAN)),
         rmspe_percent: all(&|outcome| outcome.evaluation.rmspe_percent),
         mape_percent: all(&|outcome| outcome.evaluation.mape_percent),
         within_5_percent: all(&|outcome| outcome.evaluation.within_5_percent),

@@ -14,6 +14,7 @@ mod gaussian;
 mod learning;
 mod model_file;
 mod network_model;
+mod posterior;
 mod predictor;
 mod regression;
 mod whole;
@@ -22,7 +23,7 @@ pub use cost::{CostError, CostMatrix, Sampler};
 pub use evaluation::{Evaluation, EvaluationError};
 pub use evidence::{Costs, Evidence};
 pub use features::{FEATURES, features};
-pub use learning::{CurvePoint, CurveError, Protocol, Spread, learning_curve};
+pub use learning::{CurveError, CurvePoint, Protocol, Spread, learning_curve};
 pub use model_file::ModelFileError;
 pub use network_model::{NetworkEstimate, NetworkModel, NetworkModelError, NetworkValidation};
 pub use predictor::{

@@ -49,8 +49,7 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
     let conditions = Conditions::from_provenance(networks.provenance());
     let evidence = evidence::read(&space, options.table.as_deref(), &options.others, conditions.as_ref(), &tested)?;
     let points = learning_curve(&space, &networks, &evidence, &protocol)?;
-    let curve =
-        Curve { space: space.name().to_owned(), networks: path.display().to_string(), protocol, points };
+    let curve = Curve { space: space.name().to_owned(), networks: path.display().to_string(), protocol, points };
     if let Some(path) = &options.output {
         write_json(path, &curve).with_context(|| format!("can't write {}", path.display()))?;
     }

@@ -97,5 +97,8 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
 fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
     print_evaluation(out, &report.evaluation)?;
     let Report { covered_percent, half_width_percent, interval_percent, .. } = report;
-    writeln!(out, "intervals         {covered_percent:.1} % within their {interval_percent} % interval of ±{half_width_percent:.2} %")
+    writeln!(
+        out,
+        "intervals         {covered_percent:.1} % within their {interval_percent} % interval of ±{half_width_percent:.2} %"
+    )
 }

@@ -1,13 +1,13 @@
 //! Cholesky factors and inverses of symmetric matrices, in blocks: most of the work is ndarray's matrix product.
 
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 /// Blocks of so many rows aren't divided further.
 const SMALL: usize = 32;
 
-/// The inverse of a symmetric, positive definite matrix, and the logarithm of its determinant; `None` where it isn't positive definite.
-pub(super) fn inverse(matrix: &Array2<f64>) -> Option<(Array2<f64>, f64)> {
+/// The inverse of a symmetric, positive definite matrix; `None` where it isn't positive definite.
+pub(super) fn inverse(matrix: &Array2<f64>) -> Option<Array2<f64>> {
     let mut factor = matrix.clone();
     if !cholesky(factor.view_mut()) {
         return None;
@@ -15,9 +15,20 @@ pub(super) fn inverse(matrix: &Array2<f64>) -> Option<(Array2<f64>, f64)> {
     for row in 0..factor.nrows() {
         factor.slice_mut(s![row, row + 1..]).fill(0.0);
     }
-    let log_determinant = 2.0 * factor.diag().iter().map(|value| value.ln()).sum::<f64>();
     invert_lower(factor.view_mut());
-    Some((factor.t().dot(&factor), log_determinant))
+    Some(factor.t().dot(&factor))
+}
+
+/// Logarithm of the density of a normal distribution with mean 0 at `y`, but for a constant; the covariance is used up. `None` where that
+/// isn't positive definite.
+pub(super) fn log_density(mut covariance: Array2<f64>, y: &Array1<f64>) -> Option<f64> {
+    if !cholesky(covariance.view_mut()) {
+        return None;
+    }
+    let mut whitened = y.clone().insert_axis(Axis(0));
+    divide(whitened.view_mut(), covariance.view());
+    let log_determinant = 2.0 * covariance.diag().iter().map(|value| value.ln()).sum::<f64>();
+    Some(-0.5 * (whitened.iter().map(|value| value * value).sum::<f64>() + log_determinant))
 }
 
 /// Replaces the lower part of a symmetric matrix `A` by `L` with `A = L L'`; the upper part is left as it is. False where `A` isn't positive
@@ -106,13 +117,25 @@ mod tests {
         for n in [1, 2, 31, 32, 33, 65, 150] {
             let half = Array2::from_shape_fn((n, n), |_| rng.random_range(-1.0..1.0));
             let matrix = half.dot(&half.t()) + Array2::<f64>::eye(n) * 0.1;
-            let (inverse, log_determinant) = inverse(&matrix).unwrap();
+            let inverse = inverse(&matrix).unwrap();
             let error = (matrix.dot(&inverse) - Array2::<f64>::eye(n)).mapv(f64::abs);
             assert!(error.iter().all(|error| *error < 1e-8), "{n}: {:?}", error.iter().copied().fold(0.0, f64::max));
-            assert!(log_determinant.is_finite());
         }
-        let (_, log_determinant) = inverse(&ndarray::arr2(&[[2.0, 1.0], [1.0, 3.0]])).unwrap();
-        assert!((log_determinant - 5f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn densities_are_those_of_the_definition() {
+        // The inverse of ((2, 1), (1, 3)) is ((3, -1), (-1, 2)) / 5: y' K^-1 y = 3 at (1, -2) times 5 / 5.
+        let covariance = ndarray::arr2(&[[2.0, 1.0], [1.0, 3.0]]);
+        let density = log_density(covariance, &ndarray::arr1(&[1.0, -2.0])).unwrap();
+        assert!((density + 0.5 * (3.0 + 5f64.ln())).abs() < 1e-12, "{density}");
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let half = Array2::from_shape_fn((100, 100), |_| rng.random_range(-1.0..1.0));
+        let matrix = half.dot(&half.t()) + Array2::<f64>::eye(100);
+        let y = Array1::from_shape_fn(100, |_| rng.random_range(-1.0..1.0));
+        let scaled = log_density(&matrix * 2.0, &y).unwrap() - log_density(matrix.clone(), &y).unwrap();
+        let quadratic = y.dot(&inverse(&matrix).unwrap().dot(&y));
+        assert!((scaled - (0.25 * quadratic - 50.0 * 2f64.ln())).abs() < 1e-8, "{scaled}");
     }
 
     #[test]

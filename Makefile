@@ -70,6 +70,7 @@ demo-full: setup build ## The same with more networks to compare with, three see
 
 bench: build ## Measure what the README claims about speed
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps
+	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench batch_prediction
 
 bench-busy: build ## Measure what a profile notices of busy loops on its core and on others (minutes)
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench busy_loop

@@ -1,6 +1,8 @@
 //! The command line as people type it.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use fleetfoot_console::{share, usage};
 use fleetfoot_profiler::{Plan, Standing, Statistic};
-use fleetfoot_space::{Architecture, SearchSpace, without_mark};
+use fleetfoot_space::{Architecture, SearchSpace};
 
 /// Hardware-aware neural architecture search from honest measurements.
 #[derive(Debug, Parser)]
@@ -41,7 +43,9 @@ pub enum Command {
     Fit(crate::fit::Options),
     /// Predict the latency of networks from a table, without running them
     Predict(crate::predict::Options),
-    /// Measure random networks and compare with their predictions
+    /// Expected latency of a softmax over every decision's candidates, and its gradient
+    Expect(crate::expect::Options),
+    /// Compare predictions with random networks measured now or in a file; learning curves
     Evaluate(crate::evaluate::Options),
     /// Measure whole networks: architectures with random weights, or ONNX models
     Measure(crate::measure::Options),
@@ -155,49 +159,85 @@ impl ArchitectureOptions {
     /// The architectures with the space in their widths, each under the label that results carry: its digits, or its
     /// name where it has widths of its own.
     pub fn resolve(&self, space: &SearchSpace) -> Result<Vec<(String, SearchSpace, Architecture)>> {
-        let resolved = |text: &str| {
-            let (own, architecture) = space.resolve(text)?;
-            let plain = own.decisions() == space.decisions() && own.back() == space.back();
-            let label = if plain { architecture.to_string() } else { text.to_owned() };
-            Ok::<_, anyhow::Error>((label, own, architecture))
-        };
-        let mut all = self.given.iter().map(|text| resolved(text)).collect::<Result<Vec<_>>>()?;
-        if let Some(path) = &self.architectures {
-            for (line, name) in read_architectures(path)? {
-                all.push(resolved(&name).with_context(|| format!("{}, line {line}", path.display()))?);
-            }
-        }
+        let mut all = Vec::new();
+        self.each(space, |named| {
+            all.push(match named {
+                Named::Own(architecture) => (architecture.to_string(), space.clone(), architecture),
+                Named::Widened { label, space, architecture } => (label, *space, architecture),
+            });
+            Ok(())
+        })?;
         Ok(all)
+    }
+
+    /// Hands the architectures on one by one; of a file never more than one is in memory.
+    pub fn each(&self, space: &SearchSpace, mut take: impl FnMut(Named) -> Result<()>) -> Result<()> {
+        for text in &self.given {
+            take(named(space, text)?)?;
+        }
+        match &self.architectures {
+            Some(path) => each_of_file(path, |text| take(named(space, text)?)),
+            None => Ok(()),
+        }
     }
 }
 
-/// The architectures of a file, with their lines: those of the column `architecture` where the file is a CSV that has
-/// one, else the first of every line.
-fn read_architectures(path: &Path) -> Result<Vec<(u64, String)>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("can't read the architectures {}", path.display()))?;
-    let text = without_mark(&text);
+/// An architecture that somebody named.
+pub enum Named {
+    /// One of the space.
+    Own(Architecture),
+    /// One with widths of its own.
+    Widened {
+        /// Its name.
+        label: String,
+        /// The space in its widths.
+        space: Box<SearchSpace>,
+        /// Its choices.
+        architecture: Architecture,
+    },
+}
+
+fn named(space: &SearchSpace, text: &str) -> Result<Named> {
+    if !space.is_name(text) {
+        return Ok(Named::Own(space.parse_architecture(text)?));
+    }
+    let (own, architecture) = space.resolve(text)?;
+    let plain = own.decisions() == space.decisions() && own.back() == space.back();
+    Ok(match plain {
+        true => Named::Own(architecture),
+        false => Named::Widened { label: text.to_owned(), space: Box::new(own), architecture },
+    })
+}
+
+/// Hands on the architectures of a file: those of the column `architecture` where the file is a CSV that has one, else the first of every
+/// line. Errors name the line.
+fn each_of_file(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    let cannot = || format!("can't read the architectures {}", path.display());
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).with_context(cannot)?);
+    // Spreadsheets put a mark in front.
+    if file.fill_buf().with_context(cannot)?.starts_with(b"\xef\xbb\xbf") {
+        file.consume(3);
+    }
     let mut builder = csv::ReaderBuilder::new();
     let mut reader =
-        builder.comment(Some(b'#')).has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
-    let mut column = 0;
-    let mut architectures = Vec::new();
-    for (index, record) in reader.records().enumerate() {
-        let record = record.with_context(|| path.display().to_string())?;
-        if index == 0
+        builder.comment(Some(b'#')).has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(file);
+    let (mut column, mut record, mut is_first, mut found) = (0, csv::StringRecord::new(), true, false);
+    while reader.read_record(&mut record).with_context(|| path.display().to_string())? {
+        if std::mem::take(&mut is_first)
             && let Some(named) = record.iter().position(|field| field == "architecture")
         {
             column = named;
             continue;
         }
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = || record.position().map_or(0, csv::Position::line);
         match record.get(column).filter(|name| !name.is_empty()) {
-            Some(name) => architectures.push((line, name.to_owned())),
-            None => bail!("{}, line {line}: no architecture stands there", path.display()),
+            Some(name) => take(name).with_context(|| format!("{}, line {}", path.display(), line()))?,
+            None => bail!("{}, line {}: no architecture stands there", path.display(), line()),
         }
+        found = true;
     }
-    if architectures.is_empty() {
+    if !found {
         bail!("{}: it names no architecture", path.display());
     }
-    Ok(architectures)
+    Ok(())
 }

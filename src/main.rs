@@ -7,6 +7,7 @@ mod devices;
 mod doctor;
 mod evaluate;
 mod evidence;
+mod expect;
 mod fit;
 mod measure;
 mod measuring;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Verify(options) => verify::run(options),
         Command::Fit(options) => fit::run(options),
         Command::Predict(options) => predict::run(options),
+        Command::Expect(options) => expect::run(options),
         Command::Evaluate(options) => evaluate::run(options),
         Command::Measure(options) => measure::run(options),
         Command::Search(forwarded) => search::run("search", forwarded),

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::usage;
-use fleetfoot_predictor::{NetworkEstimate, NetworkModel, Prediction, Predictor, Source, TablePredictor, cost_matrix};
-use fleetfoot_profiler::{Budget, Cost};
-use fleetfoot_space::SearchSpace;
+use fleetfoot_predictor::{
+    CostMatrix, NetworkModel, Prediction, Predictor, Regression, Source, SpaceTable, TablePredictor, cost_matrix,
+};
+use fleetfoot_profiler::{Budget, Cost, Latency};
+use fleetfoot_space::{OperatorKey, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cli::ArchitectureOptions;
+use crate::cli::{ArchitectureOptions, Named};
 
 /// How near `--near` is.
 const NEAR: f64 = 0.02;
@@ -63,6 +65,16 @@ impl EvidenceOptions {
         Self { table: Some(table), estimate, model }
     }
 
+    /// The table.
+    pub fn table(&self) -> Option<&Path> {
+        self.table.as_deref()
+    }
+
+    /// The model.
+    pub fn model(&self) -> Option<&Path> {
+        self.model.as_deref()
+    }
+
     /// Reads the table and, where estimates are wanted, the regression; `space` is what is asked about.
     pub fn predictor(&self, space: &str) -> Result<TablePredictor> {
         let table = self.table.as_deref().context("no latency table is named (--table)")?;
@@ -87,16 +99,21 @@ pub fn run(options: &Options) -> Result<()> {
     let name = options.space.as_deref().ok_or_else(|| usage("of which space? --space"))?;
     let space = SearchSpace::load(name)?;
     let predictor = options.evidence.predictor(name)?;
-    let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
-    let mut predictions = Vec::new();
-    for (label, space, architecture) in options.architectures.resolve(&space)? {
-        let network = space.network_at(&architecture, batch, precision)?;
-        predictions.push((label, predictor.network(&network)?));
-    }
+    if options.explain { explained(options, &space, &predictor) } else { by_table(options, &space, &predictor) }
+}
+
+/// Hands on the architectures that are named, and the random ones.
+fn each(
+    options: &Options,
+    space: &SearchSpace,
+    costs: Option<&CostMatrix>,
+    cost: Cost,
+    batch: usize,
+    mut take: impl FnMut(Named) -> Result<()>,
+) -> Result<()> {
+    options.architectures.each(space, &mut take)?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    let cost = predictor.table().cost();
-    let costs = options.near.map(|_| cost_matrix(&space, &predictor, batch, precision)).transpose()?;
-    let near = options.near.map(|budget| budget.amount(cost, batch)).transpose()?.zip(costs.as_ref());
+    let near = options.near.map(|budget| budget.amount(cost, batch)).transpose()?.zip(costs);
     let near = near.map(|(amount, costs)| (amount, costs.range_ms(), costs.sampler_near(amount.ms(), NEAR)));
     for _ in 0..options.random {
         let architecture = match &near {
@@ -108,13 +125,54 @@ pub fn run(options: &Options) -> Result<()> {
                 )
             })?,
         };
-        let network = space.network_at(&architecture, batch, precision)?;
-        predictions.push((architecture.to_string(), predictor.network(&network)?));
+        take(Named::Own(architecture))?;
     }
-    warn_of_estimates(&predictor, predictions.iter().map(|(_, prediction)| prediction))?;
-    let out = if options.explain { explain(cost, &predictions)? } else { csv(cost, &predictions)? };
-    io::stdout().lock().write_all(&out)?;
     Ok(())
+}
+
+/// Latencies by a table, written as they come: files may have millions of lines.
+fn by_table(options: &Options, space: &SearchSpace, predictor: &TablePredictor) -> Result<()> {
+    let (batch, precision, cost) = (predictor.table().batch(), predictor.table().precision(), predictor.table().cost());
+    let costs = options.near.map(|_| cost_matrix(space, predictor, batch, precision)).transpose()?;
+    // A table without some of the space's units predicts those networks that do without them.
+    let whole = SpaceTable::new(space, predictor, batch, precision).ok();
+    let [own, low, high, ..] = cost.columns();
+    let mut rows = Rows::new(["architecture", own, low, high])?;
+    let mut estimates = Estimates::new(predictor);
+    each(options, space, costs.as_ref(), cost, batch, |named| {
+        let (label, space, architecture) = match (&named, &whole) {
+            (Named::Own(architecture), Some(whole)) => {
+                let foreign = || format!("{architecture} isn't one of space {}", space.name());
+                estimates.count(whole.estimated(architecture.choices()))?;
+                let estimate = whole.predict(architecture.choices()).with_context(foreign)?;
+                return rows.push(&architecture.to_string(), [estimate.ms, estimate.low_ms, estimate.high_ms]);
+            }
+            (Named::Own(architecture), None) => (architecture.to_string(), space, architecture),
+            (Named::Widened { label, space, architecture }, _) => (label.clone(), &**space, architecture),
+        };
+        let prediction = predictor.network(&space.network_at(architecture, batch, precision)?)?;
+        estimates.count(estimated(&prediction))?;
+        rows.push(&label, [prediction.latency, prediction.low, prediction.high].map(Latency::ms))
+    })?;
+    estimates.tell();
+    rows.finish()
+}
+
+/// Every unit's share by a table.
+fn explained(options: &Options, space: &SearchSpace, predictor: &TablePredictor) -> Result<()> {
+    let (batch, precision, cost) = (predictor.table().batch(), predictor.table().precision(), predictor.table().cost());
+    let costs = options.near.map(|_| cost_matrix(space, predictor, batch, precision)).transpose()?;
+    let mut predictions = Vec::new();
+    each(options, space, costs.as_ref(), cost, batch, |named| {
+        let (label, space, architecture) = match &named {
+            Named::Own(architecture) => (architecture.to_string(), space, architecture),
+            Named::Widened { label, space, architecture } => (label.clone(), &**space, architecture),
+        };
+        predictions.push((label, predictor.network(&space.network_at(architecture, batch, precision)?)?));
+        Ok(())
+    })?;
+    warn_of_estimates(predictor, predictions.iter().map(|(_, prediction)| prediction))?;
+    Ok(io::stdout().lock().write_all(&explain(cost, &predictions)?)?)
 }
 
 /// By a model of whole networks.
@@ -130,51 +188,118 @@ fn by_model(options: &Options, path: &Path) -> Result<()> {
             bail!("model {} is for networks of space {}, not of {}", path.display(), own.name(), asked.name());
         }
     }
-    let mut all = Vec::new();
-    for (label, space, architecture) in options.architectures.resolve(&own)? {
-        if space.decisions() != own.decisions() || space.back() != own.back() {
-            bail!("{label} has widths of its own: model {} is for those of space {}", path.display(), own.name());
+    let mut rows = Rows::new(["architecture", "latency_ms", "low_ms", "high_ms"])?;
+    let mut beyond = (0, None);
+    each(options, &own, None, Cost::Latency, 1, |named| {
+        let architecture = match named {
+            Named::Own(architecture) => architecture,
+            Named::Widened { label, .. } => {
+                bail!("{label} has widths of its own: model {} is for those of space {}", path.display(), own.name())
+            }
+        };
+        let estimate = model.predict(&architecture)?;
+        if let Some(total) = model.extrapolates(&architecture) {
+            beyond = (beyond.0 + 1, beyond.1.take().or_else(|| Some((architecture.to_string(), total.to_owned()))));
         }
-        all.push((label, architecture));
+        rows.push(&architecture.to_string(), [estimate.ms, estimate.low_ms, estimate.high_ms])
+    })?;
+    if let (count, Some((first, total))) = beyond {
+        eprintln!(
+            "warning: {count} networks lie outside of what the model was fitted to, such as {first} (by its {total}): their intervals are \
+             wider, and they may lie outside all the same"
+        );
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    all.extend((0..options.random).map(|_| own.random(&mut rng)).map(|drawn| (drawn.to_string(), drawn)));
-    let mut writer = csv::Writer::from_writer(io::stdout().lock());
-    writer.write_record(["architecture", "latency_ms", "low_ms", "high_ms"])?;
-    for (label, architecture) in all {
-        let NetworkEstimate { ms, low_ms, high_ms } = model.predict(&architecture)?;
-        writer.write_record([label, ms.to_string(), low_ms.to_string(), high_ms.to_string()])?;
-    }
-    Ok(writer.flush()?)
+    rows.finish()
 }
 
-/// Warns of units that were never measured, since predictions with them are worth less: their number.
+/// A CSV on standard output: written in parts, so that nothing is written yet when a short input turns out to be wrong.
+struct Rows {
+    writer: csv::Writer<Vec<u8>>,
+    held: usize,
+}
+
+impl Rows {
+    /// Rows that are held back at most.
+    const HELD: usize = 8192;
+
+    fn new(header: [&str; 4]) -> Result<Self> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(header)?;
+        Ok(Self { writer, held: 0 })
+    }
+
+    fn push(&mut self, label: &str, numbers: [f64; 3]) -> Result<()> {
+        let [own, low, high] = numbers.map(|number| number.to_string());
+        self.writer.write_record([label, &own, &low, &high])?;
+        self.held += 1;
+        if self.held == Self::HELD {
+            self.held = 0;
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let writer = std::mem::replace(&mut self.writer, csv::Writer::from_writer(Vec::new()));
+        let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        Ok(io::stdout().lock().write_all(&bytes)?)
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.write()
+    }
+}
+
+/// Counts units that were never measured, since predictions with them are worth less.
+struct Estimates<'a> {
+    regression: Option<&'a Regression>,
+    count: usize,
+    first: Option<OperatorKey>,
+    /// The first that the regression has to extrapolate for, and by which feature.
+    beyond: Option<(OperatorKey, &'a str)>,
+}
+
+impl<'a> Estimates<'a> {
+    fn new(predictor: &'a TablePredictor) -> Self {
+        Self { regression: predictor.regression(), count: 0, first: None, beyond: None }
+    }
+
+    fn count<'k>(&mut self, keys: impl Iterator<Item = &'k OperatorKey>) -> Result<()> {
+        for key in keys {
+            self.count += 1;
+            self.first.get_or_insert(*key);
+            if let (None, Some(regression)) = (self.beyond, self.regression) {
+                self.beyond = regression.extrapolates(key)?.map(|feature| (*key, feature));
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self) -> usize {
+        if let Some(first) = self.first {
+            eprintln!("warning: {} units are estimated by regression, such as {first}", self.count);
+        }
+        if let Some((key, feature)) = self.beyond {
+            eprintln!("warning: {key} lies outside of what the regression was fitted to (by {feature})");
+        }
+        self.count
+    }
+}
+
+fn estimated(prediction: &Prediction) -> impl Iterator<Item = &OperatorKey> {
+    prediction.units.iter().filter(|unit| unit.estimate.source == Source::Regression).map(|unit| &unit.key)
+}
+
+/// Warns of units that were never measured: their number.
 pub fn warn_of_estimates<'a>(
     predictor: &TablePredictor,
     predictions: impl Iterator<Item = &'a Prediction>,
 ) -> Result<usize> {
-    let units = predictions.flat_map(|prediction| &prediction.units);
-    let estimated: Vec<_> = units.filter(|unit| unit.estimate.source == Source::Regression).collect();
-    let (Some(first), Some(regression)) = (estimated.first(), predictor.regression()) else { return Ok(0) };
-    eprintln!("warning: {} units are estimated by regression, such as {}", estimated.len(), first.key);
-    for unit in &estimated {
-        if let Some(feature) = regression.extrapolates(&unit.key)? {
-            eprintln!("warning: {} lies outside of what the regression was fitted to (by {feature})", unit.key);
-            break;
-        }
+    let mut estimates = Estimates::new(predictor);
+    for prediction in predictions {
+        estimates.count(estimated(prediction))?;
     }
-    Ok(estimated.len())
-}
-
-fn csv(cost: Cost, predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let [own, low, high, ..] = cost.columns();
-    writer.write_record(["architecture", own, low, high])?;
-    for (architecture, prediction) in predictions {
-        let times = [prediction.latency, prediction.low, prediction.high].map(|latency| latency.ms().to_string());
-        writer.write_record([&[architecture.clone()][..], &times[..]].concat())?;
-    }
-    Ok(writer.into_inner().map_err(csv::IntoInnerError::into_error)?)
+    Ok(estimates.tell())
 }
 
 fn explain(cost: Cost, predictions: &[(String, Prediction)]) -> Result<Vec<u8>> {

@@ -267,6 +267,94 @@ fn networks_file(path: &Path, count: usize, seed: u64, [call, million, block]: [
 }
 
 #[test]
+fn expected_latency_has_the_gradient_of_the_softmax() {
+    let folder = TempDir::new().unwrap();
+    let alpha = folder.path().join("alpha.json");
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let mut logits: Vec<Vec<f64>> = space
+        .decisions()
+        .iter()
+        .map(|decision| decision.candidates.iter().map(|_| rng.random_range(-2.0..2.0)).collect())
+        .collect();
+    let expect = |logits: &[Vec<f64>]| -> Value {
+        fs::write(&alpha, serde_json::to_string(logits).unwrap()).unwrap();
+        let expect = ["expect", "--table", text(table()), "--space", "fashion-28", "--alpha", text(&alpha), "--json"];
+        serde_json::from_str(&stdout(&fleetfoot(&expect).assert().success())).unwrap()
+    };
+    let told = expect(&logits);
+    for (decision, candidate) in [(0, 0), (2, 5), (9, 6)] {
+        let mut moved = |h: f64| {
+            logits[decision][candidate] += h;
+            let latency = expect(&logits)["latency_ms"].as_f64().unwrap();
+            logits[decision][candidate] -= h;
+            latency
+        };
+        let difference = (moved(1e-4) - moved(-1e-4)) / 2e-4;
+        let gradient = told["gradient"][decision][candidate].as_f64().unwrap();
+        assert!((gradient - difference).abs() < 1e-7 * difference.abs().max(1e-3), "{gradient} {difference}");
+    }
+    // Certain candidates: the network's own prediction.
+    let certain: Vec<Vec<f64>> =
+        logits.iter().map(|row| (0..row.len()).map(|c| if c == 1 { 60.0 } else { 0.0 }).collect()).collect();
+    let network = predicted("fashion-28", &["k3e6"]).numbers("latency_ms")[0];
+    assert!((expect(&certain)["latency_ms"].as_f64().unwrap() / network - 1.0).abs() < 1e-9);
+    for (wrong, part) in
+        [("[[1,2],[3]]", "2 lists of logits, but the space has 10 decisions"), ("{}", "wanted a list of lists")]
+    {
+        fs::write(&alpha, wrong).unwrap();
+        let expect = ["expect", "--table", text(table()), "--space", "fashion-28", "--alpha", text(&alpha)];
+        assert!(fails_in_one_line(fleetfoot(&expect)).contains(part), "{wrong}");
+    }
+}
+
+#[test]
+fn long_files_of_architectures_are_predicted_line_by_line() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("many.csv");
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let drawn: Vec<String> = (0..20_000).map(|_| space.random(&mut rng).to_string()).collect();
+    let lines: String = drawn.iter().enumerate().map(|(index, drawn)| format!("{index},{drawn}\n")).collect();
+    fs::write(&path, format!("\u{feff}# made up\nnumber,architecture\n{lines}")).unwrap();
+    let predictions = predicted("fashion-28", &["--architectures", text(&path)]);
+    assert_eq!(predictions.texts("architecture"), drawn);
+    // The same as unit by unit.
+    for index in [0, 777, 19_999] {
+        let units = predicted("fashion-28", &[&drawn[index], "--explain"]);
+        let sums = ["latency_ms", "low_ms", "high_ms"].map(|column| units.numbers(column).iter().sum::<f64>());
+        for (column, sum) in ["latency_ms", "low_ms", "high_ms"].into_iter().zip(sums) {
+            assert!((predictions.numbers(column)[index] / sum - 1.0).abs() < 1e-9, "{column} of {}", drawn[index]);
+        }
+    }
+    // A mistake far down is told with its line; of a short file nothing is written then.
+    for (count, wrong) in [(20_000, "9999999999"), (10, "012345678")] {
+        let lines: String = drawn[..count].iter().map(|drawn| format!("{drawn}\n")).collect();
+        fs::write(&path, format!("{lines}{wrong}\n")).unwrap();
+        let done = predict("fashion-28", &["--architectures", text(&path)]).failure().code(1);
+        assert!(stderr(&done).contains(&format!("line {}", count + 1)), "{}", stderr(&done));
+        assert_eq!(stdout(&done).is_empty(), count == 10);
+    }
+}
+
+#[test]
+fn a_model_says_when_it_extrapolates() {
+    let folder = TempDir::new().unwrap();
+    let [own, model] = ["own.csv", "model.json"].map(|name| folder.path().join(name));
+    networks_file(&own, 40, 1, [0.5, 0.02, 0.1]);
+    let fit = ["fit", "--space", "fashion-28", "--networks", text(&own), "-o", text(&model)];
+    fleetfoot(&fit).assert().success();
+    let told = |architecture: &str| {
+        let done = fleetfoot(&["predict", "--model", text(&model), architecture]).assert().success();
+        let row = Csv::parse(&stdout(&done));
+        (stderr(&done), (row.numbers("high_ms")[0] - row.numbers("low_ms")[0]) / row.numbers("latency_ms")[0])
+    };
+    let ((warning, far), (none, near)) = (told("shallowest"), told("0123450123"));
+    assert!(warning.contains("1 networks lie outside") && warning.contains("(by its "), "{warning}");
+    assert!(none.is_empty() && far > 2.0 * near, "{none}: {far} against {near}");
+}
+
+#[test]
 fn other_devices_help_and_those_of_another_kind_do_no_harm() {
     let folder = TempDir::new().unwrap();
     let [own, sibling, other, model] =

@@ -34,6 +34,52 @@ pub enum CostError {
     Constant(f64),
 }
 
+/// Expected latency of a softmax over every decision's candidates.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Expectation {
+    /// The expected latency in milliseconds.
+    pub latency_ms: f64,
+    /// Its derivative by every logit, in milliseconds: `[decision][candidate]`.
+    pub gradient: Vec<Vec<f64>>,
+    /// The candidates' probabilities: `[decision][candidate]`.
+    pub probabilities: Vec<Vec<f64>>,
+}
+
+/// Logits that don't belong to a cost matrix. Decisions and candidates are counted from 0.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+pub enum AlphaError {
+    /// The number of decisions is wrong.
+    #[error("{got} lists of logits, but the space has {want} decisions: wanted a list for each")]
+    Decisions {
+        /// Lists that there are.
+        got: usize,
+        /// Decisions.
+        want: usize,
+    },
+    /// The number of a decision's candidates is wrong.
+    #[error("decision {decision} (counted from 0) has {want} candidates, but {got} logits stand there")]
+    Candidates {
+        /// The decision's index.
+        decision: usize,
+        /// Logits that there are.
+        got: usize,
+        /// Candidates.
+        want: usize,
+    },
+    /// A logit isn't finite.
+    #[error(
+        "the logit of candidate {candidate} in decision {decision} (counted from 0) is {value}: wanted a finite number"
+    )]
+    Value {
+        /// The decision's index.
+        decision: usize,
+        /// The candidate's index.
+        candidate: usize,
+        /// The logit.
+        value: f64,
+    },
+}
+
 impl CostMatrix {
     /// Checks every value.
     pub fn new(constant_ms: f64, rows: Vec<Vec<f64>>) -> Result<Self, CostError> {
@@ -53,6 +99,33 @@ impl CostMatrix {
     pub fn latency_ms(&self, architecture: &Architecture) -> f64 {
         let costs = self.rows.iter().zip(architecture.choices()).map(|(row, choice)| row[choice]);
         self.constant_ms + costs.sum::<f64>()
+    }
+
+    /// Expected latency where every decision's candidate is drawn by the softmax of its logits, and its gradient by them:
+    /// `E = constant + sum over d, i of p_di c_di` with `p_d = softmax(alpha_d)`, and `dE/dalpha_di = p_di (c_di - sum over j of p_dj c_dj)`.
+    pub fn expectation(&self, alpha: &[Vec<f64>]) -> Result<Expectation, AlphaError> {
+        if alpha.len() != self.rows.len() {
+            return Err(AlphaError::Decisions { got: alpha.len(), want: self.rows.len() });
+        }
+        let mut expectation =
+            Expectation { latency_ms: self.constant_ms, probabilities: Vec::new(), gradient: Vec::new() };
+        for (decision, (logits, row)) in alpha.iter().zip(&self.rows).enumerate() {
+            if logits.len() != row.len() {
+                return Err(AlphaError::Candidates { decision, got: logits.len(), want: row.len() });
+            }
+            if let Some(candidate) = logits.iter().position(|logit| !logit.is_finite()) {
+                return Err(AlphaError::Value { decision, candidate, value: logits[candidate] });
+            }
+            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            let probabilities: Vec<f64> = weights.iter().map(|weight| weight / sum).collect();
+            let mean: f64 = probabilities.iter().zip(row).map(|(p, cost)| p * cost).sum();
+            expectation.latency_ms += mean;
+            expectation.gradient.push(probabilities.iter().zip(row).map(|(p, cost)| p * (cost - mean)).collect());
+            expectation.probabilities.push(probabilities);
+        }
+        Ok(expectation)
     }
 
     /// Mean latency over all architectures, in milliseconds.
@@ -169,6 +242,39 @@ mod tests {
         assert!(drawn.values().all(|&count| (80..190).contains(&count)), "{drawn:?}");
         assert_eq!(costs.sampler_near(0.5, 0.02).draw(&mut rng), None);
         assert_eq!(costs.sampler_near(100.0, 0.02).draw(&mut rng), None);
+    }
+
+    #[test]
+    fn the_gradient_of_the_expectation_matches_central_differences() {
+        let costs = CostMatrix::new(0.5, vec![vec![1.0, 2.5, 0.0], vec![0.3, 4.0], vec![7.0]]).unwrap();
+        // Far-off logits must neither overflow nor lose the others.
+        for alpha in [
+            vec![vec![0.2, -0.4, 1.0], vec![0.0, 0.7], vec![3.0]],
+            vec![vec![900.0, 901.0, -900.0], vec![-800.0, -799.5], vec![0.0]],
+        ] {
+            let expectation = costs.expectation(&alpha).unwrap();
+            assert_eq!(expectation.gradient[2], [0.0]);
+            for (decision, logits) in alpha.iter().enumerate() {
+                assert!((expectation.probabilities[decision].iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                for candidate in 0..logits.len() {
+                    let moved = |h: f64| {
+                        let mut alpha = alpha.clone();
+                        alpha[decision][candidate] += h;
+                        costs.expectation(&alpha).unwrap().latency_ms
+                    };
+                    let difference = (moved(1e-4) - moved(-1e-4)) / 2e-4;
+                    let gradient = expectation.gradient[decision][candidate];
+                    assert!((gradient - difference).abs() < 1e-8, "{gradient} {difference}");
+                }
+            }
+        }
+        for (alpha, part) in [
+            (vec![vec![0.0; 3]], "1 lists of logits, but the space has 3 decisions"),
+            (vec![vec![0.0; 3], vec![0.0; 3], vec![0.0]], "decision 1 (counted from 0) has 2 candidates, but 3"),
+            (vec![vec![0.0; 3], vec![0.0, f64::NAN], vec![0.0]], "candidate 1 in decision 1 (counted from 0) is NaN"),
+        ] {
+            assert!(costs.expectation(&alpha).unwrap_err().to_string().contains(part), "{part}");
+        }
     }
 
     #[test]

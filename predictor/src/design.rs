@@ -234,6 +234,12 @@ impl Design {
         self.coarse
     }
 
+    /// The totals with what each candidate of each decision adds to them, in standard deviations of random networks.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static str, ArrayView1<'_, f64>)> {
+        let groups = self.names.iter().copied().zip(&self.cells).filter(|(name, _)| TOTALS.contains(name));
+        groups.map(|(name, cells)| (name, cells.column(0)))
+    }
+
     /// The variance of each group's weights where a fit starts.
     pub(crate) fn starts(&self) -> &[f64] {
         &self.starts

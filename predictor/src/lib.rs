@@ -5,6 +5,7 @@
 //! is its row in a [`LatencyTable`](fleetfoot_profiler::LatencyTable); where it has none, a [`Regression`] on the
 //! unit's features may stand in, marked as what it is.
 
+mod batch;
 mod cost;
 mod design;
 mod evaluation;
@@ -17,9 +18,11 @@ mod network_model;
 mod posterior;
 mod predictor;
 mod regression;
+mod space_table;
 mod whole;
 
-pub use cost::{CostError, CostMatrix, Sampler};
+pub use batch::{BatchCosts, BatchError};
+pub use cost::{AlphaError, CostError, CostMatrix, Expectation, Sampler};
 pub use evaluation::{Evaluation, EvaluationError};
 pub use evidence::{Costs, Evidence};
 pub use features::{FEATURES, features};
@@ -31,4 +34,5 @@ pub use predictor::{
     cost_matrix,
 };
 pub use regression::{Regression, RegressionError, Validation};
+pub use space_table::SpaceTable;
 pub use whole::{WholeNetwork, WholeNetworks, WholeNetworksError};

@@ -31,6 +31,8 @@ const MOST: usize = 1500;
 const FEWEST_TO_CHOOSE: usize = 8;
 /// They say that it doesn't if they are more probable without it, by this logarithm.
 const CLEARLY: f64 = 0.7;
+/// Networks up to so many standard deviations further out than those that were fitted to aren't extrapolated for.
+const MARGIN: f64 = 1.0;
 /// A measurement that counts for less than this is an outlier.
 const OUTLIER: f64 = 0.2;
 
@@ -56,9 +58,34 @@ pub struct NetworkModel {
     scatter: f64,
     /// Half a 90 % interval, in standard deviations.
     calibration: f64,
+    /// How far the networks that it was fitted to lie from random ones.
+    #[serde(default)]
+    reach: Vec<Reach>,
     /// Share of the variance of random networks' latencies that each group of features has beforehand.
     components: Vec<(String, f64)>,
     validation: NetworkValidation,
+}
+
+/// How far networks lie from random ones by a total, in standard deviations of theirs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Reach {
+    /// The total's name.
+    total: String,
+    /// What each candidate of each decision adds.
+    cells: Vec<f64>,
+    /// The furthest network that was fitted to, to either side.
+    furthest: f64,
+}
+
+impl Reach {
+    fn of(&self, cells: &[usize]) -> f64 {
+        cells.iter().map(|cell| self.cells[*cell]).sum::<f64>().abs()
+    }
+
+    /// By what factor a network lies further out than is usual.
+    fn beyond(&self, cells: &[usize]) -> f64 {
+        self.of(cells) / (self.furthest + MARGIN)
+    }
 }
 
 /// How good a model of whole networks is, by networks that it was fitted without.
@@ -143,6 +170,17 @@ impl NetworkModel {
         }
         let (calibration, validation) = validate(&found, &latencies)?;
         let first = first_cells(space);
+        let design = Design::of(space, &Evidence::default()).map_err(|error| of_space(error.to_string()))?;
+        let totals = design.totals().map(|(total, cells)| {
+            let mut reach = Reach { total: total.to_owned(), cells: cells.to_vec(), furthest: 0.0 };
+            let networks = chosen.iter().map(|network| {
+                let cells = network.architecture.choices().zip(&first).map(|(choice, first)| first + choice);
+                reach.of(&cells.collect::<Vec<usize>>())
+            });
+            reach.furthest = networks.fold(0.0, f64::max);
+            reach
+        });
+        let reach = totals.collect();
         let rows_ms = first.windows(2).map(|cells| found.costs.slice(s![cells[0]..cells[1]]).to_vec()).collect();
         Ok(Self {
             format: FORMAT,
@@ -156,6 +194,7 @@ impl NetworkModel {
             covariance: found.lower_covariance(),
             scatter: found.scatter,
             calibration,
+            reach,
             components: found.components,
             validation,
         })
@@ -211,24 +250,36 @@ impl NetworkModel {
     pub fn predict(&self, architecture: &Architecture) -> Result<NetworkEstimate, NetworkModelError> {
         let foreign =
             || NetworkModelError::Foreign { architecture: architecture.to_string(), space: self.space.clone() };
-        if architecture.len() != self.rows_ms.len() {
-            return Err(foreign());
-        }
-        let (mut ms, mut first) = (self.constant_ms, 0);
-        let mut cells = Vec::with_capacity(self.rows_ms.len());
-        for (choice, row) in architecture.choices().zip(&self.rows_ms) {
-            ms += row.get(choice).ok_or_else(foreign)?;
-            cells.push(first + choice);
-            first += row.len();
-        }
+        let cells = self.cells(architecture).ok_or_else(foreign)?;
+        let costs = architecture.choices().zip(&self.rows_ms).map(|(choice, row)| row[choice]);
+        let ms = self.constant_ms + costs.sum::<f64>();
         let mut variance = self.scatter;
         for (position, &cell) in cells.iter().enumerate() {
             variance += self.of_pair(cell, cell);
             variance += 2.0 * cells[..position].iter().map(|&other| self.of_pair(cell, other)).sum::<f64>();
         }
-        let half = self.calibration * variance.max(0.0).sqrt();
+        let beyond = self.reach.iter().map(|reach| reach.beyond(&cells)).fold(1.0, f64::max);
+        let half = self.calibration * beyond * variance.max(0.0).sqrt();
         // No network takes less than nothing.
         Ok(NetworkEstimate { ms: ms.max(0.0), low_ms: (ms - half).max(0.0), high_ms: (ms + half).max(0.0) })
+    }
+
+    /// Which cells an architecture chooses, numbered through all decisions; `None` where it isn't one of the space.
+    fn cells(&self, architecture: &Architecture) -> Option<Vec<usize>> {
+        let mut first = 0;
+        let cells = architecture.choices().zip(&self.rows_ms).map(|(choice, row)| {
+            let cell = (choice < row.len()).then_some(first + choice);
+            first += row.len();
+            cell
+        });
+        if architecture.len() == self.rows_ms.len() { cells.collect() } else { None }
+    }
+
+    /// The total by which a network lies further out than those that the model was fitted to, if it does.
+    pub fn extrapolates(&self, architecture: &Architecture) -> Option<&str> {
+        let cells = self.cells(architecture)?;
+        let furthest = self.reach.iter().map(|reach| (reach.beyond(&cells), reach)).filter(|(beyond, _)| *beyond > 1.0);
+        furthest.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, reach)| reach.total.as_str())
     }
 
     /// Of two cells, the larger number first.
@@ -252,6 +303,7 @@ impl NetworkModel {
         let numbers = model.rows_ms.iter().flatten().chain(&model.covariance);
         let is_sound = numbers.chain([&model.constant_ms]).all(|number| number.is_finite())
             && model.covariance.len() == cells * (cells + 1) / 2
+            && model.reach.iter().all(|reach| reach.cells.len() == cells)
             && [model.scatter, model.calibration].iter().all(|number| number.is_finite() && *number >= 0.0);
         let space = model.space()?;
         let is_of_space = space.decisions().len() == model.rows_ms.len()

@@ -213,6 +213,26 @@ mod tests {
     }
 
     #[test]
+    fn the_analytic_gradient_is_that_of_libtorch_in_single_precision() {
+        let logits = vec![vec![0.2, -0.4, 1.0], vec![-2.5, 3.5]];
+        let single = |row: &Vec<f64>| Tensor::from_slice(row).to_kind(Kind::Float).set_requires_grad(true);
+        let tensors: Vec<Tensor> = logits.iter().map(single).collect();
+        let expected = expected_latency(&tensors, &costs()).unwrap();
+        assert_eq!(expected.kind(), Kind::Float);
+        let gradients = Tensor::run_backward(&[&expected], &tensors, false, false);
+        let analytic = costs().expectation(&logits).unwrap();
+        assert!((expected.double_value(&[]) - analytic.latency_ms).abs() < 1e-6 * analytic.latency_ms);
+        for (gradient, analytic) in gradients.iter().zip(&analytic.gradient) {
+            for (candidate, analytic) in analytic.iter().enumerate() {
+                assert!(
+                    (gradient.double_value(&[candidate as i64]) - analytic).abs() < 1e-6,
+                    "{gradient:?} {analytic}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn pairs_have_the_expected_latency_and_gradient_of_their_softmax() {
         let (a, b) = (0.3, -0.6);
         let q = softmax(&[a, b]);

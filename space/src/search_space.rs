@@ -360,6 +360,11 @@ impl SearchSpace {
         self.definition.architectures.keys().map(String::as_str)
     }
 
+    /// Whether the space's file gives an architecture this name.
+    pub fn is_name(&self, text: &str) -> bool {
+        self.definition.architectures.contains_key(text)
+    }
+
     /// The architecture that a name or a text of digits stands for, checked against the decisions. A named
     /// architecture may have widths of its own: then the space returned is this one with those widths.
     pub fn resolve(&self, text: &str) -> Result<(Self, Architecture), SpaceError> {

@@ -1,5 +1,7 @@
 //! What prediction of many networks costs: latencies from a cost matrix, on one thread and on all.
 
+#![allow(clippy::print_stdout)] // What it finds is what it is for.
+
 use std::hint::black_box;
 use std::thread;
 use std::time::Instant;

@@ -11,7 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use fleetfoot_console::{share, usage};
 use fleetfoot_profiler::{Plan, Standing, Statistic};
-use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_space::{Architecture, SearchSpace, line_of_record, without_mark};
 
 /// Hardware-aware neural architecture search from honest measurements.
 #[derive(Debug, Parser)]
@@ -202,11 +202,17 @@ fn named(space: &SearchSpace, text: &str) -> Result<Named> {
         return Ok(Named::Own(space.parse_architecture(text)?));
     }
     let (own, architecture) = space.resolve(text)?;
-    let plain = own.decisions() == space.decisions() && own.back() == space.back();
+    let plain = own.decisions() == space.decisions() && own.front() == space.front() && own.back() == space.back();
     Ok(match plain {
         true => Named::Own(architecture),
         false => Named::Widened { label: text.to_owned(), space: Box::new(own), architecture },
     })
+}
+
+/// A record's line. The file is read again for it.
+fn line_in(path: &Path, record: &csv::StringRecord) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    record.position().map_or(0, |position| line_of_record(without_mark(&text), position.byte()))
 }
 
 /// Hands on the architectures of a file: those of the column `architecture` where the file is a CSV that has one, else the first of every
@@ -229,7 +235,7 @@ fn each_of_file(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Result
             column = named;
             continue;
         }
-        let line = || record.position().map_or(0, csv::Position::line);
+        let line = || line_in(path, &record);
         match record.get(column).filter(|name| !name.is_empty()) {
             Some(name) => take(name).with_context(|| format!("{}, line {}", path.display(), line()))?,
             None => bail!("{}, line {}: no architecture stands there", path.display(), line()),

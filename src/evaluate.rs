@@ -20,7 +20,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::cli::PlanOptions;
-use crate::evidence::OtherOptions;
+use crate::evidence::{OtherOptions, keep_apart};
 use crate::measuring::check_precision;
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 use crate::tabulating::Work;
@@ -86,7 +86,7 @@ pub struct Options {
     /// Go on with what an earlier run left, or start if there is nothing
     #[arg(long, requires = "output", conflicts_with = "force")]
     resume: bool,
-    /// Replace an existing file and its journals
+    /// Replace existing files and their journals
     #[arg(long)]
     force: bool,
 }
@@ -164,6 +164,34 @@ const FAR: f64 = 3.0;
 pub fn run(options: &Options) -> Result<()> {
     if !options.others.transfer_from.is_empty() && options.learning_curve.is_empty() {
         return Err(usage("--transfer-from is for --learning-curve here, and for `fleetfoot fit`"));
+    }
+    if options.force && options.output.is_none() && options.picture.is_none() {
+        return Err(usage("--force replaces what --output or --picture name, and neither is given"));
+    }
+    if options.resume && matches!(options.networks, Networks::File(_)) {
+        return Err(usage("--resume goes on with measuring, but nothing is measured where --networks is a file"));
+    }
+    if !options.tables.is_empty() && matches!(options.networks, Networks::File(_)) {
+        return Err(usage("several tables are compared by networks that are measured now: say --networks N"));
+    }
+    if options.estimate && options.table.is_none() && options.tables.is_empty() {
+        return Err(usage("--estimate is for units that a table hasn't: --table"));
+    }
+    let inputs = [
+        (&options.table, "the table itself"),
+        (&options.model, "the model itself"),
+        (&options.output, "the other output"),
+    ];
+    let networks = if let Networks::File(path) = &options.networks { Some(path) } else { None };
+    for output in [&options.output, &options.picture].into_iter().flatten() {
+        let inputs = inputs.iter().flat_map(|(input, what)| input.iter().map(move |input| (input, *what)));
+        let inputs = inputs.filter(|(input, _)| !std::ptr::eq(*input, output));
+        let others = options.others.transfer_from.iter().map(|other| (other, "the other device's file itself"));
+        let networks = networks.iter().map(|networks| (*networks, "the networks' file itself"));
+        keep_apart(output, inputs.chain(others).chain(networks))?;
+    }
+    if options.output.is_some() && options.output == options.picture {
+        return Err(usage("--output and --picture name one file"));
     }
     let count = match (&options.networks, options.learning_curve.is_empty()) {
         (Networks::File(path), false) => return curve::run(options, path),

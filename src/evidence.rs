@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_predictor::{Costs, Evidence, NetworkModel, Regression, TablePredictor, WholeNetworks};
 use fleetfoot_profiler::{Conditions, Cost, LatencyTable};
-use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_space::{Architecture, SearchSpace, without_mark};
 
 /// Options that name evidence beside whole networks.
 #[derive(Debug, Args)]
@@ -15,6 +15,17 @@ pub struct OtherOptions {
     /// What other devices take: whole networks (CSV), a model of whole networks (JSON) or a latency table (CSV), each of one device
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub transfer_from: Vec<PathBuf>,
+}
+
+/// Refuses to write over what is read: pairs of a file and what it is.
+pub fn keep_apart<'a>(output: &Path, inputs: impl IntoIterator<Item = (&'a PathBuf, &'static str)>) -> Result<()> {
+    let Ok(output_path) = output.canonicalize() else { return Ok(()) };
+    for (input, what) in inputs {
+        if input.canonicalize().is_ok_and(|input| input == output_path) {
+            bail!("{} is {what}: write to another file", output.display());
+        }
+    }
+    Ok(())
 }
 
 /// Reads evidence for a model of a space's networks, which were measured under these conditions. Architectures that are left out are
@@ -61,6 +72,7 @@ fn costs(space: &SearchSpace, path: &Path, table: LatencyTable) -> Result<Costs>
 /// What another device says.
 fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> Result<Costs> {
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
+    let text = without_mark(&text);
     if text.trim_start().starts_with('{') {
         let model = NetworkModel::read(path)?;
         if model.space()?.signature() != space.signature() {
@@ -74,11 +86,14 @@ fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> 
         }
         return Ok(Costs::of_model(&model));
     }
-    let header = text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
-    if !header.split(',').any(|column| column.trim() == "architecture") {
-        return costs(space, path, LatencyTable::read(path)?.0);
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
+    if !reader.headers().is_ok_and(|header| header.iter().any(|column| column == "architecture")) {
+        let (table, warnings) = LatencyTable::read(path)?;
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        return costs(space, path, table);
     }
-    let (networks, _) = WholeNetworks::parse(&text, path, space)?;
+    let (networks, warnings) = WholeNetworks::parse(text, path, space)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let networks = networks.without(left_out);
     let model = NetworkModel::fit(space, &networks, &Evidence::default())
         .with_context(|| format!("other device {}", path.display()))?;

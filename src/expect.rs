@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_predictor::{CostMatrix, NetworkModel, cost_matrix};
+use fleetfoot_profiler::Cost;
 use fleetfoot_space::SearchSpace;
 
-use crate::predict::EvidenceOptions;
+use crate::predict::{EvidenceOptions, warn_of_unmeasured};
 
 /// Options of `expect`.
 #[derive(Debug, Args)]
@@ -59,6 +60,11 @@ fn costs(options: &Options, space: &SearchSpace) -> Result<CostMatrix> {
         return Ok(CostMatrix { constant_ms: model.constant_ms(), rows: model.rows_ms().to_vec() });
     }
     let predictor = options.evidence.predictor(&options.space)?;
+    let cost = predictor.table().cost();
+    if cost != Cost::Latency {
+        bail!("the table is of {cost}, not of latency");
+    }
+    warn_of_unmeasured(&predictor, space)?;
     let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
     Ok(cost_matrix(space, &predictor, batch, precision)?)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::{claim, usage};
 use fleetfoot_predictor::{NetworkModel, Regression, WholeNetworks};
@@ -31,8 +31,8 @@ pub struct Options {
     /// The model to write (JSON)
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Seed of the cross-validation's split
-    #[arg(long, default_value_t = 0)]
+    /// Seed of the cross-validation's split, of a regression
+    #[arg(long, default_value_t = 0, conflicts_with = "networks")]
     seed: u64,
     /// Replace an existing model
     #[arg(long)]
@@ -45,12 +45,7 @@ pub fn run(options: &Options) -> Result<()> {
     let inputs = [(&options.table, "the table itself"), (&options.networks, "the networks' file itself")];
     let inputs = inputs.into_iter().flat_map(|(input, what)| input.iter().map(move |input| (input, what)));
     let others = options.others.transfer_from.iter().map(|other| (other, "the other device's file itself"));
-    for (input, what) in inputs.chain(others) {
-        let is_output = |output: PathBuf| input.canonicalize().is_ok_and(|input| input == output);
-        if options.output.canonicalize().is_ok_and(is_output) {
-            bail!("{} is {what}: write the model to another file", options.output.display());
-        }
-    }
+    evidence::keep_apart(&options.output, inputs.chain(others))?;
     if let (Some(networks), Some(space)) = (&options.networks, &options.space) {
         return fit_networks(options, networks, &SearchSpace::load(space)?);
     }

@@ -1,5 +1,6 @@
 //! `fleetfoot predict`: latencies of networks, without running them.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,9 @@ impl EvidenceOptions {
 
     /// Reads the table and, where estimates are wanted, the regression; `space` is what is asked about.
     pub fn predictor(&self, space: &str) -> Result<TablePredictor> {
+        if self.model.is_some() && !self.estimate {
+            return Err(usage("--model beside --table estimates units that the table hasn't: say --estimate, too"));
+        }
         let table = self.table.as_deref().context("no latency table is named (--table)")?;
         let (predictor, warnings) = TablePredictor::read(table, self.model.as_deref(), self.estimate)?;
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -89,12 +93,8 @@ pub fn run(options: &Options) -> Result<()> {
     if options.architectures.is_empty() && options.random == 0 {
         return Err(usage("nothing to predict: name architectures, a file with --architectures, or --random N"));
     }
-    match (&options.evidence.table, &options.evidence.model) {
-        (None, Some(model)) => return by_model(options, model),
-        (Some(_), Some(_)) if !options.evidence.estimate => {
-            return Err(usage("--model beside --table estimates units that the table hasn't: say --estimate, too"));
-        }
-        _ => {}
+    if let (None, Some(model)) = (&options.evidence.table, &options.evidence.model) {
+        return by_model(options, model);
     }
     let name = options.space.as_deref().ok_or_else(|| usage("of which space? --space"))?;
     let space = SearchSpace::load(name)?;
@@ -255,20 +255,21 @@ struct Estimates<'a> {
     regression: Option<&'a Regression>,
     count: usize,
     first: Option<OperatorKey>,
+    checked: HashSet<OperatorKey>,
     /// The first that the regression has to extrapolate for, and by which feature.
     beyond: Option<(OperatorKey, &'a str)>,
 }
 
 impl<'a> Estimates<'a> {
     fn new(predictor: &'a TablePredictor) -> Self {
-        Self { regression: predictor.regression(), count: 0, first: None, beyond: None }
+        Self { regression: predictor.regression(), count: 0, first: None, checked: HashSet::new(), beyond: None }
     }
 
     fn count<'k>(&mut self, keys: impl Iterator<Item = &'k OperatorKey>) -> Result<()> {
         for key in keys {
             self.count += 1;
             self.first.get_or_insert(*key);
-            if let (None, Some(regression)) = (self.beyond, self.regression) {
+            if let (None, Some(regression), true) = (self.beyond, self.regression, self.checked.insert(*key)) {
                 self.beyond = regression.extrapolates(key)?.map(|feature| (*key, feature));
             }
         }
@@ -288,6 +289,16 @@ impl<'a> Estimates<'a> {
 
 fn estimated(prediction: &Prediction) -> impl Iterator<Item = &OperatorKey> {
     prediction.units.iter().filter(|unit| unit.estimate.source == Source::Regression).map(|unit| &unit.key)
+}
+
+/// Warns of a space's units that were never measured.
+pub fn warn_of_unmeasured(predictor: &TablePredictor, space: &SearchSpace) -> Result<()> {
+    let mut estimates = Estimates::new(predictor);
+    if predictor.regression().is_some() {
+        estimates.count(predictor.unmeasured(space).iter())?;
+    }
+    estimates.tell();
+    Ok(())
 }
 
 /// Warns of units that were never measured: their number.

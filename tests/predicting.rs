@@ -338,6 +338,27 @@ fn long_files_of_architectures_are_predicted_line_by_line() {
 }
 
 #[test]
+fn a_named_architecture_with_a_stem_of_its_own_is_predicted_with_it() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("space.toml");
+    let preset = SearchSpace::load("fashion-28").unwrap();
+    let widths = "choices = \"1111111111\"\nfirst_block = 16\nstages = [16, 24, 40, 64]\nhead = 256\n";
+    let text_of = |first: usize| format!("{}\n[architectures.mine]\nstem = {first}\n{widths}", preset.text());
+    let stem = preset.front()[0].key;
+    let Operator::Conv { c_out: own, .. } = stem.operator else { panic!("{stem}") };
+    let lines = [own, own + 8].map(|channels| {
+        fs::write(&path, text_of(channels)).unwrap();
+        let shown = fleetfoot(&["show", "--space", text(&path), "mine", "--json"]).assert().success();
+        let shown: Value = serde_json::from_str(&stdout(&shown)).unwrap();
+        let estimated = predicted(text(&path), &["mine", "--estimate"]);
+        (shown["macs"].as_u64().unwrap(), estimated.texts("architecture")[0].to_owned())
+    });
+    assert!(lines[1].0 > lines[0].0, "{lines:?}");
+    let labels = lines.map(|(_, label)| label);
+    assert_eq!(labels, ["1111111111", "mine"], "one with widths of its own goes by its name");
+}
+
+#[test]
 fn a_model_says_when_it_extrapolates() {
     let folder = TempDir::new().unwrap();
     let [own, model] = ["own.csv", "model.json"].map(|name| folder.path().join(name));
@@ -479,6 +500,9 @@ fn a_model_of_whole_networks_predicts_others_with_intervals() {
     let units =
         ["predict", "--table", text(table()), "--space", "fashion-28", "k3e3", "--estimate", "--model", text(&model)];
     assert!(refused(&units).contains("make it with `fleetfoot fit`"), "a model of networks is none of units");
+    let over =
+        ["evaluate", "--space", "fashion-28", "--networks", text(&train), "--learning-curve", "10", "--force", "-o"];
+    assert!(refused(&[&over[..], &[text(&train)]].concat()).contains("is the networks' file itself"));
     for (more, part) in [
         (["--learning-curve", "0"], "can't be fitted to 0 networks"),
         (["--learning-curve", "10,x"], "invalid value 'x'"),

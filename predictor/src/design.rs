@@ -201,19 +201,20 @@ impl Design {
         let features = self.features(architectures);
         let left: Vec<f64> =
             features[..self.coarse].iter().map(|group| unexplained(group.column(0), measured)).collect();
-        let least = |is_other: bool| {
-            let groups = left.iter().zip(&self.names).filter(|(_, name)| (**name == OTHER) == is_other);
+        let least = |is_meant: &dyn Fn(&str) -> bool| {
+            let groups = left.iter().zip(&self.names).filter(|(_, name)| is_meant(name));
             groups.map(|(left, _)| *left).fold(1.0, f64::min)
         };
-        let totals = least(false);
-        let best = totals.min(least(true));
+        let totals = least(&|name| TOTALS.contains(&name));
+        let best = totals.min(least(&|name| name == OTHER));
         let share = |left: f64| (best / left).powi(POWER).max(LEAST);
         let mut kept = Vec::new();
         for (group, left) in left.iter().enumerate() {
             match self.names[group] == OTHER {
                 true if *left > FAR * totals => continue,
                 true => self.starts[group] *= share(*left),
-                false => self.starts[group] *= share(totals),
+                false if TOTALS.contains(&self.names[group]) => self.starts[group] *= share(totals),
+                false => {}
             }
             kept.push(group);
         }

@@ -1,8 +1,9 @@
 //! How good predictions are as a function of the number of networks that were measured.
 
+use std::collections::HashSet;
 use std::thread;
 
-use fleetfoot_space::SearchSpace;
+use fleetfoot_space::{Architecture, SearchSpace};
 use serde::Serialize;
 
 use crate::evaluation::{Evaluation, EvaluationError};
@@ -11,7 +12,8 @@ use crate::network_model::{NetworkModel, NetworkModelError};
 use crate::whole::{WholeNetwork, WholeNetworks};
 
 /// How measured networks are divided: the last `test` are predicted, by models of so many consecutive ones of the others. Windows begin
-/// evenly spaced, the first one `seed` networks behind the first, and go on at the beginning where they reach the end. Consecutive ones,
+/// evenly spaced, the first one `seed` networks behind the first, and go on at the beginning where they reach the end; networks that are among
+/// the last, too, are left out of them. Consecutive ones,
 /// since that is how a device is measured: what drifts drifts within a window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Protocol {
@@ -109,21 +111,28 @@ pub fn learning_curve(
     protocol: &Protocol,
 ) -> Result<Vec<CurvePoint>, CurveError> {
     let networks = measured.networks();
+    // What was measured twice must not be fitted to and predicted.
+    let tested: HashSet<Architecture> =
+        networks.iter().rev().take(protocol.test).map(|network| network.architecture.clone()).collect();
     let most = protocol.samples.iter().copied().max().unwrap_or_default();
     let (test, windows) = (protocol.test, protocol.windows.max(1));
-    let Some(pool) = networks.len().checked_sub(test).filter(|pool| test > 0 && most > 0 && *pool >= most) else {
-        return Err(CurveError::TooFew { networks: networks.len(), test, samples: most });
-    };
+    let too_few = || CurveError::TooFew { networks: networks.len(), test, samples: most };
+    let pool = networks.len().checked_sub(test).filter(|_| test > 0 && most > 0).ok_or_else(too_few)?;
     let (pool, test) = networks.split_at(pool);
+    let pool: Vec<&WholeNetwork> = pool.iter().filter(|network| !tested.contains(&network.architecture)).collect();
+    if pool.len() < most {
+        return Err(too_few());
+    }
     let jobs: Vec<(usize, usize)> = protocol
         .samples
         .iter()
         .flat_map(|&samples| (0..windows).map(move |window| (samples, window)))
-        .map(|(samples, window)| (samples, (protocol.seed + window * pool.len() / windows) % pool.len()))
+        .map(|(samples, window)| (samples, (protocol.seed % pool.len() + window * pool.len() / windows) % pool.len()))
         .collect();
     let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len()).max(1);
     let outcome = |&(samples, first): &(usize, usize)| -> Result<Outcome, CurveError> {
-        let window: Vec<WholeNetwork> = pool.iter().cycle().skip(first).take(samples).cloned().collect();
+        let window: Vec<WholeNetwork> =
+            pool.iter().cycle().skip(first).take(samples).map(|network| (*network).clone()).collect();
         let window = WholeNetworks::new(measured.provenance().clone(), window);
         let model = NetworkModel::fit(space, &window, evidence);
         let failed = |source| CurveError::Fit { samples, first, source: Box::new(source) };

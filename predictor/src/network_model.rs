@@ -164,7 +164,7 @@ impl NetworkModel {
         // Other devices may be of another kind, a table of another time.
         if *evidence != Evidence::default() && latencies.len() >= FEWEST_TO_CHOOSE {
             let alone = posterior(&Evidence::default())?;
-            if alone.log_density(&latencies) > found.log_density(&latencies) + CLEARLY {
+            if alone.log_odds(&found, &latencies) > CLEARLY {
                 found = alone;
             }
         }
@@ -301,9 +301,10 @@ impl NetworkModel {
         }
         let cells: usize = model.rows_ms.iter().map(Vec::len).sum();
         let numbers = model.rows_ms.iter().flatten().chain(&model.covariance);
+        let numbers = numbers.chain(model.reach.iter().flat_map(|reach| &reach.cells));
         let is_sound = numbers.chain([&model.constant_ms]).all(|number| number.is_finite())
             && model.covariance.len() == cells * (cells + 1) / 2
-            && model.reach.iter().all(|reach| reach.cells.len() == cells)
+            && model.reach.iter().all(|reach| reach.cells.len() == cells && reach.furthest >= 0.0)
             && [model.scatter, model.calibration].iter().all(|number| number.is_finite() && *number >= 0.0);
         let space = model.space()?;
         let is_of_space = space.decisions().len() == model.rows_ms.len()

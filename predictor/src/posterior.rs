@@ -80,14 +80,16 @@ impl Posterior {
         rows.flat_map(|(row, own)| own.iter().take(row + 1).copied().collect::<Vec<f64>>()).collect()
     }
 
-    /// How probable the measurements are, each as it is predicted without itself: the logarithm, but for a constant. Errors are taken to be
-    /// Student t distributed, so that no single one decides.
-    pub(crate) fn log_density(&self, latencies: &[f64]) -> f64 {
-        let of = |(held_out, latency): (&HeldOut, &f64)| {
+    /// How much more probable the measurements are than by another posterior, each as it is predicted without itself: the logarithm. Errors
+    /// are taken to be Student t distributed, so that no single one decides; what either leaves out isn't compared.
+    pub(crate) fn log_odds(&self, other: &Self, latencies: &[f64]) -> f64 {
+        let density = |held_out: &HeldOut, latency: f64| {
             let error = (latency - held_out.mean) / held_out.deviation;
             -(FREEDOM + 1.0) / 2.0 * (error * error / FREEDOM).ln_1p() - held_out.deviation.ln()
         };
-        self.held_out.iter().zip(latencies).filter(|(held_out, _)| !held_out.is_off).map(of).sum()
+        let both = self.held_out.iter().zip(&other.held_out).zip(latencies);
+        let both = both.filter(|((own, other), _)| !(own.is_off || other.is_off));
+        both.map(|((own, other), latency)| density(own, *latency) - density(other, *latency)).sum()
     }
 }
 

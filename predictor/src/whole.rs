@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use fleetfoot_profiler::{Latency, Provenance};
-use fleetfoot_space::{Architecture, SearchSpace, without_mark};
+use fleetfoot_space::{Architecture, SearchSpace, line_of_record, without_mark};
 
 /// A network that was measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,11 +96,17 @@ impl WholeNetworks {
         let ends = column("low_ms").zip(column("high_ms"));
         let mut networks = Vec::new();
         for record in reader.records() {
-            let record = record.map_err(|error| format(error.to_string()))?;
-            let line = record.position().map_or(0, csv::Position::line);
+            let record = record.map_err(|error| match error.kind() {
+                csv::ErrorKind::UnequalLengths { pos: Some(position), expected_len, len } => {
+                    let line = line_of_record(text, position.byte());
+                    format(format!("line {line} has {len} fields, the header {expected_len}"))
+                }
+                _ => format(error.to_string()),
+            })?;
+            let line = || record.position().map_or(0, |position| line_of_record(text, position.byte()));
             let value = |column: &'static str, what: String| WholeNetworksError::Value {
                 path: path.to_path_buf(),
-                line,
+                line: line(),
                 column,
                 what,
             };
@@ -182,7 +188,8 @@ mod tests {
             (format!("{head}0000000000,0,0,2\n"), "no network takes 0 ms"),
             (format!("{head}0000000000,3,1,2\n"), "doesn't hold"),
             (format!("{head}0000,1,1,2\n"), "line 2, column architecture"),
-            (format!("{head}0000000000,1\n"), "x.csv"),
+            (format!("{head}0000000000,1\n"), "line 2 has 2 fields, the header 4"),
+            (format!("{head}# c\n\n0000000000,x,1,2\n"), "line 4, column latency_ms: 'x' is no number"),
             (head.to_owned(), "holds no network"),
             (String::new(), "no column architecture"),
             ("# space: other\narchitecture,latency_ms\n0000000000,1\n".to_owned(), "of space other"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, without_mark};
+use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, line_of_record, without_mark};
 
 use crate::atomic_file::write_atomically;
 use crate::conditions::{Conditions, Context, Differences, Provenance};
@@ -272,7 +272,7 @@ impl LatencyTable {
         }
         let mut reader =
             csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
-        let columns = Columns::find(reader.headers().map_err(|error| malformed(path, &error))?, path)?;
+        let columns = Columns::find(reader.headers().map_err(|error| malformed(path, text, &error))?, path)?;
         let cost = columns.cost;
         let mut table = Self { provenance, cost, ..Self::default() };
         let empty_graph = cost.column("empty_graph");
@@ -284,11 +284,11 @@ impl LatencyTable {
             })?;
         }
         for record in reader.records() {
-            let record = record.map_err(|error| malformed(path, &error))?;
-            let row = columns.row(&record, path)?;
+            let record = record.map_err(|error| malformed(path, text, &error))?;
+            let row = columns.row(&record, path, text)?;
             table.push(row).map_err(|misfit| TableError::Value {
                 path: path.to_path_buf(),
-                line: record.position().map_or(0, csv::Position::line),
+                line: line_of(&record, text),
                 column: match misfit {
                     TableError::Mixed { key, precision, .. } if key.precision != precision => "precision",
                     TableError::Mixed { .. } => "batch",
@@ -322,10 +322,15 @@ impl LatencyTable {
     }
 }
 
-fn malformed(path: &Path, error: &csv::Error) -> TableError {
+/// A record's line in the text that it is of.
+fn line_of(record: &csv::StringRecord, text: &str) -> u64 {
+    record.position().map_or(0, |position| line_of_record(text, position.byte()))
+}
+
+fn malformed(path: &Path, text: &str, error: &csv::Error) -> TableError {
     let what = match error.kind() {
         csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.as_ref().map_or(0, csv::Position::line);
+            let line = pos.as_ref().map_or(0, |position| line_of_record(text, position.byte()));
             format!(
                 "line {line} has {len} fields, the header {expected_len}: the file is cut short or no latency table"
             )
@@ -424,10 +429,12 @@ impl Columns {
         Ok(columns)
     }
 
-    fn row(&self, record: &csv::StringRecord, path: &Path) -> Result<Row, TableError> {
-        let line = record.position().map_or(0, csv::Position::line);
-        let value =
-            |column: &'static str, what: String| TableError::Value { path: path.to_path_buf(), line, column, what };
+    fn row(&self, record: &csv::StringRecord, path: &Path, text: &str) -> Result<Row, TableError> {
+        let file = text;
+        let value = |column: &'static str, what: String| {
+            let line = line_of(record, file);
+            TableError::Value { path: path.to_path_buf(), line, column, what }
+        };
         let text = |column: &'static str| {
             let index = self.names.iter().position(|known| *known == column).and_then(|known| self.positions[known]);
             index.and_then(|index| record.get(index)).unwrap_or_default()

@@ -491,6 +491,14 @@ fn a_model_of_whole_networks_predicts_others_with_intervals() {
     assert!(svg.starts_with("<svg") && svg.contains("networks measured") && svg.trim_end().ends_with("</svg>"));
     // What doesn't belong together.
     let refused = |arguments: &[&str]| fails_in_one_line(fleetfoot(arguments));
+    let elsewhere = folder.path().join("elsewhere.csv");
+    fs::write(&elsewhere, fs::read_to_string(&test).unwrap().replace("# threads: 1\n", "# threads: 2\n")).unwrap();
+    let conditions = ["evaluate", "--space", "fashion-28", "--networks", text(&elsewhere), "--model", text(&model)];
+    let conditions = refused(&conditions);
+    assert!(conditions.contains("other conditions") && conditions.contains("threads"), "{conditions}");
+    let mixed = ["fit", "--space", "fashion-28", "--networks", text(&train), "--table", text(table()), "-o", text(&no)];
+    let mixed = refused(&mixed);
+    assert!(mixed.contains("was measured under other conditions than the whole networks"), "{mixed}");
     let other = refused(&["predict", "--model", text(&model), "--space", "cifar-32", "--random", "1"]);
     assert!(other.contains("is for networks of space fashion-28, not of cifar-32"), "{other}");
     let short = refused(&["predict", "--model", text(&model), "0000"]);

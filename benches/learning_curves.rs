@@ -2,7 +2,9 @@
 //! file's last networks are predicted by models of consecutive others; with `transfer`, the other files' rows of the other architectures help.
 //! Where the folder has a `baselines.csv` (`device,samples,…,spearman,…,rmspe_percent`), errors are compared with it.
 //!
-//! `cargo bench -p fleetfoot --bench learning_curves -- FOLDER SPACE 10,20,50 [transfer]`
+//! With `suggest`, models of networks that [`suggest_among`] chooses from 400 consecutive ones are compared with models of the first of them.
+//!
+//! `cargo bench -p fleetfoot --bench learning_curves -- FOLDER SPACE 10,20,50 [transfer|suggest]`
 
 #![allow(clippy::print_stdout)] // What it finds is what it is for.
 
@@ -10,7 +12,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use fleetfoot_predictor::{
-    Costs, CurvePoint, Evidence, NetworkModel, Protocol, WholeNetwork, WholeNetworks, learning_curve,
+    Costs, CurvePoint, Evaluation, Evidence, NetworkModel, Protocol, WholeNetwork, WholeNetworks, learning_curve,
+    suggest_among,
 };
 use fleetfoot_space::SearchSpace;
 
@@ -30,13 +33,17 @@ fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [folder, space, samples, rest @ ..] = &arguments[..] else {
         return Err(
-            "which files? cargo bench -p fleetfoot --bench learning_curves -- FOLDER SPACE 10,20,50 [transfer]".into(),
+            "which files? cargo bench -p fleetfoot --bench learning_curves -- FOLDER SPACE 10,20,50 [transfer|suggest]"
+                .into(),
         );
     };
     let space = SearchSpace::load(space)?;
     let samples = samples.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
     let folder = Path::new(folder);
     let devices = devices(folder, &space)?;
+    if rest.iter().any(|argument| argument == "suggest") {
+        return suggestions(&devices, &space, &samples);
+    }
     let baselines = baselines(&folder.join("baselines.csv"));
     let with_transfer = rest.iter().any(|argument| argument == "transfer");
     println!("device          N   RMSPE (%)  /baseline  Spearman  baseline's  in 90 % interval  half width (%)");
@@ -58,6 +65,50 @@ fn main() -> Outcome<()> {
             ratios.len(),
             (ratios.iter().sum::<f64>() / ratios.len() as f64).exp()
         );
+    }
+    Ok(())
+}
+
+/// Networks to choose from.
+const POOL: usize = 400;
+
+/// Models of suggested networks against models of as many that chance gave.
+fn suggestions(devices: &[Device], space: &SearchSpace, samples: &[usize]) -> Outcome<()> {
+    println!(
+        "device          N   RMSPE (%) of suggested, of random networks   ratio   Spearman of suggested, of random"
+    );
+    for &samples in samples {
+        let mut ratios = Vec::new();
+        for device in devices {
+            let networks = device.networks.networks();
+            let (others, test) = networks.split_at(networks.len().saturating_sub(TEST));
+            let mut figures = [[0.0; 2]; 2];
+            for window in 0..WINDOWS {
+                let first = window * others.len() / WINDOWS;
+                let pool: Vec<&WholeNetwork> = others.iter().cycle().skip(first).take(POOL).collect();
+                let architectures: Vec<_> = pool.iter().map(|network| network.architecture.clone()).collect();
+                let suggested = suggest_among(space, samples, &[], &Evidence::default(), &architectures)?;
+                for (figures, chosen) in figures.iter_mut().zip([suggested, (0..samples).collect()]) {
+                    let chosen = chosen.into_iter().map(|index| pool[index].clone()).collect();
+                    let train = WholeNetworks::new(device.networks.provenance().clone(), chosen);
+                    let model = NetworkModel::fit(space, &train, &Evidence::default())?;
+                    let pair =
+                        |network: &WholeNetwork| Ok((model.predict(&network.architecture)?.ms, network.latency.ms()));
+                    let evaluation = Evaluation::new(&test.iter().map(pair).collect::<Outcome<Vec<_>>>()?)?;
+                    figures[0] += evaluation.rmspe_percent / WINDOWS as f64;
+                    figures[1] += evaluation.spearman.unwrap_or_default() / WINDOWS as f64;
+                }
+            }
+            let [[suggested, ranks], [random, random_ranks]] = figures;
+            ratios.push((suggested / random).ln());
+            let name = &device.name;
+            println!(
+                "{name:13} {samples:4} {suggested:11.3} {random:11.3} {:19.3} {ranks:11.3} {random_ranks:11.3}",
+                suggested / random
+            );
+        }
+        let mean = (ratios.iter().sum::<f64>() / ratios.len().max(1) as f64).exp();
+        println!("geometric mean of {} ratios at {samples}: {mean:.3}", ratios.len());
     }
     Ok(())
 }

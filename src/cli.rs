@@ -43,6 +43,8 @@ pub enum Command {
     Fit(crate::fit::Options),
     /// Predict the latency of networks from a table, without running them
     Predict(crate::predict::Options),
+    /// Suggest which networks to measure next, for a model of whole networks
+    Suggest(crate::suggest::Options),
     /// Expected latency of a softmax over every decision's candidates, and its gradient
     Expect(crate::expect::Options),
     /// Compare predictions with random networks measured now or in a file; learning curves

@@ -17,6 +17,7 @@ mod profile;
 mod report;
 mod search;
 mod show;
+mod suggest;
 mod table;
 mod tabulating;
 mod verify;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Verify(options) => verify::run(options),
         Command::Fit(options) => fit::run(options),
         Command::Predict(options) => predict::run(options),
+        Command::Suggest(options) => suggest::run(options),
         Command::Expect(options) => expect::run(options),
         Command::Evaluate(options) => evaluate::run(options),
         Command::Measure(options) => measure::run(options),

@@ -309,6 +309,26 @@ fn expected_latency_has_the_gradient_of_the_softmax() {
 }
 
 #[test]
+fn suggestions_are_networks_that_can_be_measured() {
+    let folder = TempDir::new().unwrap();
+    let [next, measured] = ["next.csv", "measured.csv"].map(|name| folder.path().join(name));
+    let suggest = ["suggest", "--space", "fashion-28", "--count", "12"];
+    let suggested = stdout(&fleetfoot(&suggest).assert().success());
+    fs::write(&next, &suggested).unwrap();
+    let measure = ["measure", "--space", "fashion-28", "--device", "mock", "--architectures", text(&next)];
+    let rounds = ["--min-rounds", "6", "--max-rounds", "6", "-o", text(&measured)];
+    fleetfoot(&[&measure[..], &rounds].concat()).assert().success();
+    assert_eq!(Csv::read(&measured).texts("architecture"), Csv::parse(&suggested).texts("architecture"));
+    // Those that are measured aren't suggested again.
+    let more = stdout(&fleetfoot(&[&suggest[..], &["--networks", text(&measured)]].concat()).assert().success());
+    let (more, suggested) = (Csv::parse(&more), Csv::parse(&suggested));
+    assert_eq!(more.rows.len(), 12);
+    assert!(more.texts("architecture").iter().all(|one| !suggested.texts("architecture").contains(one)));
+    let helped = [&suggest[..], &["--table", text(table())]].concat();
+    assert_eq!(Csv::parse(&stdout(&fleetfoot(&helped).assert().success())).rows.len(), 12);
+}
+
+#[test]
 fn long_files_of_architectures_are_predicted_line_by_line() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("many.csv");

@@ -21,12 +21,12 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Variance of the constant, in units of the measurements' own: hardly any prior.
-const CONSTANT: f64 = 10.0;
+pub(crate) const CONSTANT: f64 = 10.0;
 /// Correlation lengths of the drift that are offered, in measurements.
 const LENGTHS: [f64; 4] = [2.0, 8.0, 32.0, 128.0];
 /// Variances where a fit starts, as shares of that of all measurements: of each length of drift, and of the noise.
 const DRIFT: f64 = 0.01;
-const NOISE: f64 = 0.01;
+pub(crate) const NOISE: f64 = 0.01;
 /// Parts of which each is predicted from the others.
 const FOLDS: usize = 10;
 /// No variance becomes smaller.

@@ -19,6 +19,7 @@ mod posterior;
 mod predictor;
 mod regression;
 mod space_table;
+mod suggest;
 mod whole;
 
 pub use batch::{BatchCosts, BatchError};
@@ -35,4 +36,5 @@ pub use predictor::{
 };
 pub use regression::{Regression, RegressionError, Validation};
 pub use space_table::SpaceTable;
+pub use suggest::{suggest, suggest_among};
 pub use whole::{WholeNetwork, WholeNetworks, WholeNetworksError};

@@ -403,6 +403,24 @@ mod tests {
         assert!(thinned(0).is_empty());
     }
 
+    /// Written by the first release that had such models. Files like it must stay readable.
+    #[test]
+    fn a_model_of_the_first_form_is_read_by_this_release() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/whole-networks-1.json");
+        let model = NetworkModel::read(&path).unwrap();
+        assert_eq!((model.validation().fitted, model.provenance().get("device")), (14, Some("made-up")));
+        for (architecture, ms, low_ms) in [("0000", 2.210_557, 2.188_065), ("1210", 2.312_385, 2.290_272)] {
+            let estimate = model.predict(&architecture.parse().unwrap()).unwrap();
+            assert!((estimate.ms - ms).abs() < 1e-6 && (estimate.low_ms - low_ms).abs() < 1e-6, "{estimate:?}");
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let later = folder.path().join("later.json");
+        std::fs::write(&later, text.replacen("\"format\": 1", "\"format\": 2", 1)).unwrap();
+        let refused = NetworkModel::read(&later).unwrap_err().to_string();
+        assert!(refused.contains("format 2"), "{refused}");
+    }
+
     #[test]
     fn a_model_reads_back_as_it_was_written_and_broken_ones_are_refused() {
         let (space, train) = world(30, 1);

@@ -177,21 +177,20 @@ pub fn run(options: &Options) -> Result<()> {
     if options.estimate && options.table.is_none() && options.tables.is_empty() {
         return Err(usage("--estimate is for units that a table hasn't: --table"));
     }
+    let networks = if let Networks::File(path) = &options.networks { Some(path.as_path()) } else { None };
     let inputs = [
-        (&options.table, "the table itself"),
-        (&options.model, "the model itself"),
-        (&options.output, "the other output"),
+        (options.table.as_deref(), "the table itself"),
+        (options.model.as_deref(), "the model itself"),
+        (networks, "the networks' file itself"),
     ];
-    let networks = if let Networks::File(path) = &options.networks { Some(path) } else { None };
     for output in [&options.output, &options.picture].into_iter().flatten() {
-        let inputs = inputs.iter().flat_map(|(input, what)| input.iter().map(move |input| (input, *what)));
-        let inputs = inputs.filter(|(input, _)| !std::ptr::eq(*input, output));
-        let others = options.others.transfer_from.iter().map(|other| (other, "the other device's file itself"));
-        let networks = networks.iter().map(|networks| (*networks, "the networks' file itself"));
-        keep_apart(output, inputs.chain(others).chain(networks))?;
+        keep_apart(output, &inputs, &options.others)?;
     }
-    if options.output.is_some() && options.output == options.picture {
-        return Err(usage("--output and --picture name one file"));
+    if let (Some(output), Some(picture)) = (&options.output, &options.picture) {
+        if output == picture {
+            return Err(usage("--output and --picture name one file"));
+        }
+        keep_apart(picture, &[(Some(output), "the other output")], &options.others)?;
     }
     let count = match (&options.networks, options.learning_curve.is_empty()) {
         (Networks::File(path), false) => return curve::run(options, path),

@@ -17,15 +17,24 @@ pub struct OtherOptions {
     pub transfer_from: Vec<PathBuf>,
 }
 
-/// Refuses to write over what is read: pairs of a file and what it is.
-pub fn keep_apart<'a>(output: &Path, inputs: impl IntoIterator<Item = (&'a PathBuf, &'static str)>) -> Result<()> {
+/// Refuses to write over what is read: other devices' files, and files with what each is.
+pub fn keep_apart(output: &Path, inputs: &[(Option<&Path>, &str)], others: &OtherOptions) -> Result<()> {
     let Ok(output_path) = output.canonicalize() else { return Ok(()) };
-    for (input, what) in inputs {
+    let inputs = inputs.iter().filter_map(|(input, what)| Some(((*input)?, *what)));
+    let others = others.transfer_from.iter().map(|other| (other.as_path(), "the other device's file itself"));
+    for (input, what) in inputs.chain(others) {
         if input.canonicalize().is_ok_and(|input| input == output_path) {
             bail!("{} is {what}: write to another file", output.display());
         }
     }
     Ok(())
+}
+
+/// Reads whole networks and says what is to be warned of.
+pub fn networks(path: &Path, space: &SearchSpace) -> Result<WholeNetworks> {
+    let (networks, warnings) = WholeNetworks::read(path, space)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    Ok(networks)
 }
 
 /// Reads evidence for a model of a space's networks, which were measured under these conditions. Architectures that are left out are
@@ -74,10 +83,7 @@ fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> 
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     let text = without_mark(&text);
     if text.trim_start().starts_with('{') {
-        let model = NetworkModel::read(path)?;
-        if model.space()?.signature() != space.signature() {
-            bail!("model {} is for networks of another space than {}", path.display(), space.name());
-        }
+        let model = NetworkModel::read_for(space, path)?;
         if !left_out.is_empty() {
             bail!(
                 "model {} may know the networks that are to be predicted: name the networks that it was fitted to",
@@ -88,7 +94,7 @@ fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> 
     }
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
     if !reader.headers().is_ok_and(|header| header.iter().any(|column| column == "architecture")) {
-        let (table, warnings) = LatencyTable::read(path)?;
+        let (table, warnings) = LatencyTable::parse(text, path)?;
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         return costs(space, path, table);
     }

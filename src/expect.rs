@@ -53,10 +53,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// The cost matrix of a table, or of a model of whole networks.
 fn costs(options: &Options, space: &SearchSpace) -> Result<CostMatrix> {
     if let (None, Some(path)) = (options.evidence.table(), options.evidence.model()) {
-        let model = NetworkModel::read(path)?;
-        if model.space()?.signature() != space.signature() {
-            bail!("model {} is for networks of another space than {}", path.display(), space.name());
-        }
+        let model = NetworkModel::read_for(space, path)?;
         return Ok(CostMatrix { constant_ms: model.constant_ms(), rows: model.rows_ms().to_vec() });
     }
     let predictor = options.evidence.predictor(&options.space)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::{claim, usage};
-use fleetfoot_predictor::{NetworkModel, Regression, WholeNetworks};
+use fleetfoot_predictor::{NetworkModel, Regression};
 use fleetfoot_profiler::{Conditions, LatencyTable};
 use fleetfoot_space::SearchSpace;
 
@@ -42,10 +42,9 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     claim(&options.output, options.force, "or replace it with --force")?;
-    let inputs = [(&options.table, "the table itself"), (&options.networks, "the networks' file itself")];
-    let inputs = inputs.into_iter().flat_map(|(input, what)| input.iter().map(move |input| (input, what)));
-    let others = options.others.transfer_from.iter().map(|other| (other, "the other device's file itself"));
-    evidence::keep_apart(&options.output, inputs.chain(others))?;
+    let inputs =
+        [(options.table.as_deref(), "the table itself"), (options.networks.as_deref(), "the networks' file itself")];
+    evidence::keep_apart(&options.output, &inputs, &options.others)?;
     if let (Some(networks), Some(space)) = (&options.networks, &options.space) {
         return fit_networks(options, networks, &SearchSpace::load(space)?);
     }
@@ -72,8 +71,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn fit_networks(options: &Options, path: &Path, space: &SearchSpace) -> Result<()> {
     let output = &options.output;
-    let (networks, warnings) = WholeNetworks::read(path, space)?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let networks = evidence::networks(path, space)?;
     let conditions = Conditions::from_provenance(networks.provenance());
     let (table, others) = (options.table.as_deref(), &options.others);
     let evidence = evidence::read(space, table, others, conditions.as_ref(), &HashSet::new())?;

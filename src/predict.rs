@@ -180,14 +180,11 @@ fn by_model(options: &Options, path: &Path) -> Result<()> {
     if options.near.is_some() || options.explain {
         return Err(usage("--near and --explain are for tables (--table): a model of whole networks knows no units"));
     }
-    let model = NetworkModel::read(path)?;
+    let model = match &options.space {
+        Some(name) => NetworkModel::read_for(&SearchSpace::load(name)?, path)?,
+        None => NetworkModel::read(path)?,
+    };
     let own = model.space()?;
-    if let Some(name) = &options.space {
-        let asked = SearchSpace::load(name)?;
-        if asked.signature() != own.signature() {
-            bail!("model {} is for networks of space {}, not of {}", path.display(), own.name(), asked.name());
-        }
-    }
     let mut rows = Rows::new(["architecture", "latency_ms", "low_ms", "high_ms"])?;
     let mut beyond = (0, None);
     each(options, &own, None, Cost::Latency, 1, |named| {
@@ -197,8 +194,8 @@ fn by_model(options: &Options, path: &Path) -> Result<()> {
                 bail!("{label} has widths of its own: model {} is for those of space {}", path.display(), own.name())
             }
         };
-        let estimate = model.predict(&architecture)?;
-        if let Some(total) = model.extrapolates(&architecture) {
+        let (estimate, furthest) = model.predict_within(&architecture)?;
+        if let Some(total) = furthest {
             beyond = (beyond.0 + 1, beyond.1.take().or_else(|| Some((architecture.to_string(), total.to_owned()))));
         }
         rows.push(&architecture.to_string(), [estimate.ms, estimate.low_ms, estimate.high_ms])

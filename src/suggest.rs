@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use fleetfoot_predictor::{WholeNetworks, suggest};
+use fleetfoot_predictor::suggest;
 use fleetfoot_profiler::Conditions;
 use fleetfoot_space::SearchSpace;
 
@@ -40,8 +40,7 @@ pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
     let (mut measured, mut conditions) = (Vec::new(), None);
     if let Some(path) = &options.networks {
-        let (networks, warnings) = WholeNetworks::read(path, &space)?;
-        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        let networks = evidence::networks(path, &space)?;
         conditions = Conditions::from_provenance(networks.provenance());
         measured.extend(networks.networks().iter().map(|network| network.architecture.clone()));
     }

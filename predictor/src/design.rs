@@ -118,10 +118,10 @@ impl Design {
             design.push(name, COARSE, kinds(&cells, |_| (), |cell| cell.totals[index]), true);
         }
         if let Some(table) = &evidence.table {
-            design.push_costs("table", &[table]);
+            design.push_costs("table", table);
         }
         for other in &evidence.others {
-            design.push_costs(OTHER, &[other]);
+            design.push_costs(OTHER, other);
         }
         design.coarse = design.names.len();
         let number = |_: &Cell| 1.0;
@@ -154,16 +154,13 @@ impl Design {
     }
 
     /// Adds what a piece of evidence says of every candidate, as a group of one feature.
-    pub(crate) fn push_costs(&mut self, name: &'static str, of: &[&Costs]) {
-        let mut group = Array2::zeros((self.first.last().copied().unwrap_or_default(), of.len()));
-        for (mut column, costs) in group.columns_mut().into_iter().zip(of) {
-            column.iter_mut().zip(costs.rows_ms.iter().flatten()).for_each(|(cell, ms)| *cell = *ms);
-        }
-        self.push(name, COARSE, group, true);
+    fn push_costs(&mut self, name: &'static str, costs: &Costs) {
+        let cells: Array1<f64> = costs.rows_ms.iter().flatten().copied().collect();
+        self.push(name, COARSE, cells.insert_axis(Axis(1)), true);
     }
 
     /// Adds by how much a table's units may be wrong, each for itself, as a group.
-    pub(crate) fn push_deviations(&mut self, name: &'static str, deviations: &Deviations) {
+    fn push_deviations(&mut self, name: &'static str, deviations: &Deviations) {
         let mut group = Array2::zeros((self.first.last().copied().unwrap_or_default(), deviations.units));
         let cells = deviations.unit.iter().flatten().zip(deviations.ms.iter().flatten());
         cells.enumerate().for_each(|(cell, (unit, ms))| group[[cell, *unit]] = *ms);

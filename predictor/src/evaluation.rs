@@ -1,6 +1,9 @@
 //! Predictions against measurements, in the figures that the literature uses.
 
+use fleetfoot_profiler::median;
 use serde::{Deserialize, Serialize};
+
+use crate::network_model::NetworkEstimate;
 
 /// How far predictions are from measurements.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +25,27 @@ pub struct Evaluation {
     pub spearman: Option<f64>,
     /// Kendall's tau-b. Absent where one side doesn't vary.
     pub kendall: Option<f64>,
+}
+
+/// Intervals against measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Coverage {
+    /// Share of the measured values that lie within their interval, in percent.
+    pub covered_percent: f64,
+    /// Half of the interval, in percent of the prediction, in the median.
+    pub half_width_percent: f64,
+}
+
+impl Coverage {
+    /// From estimates with what was measured.
+    pub fn new(pairs: &[(NetworkEstimate, f64)]) -> Self {
+        let covered = pairs.iter().filter(|(own, measured)| (own.low_ms..=own.high_ms).contains(measured)).count();
+        let width = |own: &NetworkEstimate| 50.0 * (own.high_ms - own.low_ms) / own.ms.max(f64::MIN_POSITIVE);
+        Self {
+            covered_percent: 100.0 * covered as f64 / pairs.len().max(1) as f64,
+            half_width_percent: median(pairs.iter().map(|(own, _)| width(own))).unwrap_or_default(),
+        }
+    }
 }
 
 /// Pairs that can't be evaluated.

@@ -159,8 +159,8 @@ impl Fitted {
             members.push(state.member(solved, mean, scale));
         }
         let held_out = (0..n).map(|index| {
-            let of_members = held_out.iter().map(|of_member| (of_member[index], 1.0 / states.len() as f64));
-            let of = HeldOut::mixed(&of_members.collect::<Vec<_>>());
+            let of_members: Vec<HeldOut> = held_out.iter().map(|of_member| of_member[index]).collect();
+            let of = HeldOut::mixed(&of_members);
             HeldOut { mean: mean + scale * of.mean, deviation: scale * of.deviation, ..of }
         });
         Ok(Self { members, counts, held_out: held_out.collect() })
@@ -173,12 +173,13 @@ impl Fitted {
 }
 
 impl HeldOut {
-    /// Mean and deviation of predictions with these probabilities.
-    pub(crate) fn mixed(all: &[(Self, f64)]) -> Self {
-        let mean = all.iter().map(|(one, weight)| weight * one.mean).sum::<f64>();
-        let square = |(one, weight): &(Self, f64)| weight * (one.deviation.powi(2) + (one.mean - mean).powi(2));
-        let deviation = all.iter().map(square).sum::<f64>().sqrt();
-        Self { mean, deviation, is_off: all.iter().all(|(one, _)| one.is_off) }
+    /// Mean and deviation of predictions that are equally probable.
+    fn mixed(all: &[Self]) -> Self {
+        let count = all.len() as f64;
+        let mean = all.iter().map(|one| one.mean).sum::<f64>() / count;
+        let square = |one: &Self| one.deviation.powi(2) + (one.mean - mean).powi(2);
+        let deviation = (all.iter().map(square).sum::<f64>() / count).sqrt();
+        Self { mean, deviation, is_off: all.iter().all(|one| one.is_off) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::Serialize;
 
-use crate::evaluation::{Evaluation, EvaluationError};
+use crate::evaluation::{Coverage, Evaluation};
 use crate::evidence::Evidence;
 use crate::network_model::{NetworkModel, NetworkModelError};
 use crate::whole::{WholeNetwork, WholeNetworks};
@@ -90,17 +90,10 @@ pub enum CurveError {
         /// Why.
         source: Box<NetworkModelError>,
     },
-    /// Figures that can't be computed.
-    #[error(transparent)]
-    Evaluation(#[from] EvaluationError),
 }
 
 /// What one window gave.
-struct Outcome {
-    evaluation: Evaluation,
-    covered_percent: f64,
-    half_width_percent: f64,
-}
+type Outcome = (Evaluation, Coverage);
 
 /// How good models are by the number of networks that they are fitted to. The
 /// evidence must know nothing of those that are predicted.
@@ -134,12 +127,8 @@ pub fn learning_curve(
         let window: Vec<WholeNetwork> =
             pool.iter().cycle().skip(first).take(samples).map(|network| (*network).clone()).collect();
         let window = WholeNetworks::new(measured.provenance().clone(), window);
-        let model = NetworkModel::fit(space, &window, evidence);
-        let failed = |source| CurveError::Fit { samples, first, source: Box::new(source) };
-        judge(&model.map_err(failed)?, test).map_err(|error| match error {
-            Judged::Model(source) => failed(source),
-            Judged::Evaluation(error) => error.into(),
-        })
+        let outcome = NetworkModel::fit(space, &window, evidence).and_then(|model| judge(&model, test));
+        outcome.map_err(|source| CurveError::Fit { samples, first, source: Box::new(source) })
     };
     // Jobs are dealt out in turns, so that every thread gets some of every size.
     let results = thread::scope(|scope| {
@@ -160,24 +149,11 @@ pub fn learning_curve(
     Ok(points.map(|(&samples, outcomes)| point(samples, outcomes)).collect())
 }
 
-enum Judged {
-    Model(NetworkModelError),
-    Evaluation(EvaluationError),
-}
-
-fn judge(model: &NetworkModel, test: &[WholeNetwork]) -> Result<Outcome, Judged> {
-    let (mut pairs, mut covered, mut widths) = (Vec::new(), 0, Vec::new());
-    for network in test {
-        let (estimate, measured) = (model.predict(&network.architecture).map_err(Judged::Model)?, network.latency.ms());
-        pairs.push((estimate.ms, measured));
-        covered += usize::from((estimate.low_ms..=estimate.high_ms).contains(&measured));
-        widths.push(100.0 * (estimate.high_ms - estimate.low_ms) / 2.0 / estimate.ms.max(f64::MIN_POSITIVE));
-    }
-    Ok(Outcome {
-        evaluation: Evaluation::new(&pairs).map_err(Judged::Evaluation)?,
-        covered_percent: 100.0 * covered as f64 / test.len() as f64,
-        half_width_percent: fleetfoot_profiler::median(widths).unwrap_or_default(),
-    })
+fn judge(model: &NetworkModel, test: &[WholeNetwork]) -> Result<Outcome, NetworkModelError> {
+    let pair = |network: &WholeNetwork| Ok((model.predict(&network.architecture)?, network.latency.ms()));
+    let pairs = test.iter().map(pair).collect::<Result<Vec<_>, NetworkModelError>>()?;
+    let means: Vec<(f64, f64)> = pairs.iter().map(|(estimate, measured)| (estimate.ms, *measured)).collect();
+    Ok((Evaluation::new(&means)?, Coverage::new(&pairs)))
 }
 
 fn point(samples: usize, outcomes: &[Outcome]) -> CurvePoint {
@@ -192,14 +168,14 @@ fn point(samples: usize, outcomes: &[Outcome]) -> CurvePoint {
     };
     CurvePoint {
         samples,
-        rmse_ms: all(&|outcome| outcome.evaluation.rmse.unwrap_or(f64::NAN)),
-        rmspe_percent: all(&|outcome| outcome.evaluation.rmspe_percent),
-        mape_percent: all(&|outcome| outcome.evaluation.mape_percent),
-        within_5_percent: all(&|outcome| outcome.evaluation.within_5_percent),
-        within_10_percent: all(&|outcome| outcome.evaluation.within_10_percent),
-        spearman: some(&|outcome| outcome.evaluation.spearman),
-        kendall: some(&|outcome| outcome.evaluation.kendall),
-        covered_percent: all(&|outcome| outcome.covered_percent),
-        half_width_percent: all(&|outcome| outcome.half_width_percent),
+        rmse_ms: all(&|outcome| outcome.0.rmse.unwrap_or(f64::NAN)),
+        rmspe_percent: all(&|outcome| outcome.0.rmspe_percent),
+        mape_percent: all(&|outcome| outcome.0.mape_percent),
+        within_5_percent: all(&|outcome| outcome.0.within_5_percent),
+        within_10_percent: all(&|outcome| outcome.0.within_10_percent),
+        spearman: some(&|outcome| outcome.0.spearman),
+        kendall: some(&|outcome| outcome.0.kendall),
+        covered_percent: all(&|outcome| outcome.1.covered_percent),
+        half_width_percent: all(&|outcome| outcome.1.half_width_percent),
     }
 }

@@ -24,7 +24,7 @@ mod whole;
 
 pub use batch::{BatchCosts, BatchError};
 pub use cost::{AlphaError, CostError, CostMatrix, Expectation, Sampler};
-pub use evaluation::{Evaluation, EvaluationError};
+pub use evaluation::{Coverage, Evaluation, EvaluationError};
 pub use evidence::{Costs, Evidence};
 pub use features::{FEATURES, features};
 pub use learning::{CurveError, CurvePoint, Protocol, Spread, learning_curve};

@@ -1,6 +1,6 @@
 //! A model of a space's networks on a device, from whole networks that were measured there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fleetfoot_profiler::{Conditions, Provenance};
 use fleetfoot_space::{Architecture, NetworkError, SearchSpace};
@@ -129,6 +129,16 @@ pub enum NetworkModelError {
         /// What is wrong.
         what: String,
     },
+    /// A model of another space.
+    #[error("model {path} is for networks of space {own}, not of {asked}", path = path.display())]
+    OtherSpace {
+        /// The model's file.
+        path: PathBuf,
+        /// Its space.
+        own: String,
+        /// The space that is asked about.
+        asked: String,
+    },
     /// Networks of other conditions.
     #[error("the model was fitted to networks that were measured under other conditions: {0}")]
     Conditions(String),
@@ -155,26 +165,27 @@ impl NetworkModel {
         let chosen = thinned(measured.networks().len());
         let chosen: Vec<&WholeNetwork> = chosen.iter().map(|index| &measured.networks()[*index]).collect();
         let latencies: Vec<f64> = chosen.iter().map(|network| network.latency.ms()).collect();
-        let posterior = |evidence: &Evidence| {
-            let design = Design::of(space, evidence).map_err(|error: NetworkError| of_space(error.to_string()))?;
-            Posterior::new(design, &chosen, evidence.table.as_ref())
-                .map_err(|error: FitError| NetworkModelError::Fit(error.to_string()))
+        let design = |evidence| Design::of(space, evidence).map_err(|error: NetworkError| of_space(error.to_string()));
+        let posterior = |design: Design, table| {
+            Posterior::new(design, &chosen, table).map_err(|error: FitError| NetworkModelError::Fit(error.to_string()))
         };
-        let mut found = posterior(evidence)?;
+        let nothing = Evidence::default();
+        let plain = design(&nothing)?;
+        let helped = if *evidence == nothing { plain.clone() } else { design(evidence)? };
+        let mut found = posterior(helped, evidence.table.as_ref())?;
         // Other devices may be of another kind, a table of another time.
-        if *evidence != Evidence::default() && latencies.len() >= FEWEST_TO_CHOOSE {
-            let alone = posterior(&Evidence::default())?;
+        if *evidence != nothing && latencies.len() >= FEWEST_TO_CHOOSE {
+            let alone = posterior(plain.clone(), None)?;
             if alone.log_odds(&found, &latencies) > CLEARLY {
                 found = alone;
             }
         }
         let (calibration, validation) = validate(&found, &latencies)?;
-        let first = first_cells(space);
-        let design = Design::of(space, &Evidence::default()).map_err(|error| of_space(error.to_string()))?;
-        let totals = design.totals().map(|(total, cells)| {
+        let first = plain.first();
+        let totals = plain.totals().map(|(total, cells)| {
             let mut reach = Reach { total: total.to_owned(), cells: cells.to_vec(), furthest: 0.0 };
             let networks = chosen.iter().map(|network| {
-                let cells = network.architecture.choices().zip(&first).map(|(choice, first)| first + choice);
+                let cells = network.architecture.choices().zip(first).map(|(choice, first)| first + choice);
                 reach.of(&cells.collect::<Vec<usize>>())
             });
             reach.furthest = networks.fold(0.0, f64::max);
@@ -209,6 +220,17 @@ impl NetworkModel {
     /// Head of the file that it was fitted to.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
+    }
+
+    /// Reads a model that is for the networks of a space.
+    pub fn read_for(space: &SearchSpace, path: &Path) -> Result<Self, NetworkModelError> {
+        let model = Self::read(path)?;
+        let own = model.space()?;
+        if own.signature() != space.signature() {
+            let (own, asked) = (own.name().to_owned(), space.name().to_owned());
+            return Err(NetworkModelError::OtherSpace { path: path.to_path_buf(), own, asked });
+        }
+        Ok(model)
     }
 
     /// The conditions that its networks were measured under, where that is known.
@@ -248,6 +270,14 @@ impl NetworkModel {
 
     /// What an architecture would be measured as.
     pub fn predict(&self, architecture: &Architecture) -> Result<NetworkEstimate, NetworkModelError> {
+        Ok(self.predict_within(architecture)?.0)
+    }
+
+    /// As [`predict`](Self::predict), with the total by which the network lies further out than those that the model was fitted to, if it does.
+    pub fn predict_within(
+        &self,
+        architecture: &Architecture,
+    ) -> Result<(NetworkEstimate, Option<&str>), NetworkModelError> {
         let foreign =
             || NetworkModelError::Foreign { architecture: architecture.to_string(), space: self.space.clone() };
         let cells = self.cells(architecture).ok_or_else(foreign)?;
@@ -258,10 +288,12 @@ impl NetworkModel {
             variance += self.of_pair(cell, cell);
             variance += 2.0 * cells[..position].iter().map(|&other| self.of_pair(cell, other)).sum::<f64>();
         }
-        let beyond = self.reach.iter().map(|reach| reach.beyond(&cells)).fold(1.0, f64::max);
-        let half = self.calibration * beyond * variance.max(0.0).sqrt();
+        let beyond = self.reach.iter().map(|reach| (reach.beyond(&cells), reach)).filter(|(beyond, _)| *beyond > 1.0);
+        let furthest = beyond.max_by(|a, b| a.0.total_cmp(&b.0));
+        let half = self.calibration * furthest.map_or(1.0, |(beyond, _)| beyond) * variance.max(0.0).sqrt();
         // No network takes less than nothing.
-        Ok(NetworkEstimate { ms: ms.max(0.0), low_ms: (ms - half).max(0.0), high_ms: (ms + half).max(0.0) })
+        let estimate = NetworkEstimate { ms: ms.max(0.0), low_ms: (ms - half).max(0.0), high_ms: (ms + half).max(0.0) };
+        Ok((estimate, furthest.map(|(_, reach)| reach.total.as_str())))
     }
 
     /// Which cells an architecture chooses, numbered through all decisions; `None` where it isn't one of the space.
@@ -273,13 +305,6 @@ impl NetworkModel {
             cell
         });
         if architecture.len() == self.rows_ms.len() { cells.collect() } else { None }
-    }
-
-    /// The total by which a network lies further out than those that the model was fitted to, if it does.
-    pub fn extrapolates(&self, architecture: &Architecture) -> Option<&str> {
-        let cells = self.cells(architecture)?;
-        let furthest = self.reach.iter().map(|reach| (reach.beyond(&cells), reach)).filter(|(beyond, _)| *beyond > 1.0);
-        furthest.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, reach)| reach.total.as_str())
     }
 
     /// Of two cells, the larger number first.
@@ -314,16 +339,6 @@ impl NetworkModel {
         }
         Ok(model)
     }
-}
-
-/// Each decision's first cell, and one behind the last one's.
-fn first_cells(space: &SearchSpace) -> Vec<usize> {
-    let mut first = vec![0];
-    first.extend(space.decisions().iter().scan(0, |cells, decision| {
-        *cells += decision.candidates.len();
-        Some(*cells)
-    }));
-    first
 }
 
 /// So many of the measurements that a model is fitted to, evenly chosen in their order.

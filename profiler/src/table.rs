@@ -429,8 +429,7 @@ impl Columns {
         Ok(columns)
     }
 
-    fn row(&self, record: &csv::StringRecord, path: &Path, text: &str) -> Result<Row, TableError> {
-        let file = text;
+    fn row(&self, record: &csv::StringRecord, path: &Path, file: &str) -> Result<Row, TableError> {
         let value = |column: &'static str, what: String| {
             let line = line_of(record, file);
             TableError::Value { path: path.to_path_buf(), line, column, what }

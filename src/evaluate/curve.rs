@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use fleetfoot_console::{claim, usage};
-use fleetfoot_predictor::{CurvePoint, Protocol, Spread, WholeNetworks, learning_curve};
+use fleetfoot_predictor::{CurvePoint, Protocol, Spread, learning_curve};
 use fleetfoot_profiler::{Conditions, write_json};
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
@@ -29,8 +29,7 @@ struct Curve {
 /// Runs the command.
 pub fn run(options: &Options, path: &Path) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
-    let (networks, warnings) = WholeNetworks::read(path, &space)?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let networks = evidence::networks(path, &space)?;
     let count = networks.networks().len();
     if options.learning_curve.contains(&0) {
         return Err(usage("--learning-curve: a model can't be fitted to 0 networks"));

@@ -5,22 +5,22 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use fleetfoot_console::claim;
-use fleetfoot_predictor::{Evaluation, NetworkModel, Predictor, WholeNetworks};
-use fleetfoot_profiler::{Conditions, Cost, median, write_json};
+use fleetfoot_predictor::{Coverage, Evaluation, NetworkEstimate, NetworkModel, Prediction, Predictor};
+use fleetfoot_profiler::{Conditions, Cost, Latency, write_json};
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
 use super::{Options, Point, print_evaluation, tell};
+use crate::evidence;
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 
 #[derive(Debug, Serialize)]
 struct Report {
     #[serde(flatten)]
     evaluation: Evaluation,
-    /// What part of the measured values lies in its interval, in percent: 99 % intervals of tables, 90 % of models of whole networks.
-    covered_percent: f64,
-    /// Half of the interval, in percent of the prediction, in the median.
-    half_width_percent: f64,
+    #[serde(flatten)]
+    coverage: Coverage,
+    /// What intervals are meant to hold: 99 % those of tables, 90 % those of models of whole networks.
     interval_percent: u32,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     points: Vec<Point>,
@@ -29,8 +29,7 @@ struct Report {
 /// Runs the command.
 pub fn run(options: &Options, path: &Path) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
-    let (networks, warnings) = WholeNetworks::read(path, &space)?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let networks = evidence::networks(path, &space)?;
     if let Some(output) = &options.output {
         claim(output, options.force, "or replace it with --force")?;
     }
@@ -51,41 +50,36 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
             });
             let predicted = predicted.collect::<Result<Vec<_>>>()?;
             warn_of_estimates(&predictor, predicted.iter())?;
-            (99, predicted.iter().map(|p| (p.latency.ms(), p.low.ms(), p.high.ms())).collect::<Vec<_>>())
+            let estimate = |own: &Prediction| {
+                let [ms, low_ms, high_ms] = [own.latency, own.low, own.high].map(Latency::ms);
+                NetworkEstimate { ms, low_ms, high_ms }
+            };
+            (99, predicted.iter().map(estimate).collect())
         }
         (None, Some(model)) => {
-            let path = model;
-            let model = NetworkModel::read(path)?;
-            if model.space()?.signature() != space.signature() {
-                bail!("model {} is for networks of another space than {}", path.display(), space.name());
-            }
+            let model = NetworkModel::read_for(&space, model)?;
             model.check(measured_under.as_ref())?;
-            let predicted = networks.networks().iter().map(|network| {
-                let estimate = model.predict(&network.architecture)?;
-                Ok((estimate.ms, estimate.low_ms, estimate.high_ms))
-            });
+            let predicted = networks.networks().iter().map(|network| Ok(model.predict(&network.architecture)?));
             (90, predicted.collect::<Result<Vec<_>>>()?)
         }
         (None, None) => bail!("predicted by what? --table or --model"),
     };
-    let points = networks.networks().iter().zip(predicted).map(|(network, (predicted, low, high))| Point {
+    let measured = networks.networks().iter().map(|network| network.latency.ms());
+    let pairs: Vec<(NetworkEstimate, f64)> = predicted.into_iter().zip(measured).collect();
+    let means: Vec<(f64, f64)> = pairs.iter().map(|(estimate, measured)| (estimate.ms, *measured)).collect();
+    let points = networks.networks().iter().zip(&pairs).map(|(network, (estimate, measured))| Point {
         architecture: network.architecture.to_string(),
         cost: Cost::Latency,
-        predicted,
-        low,
-        high,
-        measured: network.latency.ms(),
+        predicted: estimate.ms,
+        low: estimate.low_ms,
+        high: estimate.high_ms,
+        measured: *measured,
     });
-    let points: Vec<Point> = points.collect();
-    let pairs: Vec<(f64, f64)> = points.iter().map(|point| (point.predicted, point.measured)).collect();
-    let covered = points.iter().filter(|point| (point.low..=point.high).contains(&point.measured)).count();
-    let widths = points.iter().map(|point| 50.0 * (point.high - point.low) / point.predicted.max(f64::MIN_POSITIVE));
     let mut report = Report {
-        evaluation: Evaluation::new(&pairs)?,
-        covered_percent: 100.0 * covered as f64 / points.len() as f64,
-        half_width_percent: median(widths).unwrap_or_default(),
+        evaluation: Evaluation::new(&means)?,
+        coverage: Coverage::new(&pairs),
         interval_percent,
-        points,
+        points: points.collect(),
     };
     if let Some(path) = &options.output {
         write_json(path, &report).with_context(|| format!("can't write {}", path.display()))?;
@@ -96,7 +90,7 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
 
 fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
     print_evaluation(out, &report.evaluation)?;
-    let Report { covered_percent, half_width_percent, interval_percent, .. } = report;
+    let Report { coverage: Coverage { covered_percent, half_width_percent }, interval_percent, .. } = report;
     writeln!(
         out,
         "intervals         {covered_percent:.1} % within their {interval_percent} % interval of ±{half_width_percent:.2} %"

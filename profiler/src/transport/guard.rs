@@ -28,7 +28,8 @@ pub(super) const NAME: &str = "fleetfoot-guard";
 
 /// A guard's script. `folder` is a word of it, `token` the host's own, `settings` say what `restore` and `change` do.
 ///
-/// It makes the folder `holder`, in which it says who it is: whoever finds one there waits for 20 seconds, ends a guard of its own host's,
+/// It makes the folder `holder`, in which it says who it is (one that can be neither made nor found may just have gone: it is tried five
+/// times); whoever finds one there waits for 20 seconds, ends a guard of its own host's,
 /// whose connection is gone, and takes the place of one that is dead. Then it says `fleetfoot-held`, changes the settings, says
 /// `fleetfoot-ready`, and puts everything back when its input ends, when it is told to, or when nothing has come for a quarter of an hour:
 /// a connection may be lost without a word. Who has to wait is told by `fleetfoot-waiting`, who is refused by `fleetfoot-busy` or
@@ -44,13 +45,14 @@ fn script_that_looks(times: u32, every_s: u32, (folder, token, settings): (&str,
     format!(
         r#"name={NAME}; f={folder}; h="$f/holder"; umask 077; mkdir -p "$f" 2>/dev/null
 {settings}hold() {{
-n=0
+n=0; m=0
 while :; do
-if mkdir "$h" 2>/dev/null; then
+if why=$(mkdir "$h" 2>&1); then
 echo "$$ {token}" > "$h/who" && break
 rm -rf "$h"
 fi
-[ -d "$h" ] || {{ echo "fleetfoot-refused $(mkdir "$h" 2>&1 | tr '
+if [ -d "$h" ]; then m=0; else m=$((m+1)); fi
+[ $m -lt 5 ] || {{ echo "fleetfoot-refused $(echo "$why" | tr '
 ' ' ')"; exit 1; }}
 o=; k=; {{ read -r o k < "$h/who"; }} 2>/dev/null
 if [ -n "$o" ] && grep -q "$name" "/proc/$o/cmdline" 2>/dev/null; then
@@ -175,7 +177,7 @@ impl Guard {
                     if let Some(process) = line.strip_prefix("fleetfoot-busy ") {
                         return Err(Refused::Busy(process.trim().to_owned()));
                     }
-                    if let Some(why) = line.strip_prefix("fleetfoot-refused ") {
+                    if let Some(why) = line.strip_prefix("fleetfoot-refused") {
                         return Err(Refused::Ended(why.trim().to_owned()));
                     }
                 }
@@ -305,6 +307,26 @@ mod tests {
         drop(second);
         assert_eq!(state(path, "screen").as_deref(), Some("Asleep"));
         assert!(!path.join("own/holder").exists());
+    }
+
+    #[test]
+    fn a_holder_that_goes_between_two_looks_is_no_refusal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        programs(path);
+        // As if another guard's folder had been there for this moment only.
+        let mkdir = r#"case $1 in -p) ;; *) [ -e "${0%/*}/gone" ] || { echo > "${0%/*}/gone"; exit 1; };; esac; PATH=${PATH#*:} exec mkdir "$@""#;
+        fs::write(path.join("mkdir"), format!("#!/bin/sh\n{mkdir}\n")).unwrap();
+        Command::new("chmod").arg("755").arg(path.join("mkdir")).status().unwrap();
+        let mut guard = started(path, "a", &Hygiene::default());
+        guard.word("fleetfoot-ready", MOST, &Silent).unwrap();
+        assert!(path.join("gone").exists() && path.join("own/holder/who").exists());
+        drop(guard);
+        assert!(!path.join("own/holder").exists());
+        // One that can never be made is a refusal, with its cause.
+        fs::write(path.join("mkdir"), "#!/bin/sh\necho no room for it >&2\nexit 1\n").unwrap();
+        let refused = started(path, "a", &Hygiene::default()).word("fleetfoot-ready", MOST, &Silent);
+        assert!(matches!(&refused, Err(Refused::Ended(why)) if why == "no room for it"), "{refused:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use fleetfoot_predictor::{
     CostMatrix, FEATURES, PredictError, Predictor, Regression, RegressionError, Source, TablePredictor, cost_matrix,
     features,
 };
-use fleetfoot_profiler::{Latency, LatencyTable, Provenance, Row};
+use fleetfoot_profiler::{Doubts, Latency, LatencyTable, Provenance, Row};
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, SearchSpace, Shape};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -31,6 +31,7 @@ fn table(space: &SearchSpace) -> LatencyTable {
             raw: None,
             boundary: None,
             measured: None,
+            doubts: Doubts::NONE,
         }
     });
     let mut provenance = Provenance::default();

@@ -133,6 +133,7 @@ mod tests {
 
     use super::*;
     use crate::conditions::Provenance;
+    use crate::doubts::Doubts;
 
     fn table(rows: &[(usize, f64, f64)]) -> LatencyTable {
         let row = |&(c, ms, half): &(usize, f64, f64)| {
@@ -140,7 +141,17 @@ mod tests {
             let key = OperatorKey { operator, input: Shape::new(1, c, 4, 4), precision: Precision::Fp32 };
             let latency = |ms: f64| Latency::from_ms(ms.max(0.0)).unwrap();
             let (low, high) = (latency(ms / (1.0 + half)), latency(ms * (1.0 + half)));
-            Row { key, latency: latency(ms), low, high, samples: 1, raw: None, boundary: None, measured: None }
+            Row {
+                key,
+                latency: latency(ms),
+                low,
+                high,
+                samples: 1,
+                raw: None,
+                boundary: None,
+                measured: None,
+                doubts: Doubts::NONE,
+            }
         };
         LatencyTable::new(Provenance::default(), Latency::ZERO, rows.iter().map(row).collect()).unwrap()
     }

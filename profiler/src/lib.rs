@@ -18,6 +18,7 @@ mod course;
 mod designs;
 mod device;
 mod disturbance;
+mod doubts;
 mod inventory;
 mod journal;
 mod latency;
@@ -54,6 +55,7 @@ pub use cost::{Cost, CostParseError};
 pub use course::{Course, Moment, Spent};
 pub use device::{BUILT_IN_DEVICES, Cores, DeviceConfig, DeviceError, Hygiene, TransportKind, own_devices};
 pub use disturbance::Sharing;
+pub use doubts::{Doubt, DoubtParseError, Doubts};
 pub use fleetfoot_protocol::{
     Cluster, Core, Fallback, Health, Machine, NodeTime, Optimisation, Pace, Placement, Profiled, Sample, Timed, Timing,
     Whole,

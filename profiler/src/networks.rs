@@ -29,6 +29,7 @@ use crate::anchored::{Anchor, Equation, likeliest, solve};
 use crate::campaign::CampaignError;
 use crate::conditions::Context;
 use crate::designs::balanced;
+use crate::doubts::Doubts;
 use crate::journal::Journal;
 use crate::latency::Latency;
 use crate::node_profiles::{NetworkNodes, NodeProfile, ProfilesCounted, shared};
@@ -344,6 +345,7 @@ impl NetworkCampaign {
                 raw: None,
                 boundary: None,
                 measured: Some(Context::Network),
+                doubts: Doubts::NONE,
             }
         });
         Ok((empty, rows.collect()))

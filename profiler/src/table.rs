@@ -8,6 +8,7 @@ use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, line_of_record, w
 use crate::atomic_file::write_atomically;
 use crate::conditions::{Conditions, Context, Differences, Provenance};
 use crate::cost::Cost;
+use crate::doubts::Doubts;
 use crate::latency::Latency;
 
 /// One unit's cost.
@@ -29,6 +30,8 @@ pub struct Row {
     pub boundary: Option<Latency>,
     /// In which context it was measured, where known.
     pub measured: Option<Context>,
+    /// What speaks against it, where it is somebody else's.
+    pub doubts: Doubts,
 }
 
 impl Row {
@@ -138,10 +141,15 @@ const OPERATOR_COLUMNS: [&str; 14] = [
     "precision",
 ];
 
+/// The last columns, which only tables have that need them.
+const RARE_COLUMNS: usize = 2;
+/// Columns of a table that needs all of them.
+const COLUMNS: usize = OPERATOR_COLUMNS.len() + 7 + RARE_COLUMNS;
+
 /// All columns of a table of this cost, in order.
-fn columns(cost: Cost) -> [&'static str; 22] {
+fn columns(cost: Cost) -> [&'static str; COLUMNS] {
     let [own, low, high, raw, boundary] = cost.columns();
-    let behind = [own, low, high, "samples", raw, boundary, "measured", "expansion_conv"];
+    let behind = [own, low, high, "samples", raw, boundary, "measured", "expansion_conv", "doubts"];
     std::array::from_fn(|index| {
         OPERATOR_COLUMNS.get(index).copied().unwrap_or_else(|| behind[index - OPERATOR_COLUMNS.len()])
     })
@@ -238,12 +246,17 @@ impl LatencyTable {
         provenance.set(&self.cost.column("empty_graph"), self.overhead.ms());
         provenance.set("rows", self.rows.len());
         let mut writer = csv::Writer::from_writer(provenance.to_head().into_bytes());
-        // The last column is for blocks that other tables haven't.
-        let width = columns(self.cost).len()
-            - usize::from(!self.rows.iter().any(|row| has_unusual_expansion(row.key.operator)));
-        writer.write_record(&columns(self.cost)[..width])?;
+        let needed = [
+            self.rows.iter().any(|row| has_unusual_expansion(row.key.operator)),
+            self.rows.iter().any(|row| !row.doubts.is_empty()),
+        ];
+        let usual = COLUMNS - RARE_COLUMNS;
+        let is_written = |index: usize| index < usual || needed[index - usual];
+        let written = (0..COLUMNS).filter(|&index| is_written(index));
+        writer.write_record(written.clone().map(|index| columns(self.cost)[index]))?;
         for row in &self.rows {
-            writer.write_record(&record(row)[..width])?;
+            let record = record(row);
+            writer.write_record(written.clone().map(|index| &record[index]))?;
         }
         writer.into_inner().map_err(csv::IntoInnerError::into_error)
     }
@@ -317,7 +330,13 @@ impl LatencyTable {
             _ if table.rows.is_empty() => {
                 Err(TableError::Truncated { path: path.to_path_buf(), what: "it holds no rows".to_owned() })
             }
-            _ => Ok((table, warnings)),
+            _ => {
+                if let Some(summary) = Doubts::summary(table.rows.iter().map(|row| row.doubts)) {
+                    let path = path.display();
+                    warnings.push(format!("{path} holds numbers in doubt: {summary}, see its column 'doubts'"));
+                }
+                Ok((table, warnings))
+            }
         }
     }
 }
@@ -385,14 +404,15 @@ fn record(row: &Row) -> Vec<String> {
         Operator::MbConv { expansion, .. } => u8::from(expansion.is_some()).to_string(),
         _ => String::new(),
     });
+    record.push(row.doubts.to_string());
     record
 }
 
 /// Where each known column stands.
 struct Columns {
     cost: Cost,
-    names: [&'static str; 22],
-    positions: [Option<usize>; 22],
+    names: [&'static str; COLUMNS],
+    positions: [Option<usize>; COLUMNS],
 }
 
 impl Columns {
@@ -489,10 +509,13 @@ impl Columns {
                     value("measured", format!("wanted alone-cold, alone-warm or network, got '{text}'"))
                 })?),
             };
+        let doubts = text("doubts")
+            .parse()
+            .map_err(|error: crate::doubts::DoubtParseError| value("doubts", error.to_string()))?;
         let key = OperatorKey { operator, input, precision };
         // A key that doesn't read back (an even kernel, 0 channels) is no unit of any space.
         key.to_string().parse::<OperatorKey>().map_err(|error| value("operator", error.to_string()))?;
-        Ok(Row { key, latency: middle, low, high, samples, raw, boundary, measured })
+        Ok(Row { key, latency: middle, low, high, samples, raw, boundary, measured, doubts })
     }
 
     fn operator(

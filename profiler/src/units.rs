@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use fleetfoot_space::{Network, NetworkError, OperatorKey, Precision, SearchSpace, Shape};
 
 use crate::conditions::Context;
+use crate::doubts::Doubts;
 use crate::latency::Latency;
 use crate::statistics::Measurement;
 use crate::subject::{Subject, SubjectError};
@@ -184,6 +185,7 @@ impl UnitCampaign {
                 raw: Some(alone.latency),
                 boundary: Latency::from_ms(boundary).ok(),
                 measured: Some(self.context),
+                doubts: Doubts::NONE,
             }
         });
         (empty, rows.collect())

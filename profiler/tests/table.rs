@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use fleetfoot_profiler::{Conditions, Context, Cost, Latency, LatencyTable, Provenance, Row, Statistic, TableError};
+use fleetfoot_profiler::{
+    Conditions, Context, Cost, Doubt, Doubts, Latency, LatencyTable, Provenance, Row, Statistic, TableError,
+};
 use fleetfoot_space::{Operator, OperatorKey, Precision, Shape};
 use proptest::prelude::*;
 
@@ -30,9 +32,13 @@ fn row() -> impl Strategy<Value = Row> {
     let times = (latency(), 0.0f64..1.0, 0.0f64..1.0);
     let shape = (1usize..300, 1usize..300);
     let context = prop::sample::select(vec![Context::Cold, Context::Warm, Context::Network]);
-    let known = (any::<u32>(), prop::option::of(latency()), prop::option::of(latency()), prop::option::of(context));
+    let doubt = prop::option::of(prop::sample::select(Doubt::ALL.to_vec()));
+    let known =
+        (any::<u32>(), prop::option::of(latency()), prop::option::of(latency()), prop::option::of(context), doubt);
     (operator(), shape, times, known).prop_map(|((operator, c_in), (h, w), (latency, below, above), known)| {
         let scaled = |factor: f64| Latency::from_ms(latency.ms() * factor).unwrap();
+        let mut doubts = Doubts::NONE;
+        known.4.into_iter().for_each(|doubt| doubts.insert(doubt));
         Row {
             key: OperatorKey { operator, input: Shape::new(1, c_in, h, w), precision: Precision::Fp32 },
             latency,
@@ -42,6 +48,7 @@ fn row() -> impl Strategy<Value = Row> {
             raw: known.1,
             boundary: known.2,
             measured: known.3,
+            doubts,
         }
     })
 }
@@ -79,7 +86,17 @@ fn ms(ms: f64) -> Latency {
 fn plain_row(kernel: usize) -> Row {
     let operator = Operator::Conv { kernel, stride: 1, c_in: 8, c_out: 8, groups: 1 };
     let key = OperatorKey { operator, input: Shape::new(1, 8, 7, 7), precision: Precision::Fp32 };
-    Row { key, latency: ms(1.0), low: ms(0.9), high: ms(1.2), samples: 3, raw: None, boundary: None, measured: None }
+    Row {
+        key,
+        latency: ms(1.0),
+        low: ms(0.9),
+        high: ms(1.2),
+        samples: 3,
+        raw: None,
+        boundary: None,
+        measured: None,
+        doubts: Doubts::NONE,
+    }
 }
 
 proptest! {
@@ -101,7 +118,7 @@ proptest! {
         let path = folder.path().join("table.csv");
         table.write(&path).unwrap();
         let (read, warnings) = LatencyTable::read(&path).unwrap();
-        prop_assert!(warnings.is_empty());
+        prop_assert_eq!(warnings.len(), usize::from(rows.iter().any(|row| !row.doubts.is_empty())));
         prop_assert_eq!(read.rows(), &rows[..]);
         prop_assert_eq!(read.overhead(), overhead);
         prop_assert_eq!(read.conditions(), Some(conditions));

@@ -9,9 +9,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{TchError, Tensor};
 
-use crate::dataset::Images;
 use crate::error::SearchError;
 use crate::layout::Layout;
+use fleetfoot_dataset::Images;
 
 /// Batches that are ready before they are asked for.
 const AHEAD: usize = 4;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use fleetfoot_space::{NetworkError, SpaceError, WeightsError};
 
-use crate::dataset::DatasetError;
 use crate::learning::checkpoint_path;
+use fleetfoot_dataset::DatasetError;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]

@@ -16,11 +16,11 @@ use fleetfoot_space::{Architecture, SearchSpace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Dataset;
 use crate::error::SearchError;
 use crate::gates::Gates;
 use crate::learning::{Learning as _, checkpoint_path};
 use crate::train::{Recipe, Training};
+use fleetfoot_dataset::Dataset;
 
 /// How far below the target a finalist's latency may lie, as a share of it.
 const ROOM: f64 = 0.05;

@@ -13,7 +13,6 @@ use tch::{Tensor, no_grad};
 
 use crate::batches::{Augmentation, Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
-use crate::dataset::{Dataset, channel_statistics};
 use crate::derive::Judge;
 use crate::error::SearchError;
 use crate::finalists::draw_finalists;
@@ -27,6 +26,7 @@ use crate::optimizer::{Sgd, cosine};
 use crate::settings::{SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
 use crate::train::Recipe;
+use fleetfoot_dataset::{Dataset, channel_statistics};
 
 /// What changes from step to step, tensors aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,13 +12,13 @@ use tch::{Tensor, no_grad};
 
 use crate::batches::{Augmentation, Feed, Source};
 use crate::checkpoint::Checkpoint;
-use crate::dataset::{Dataset, Images, channel_statistics};
 use crate::error::SearchError;
 use crate::layout::Layout;
 use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
+use fleetfoot_dataset::{Dataset, Images, channel_statistics};
 
 /// The recipe. Networks that are to be compared are trained by one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift $(($# > 0))
 nightly=${FUZZ_TOOLCHAIN:-nightly}
+# Some targets write files, thousands a second.
+[ -n "${TMPDIR:-}" ] || [ ! -w /dev/shm ] || export TMPDIR=/dev/shm
 
 if ! cargo "+$nightly" --version >/dev/null 2>&1; then
     rustup toolchain install "$nightly" --profile minimal
@@ -31,6 +33,7 @@ seed() {
     # Their words, which no chance would find.
     { find "$into" -type f -size -8k -exec grep -IohE '[A-Za-z_][A-Za-z0-9_.-]{2,40}' {} + || true; } |
         sort -u | sed -n '1,2000s/.*/"&"/p' >"fuzz/corpus/$target.dict"
+    echo '"fleetfoot"' >>"fuzz/corpus/$target.dict"
 }
 
 if [ $# = 0 ]; then

@@ -39,6 +39,8 @@ pub enum Command {
     Compare(crate::compare::Options),
     /// Measure a few rows of a latency table again: is it still true today?
     Verify(crate::verify::Options),
+    /// Import tables of others: Once-for-All's YAML, any CSV, profiles of ONNX Runtime
+    Import(crate::import::Options),
     /// Fit a regression to a latency table, for units that were never measured
     Fit(crate::fit::Options),
     /// Predict the latency of networks from a table, without running them

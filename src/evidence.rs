@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use fleetfoot_predictor::{Costs, Evidence, NetworkModel, Regression, TablePredictor, WholeNetworks};
+use fleetfoot_predictor::{
+    Costs, Evidence, NetworkModel, Regression, TablePredictor, WholeNetworks, doubts_of_networks,
+};
 use fleetfoot_profiler::{Conditions, Cost, LatencyTable};
 use fleetfoot_space::{Architecture, SearchSpace, without_mark};
 
@@ -34,7 +36,17 @@ pub fn keep_apart(output: &Path, inputs: &[(Option<&Path>, &str)], others: &Othe
 pub fn networks(path: &Path, space: &SearchSpace) -> Result<WholeNetworks> {
     let (networks, warnings) = WholeNetworks::read(path, space)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    doubt(path, space, &networks);
     Ok(networks)
+}
+
+/// Says what speaks against networks that somebody else has measured.
+fn doubt(path: &Path, space: &SearchSpace, networks: &WholeNetworks) {
+    let head = networks.provenance();
+    if head.get("tool").is_none() || head.get("imported_form").is_some() {
+        let doubts = doubts_of_networks(networks, space);
+        doubts.iter().for_each(|doubt| eprintln!("warning: {}: {doubt}", path.display()));
+    }
 }
 
 /// Reads evidence for a model of a space's networks, which were measured under these conditions. Architectures that are left out are
@@ -100,6 +112,7 @@ fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> 
     }
     let (networks, warnings) = WholeNetworks::parse(text, path, space)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    doubt(path, space, &networks);
     let networks = networks.without(left_out);
     let model = NetworkModel::fit(space, &networks, &Evidence::default())
         .with_context(|| format!("other device {}", path.display()))?;

@@ -9,6 +9,7 @@ mod evaluate;
 mod evidence;
 mod expect;
 mod fit;
+mod import;
 mod measure;
 mod measuring;
 mod picture;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Table(options) => table::run(options),
         Command::Compare(options) => compare::run(options),
         Command::Verify(options) => verify::run(options),
+        Command::Import(options) => import::run(options),
         Command::Fit(options) => fit::run(options),
         Command::Predict(options) => predict::run(options),
         Command::Suggest(options) => suggest::run(options),

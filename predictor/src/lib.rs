@@ -12,6 +12,7 @@ mod evaluation;
 mod evidence;
 mod features;
 mod gaussian;
+mod import;
 mod learning;
 mod model_file;
 mod network_model;
@@ -27,6 +28,10 @@ pub use cost::{AlphaError, CostError, CostMatrix, Expectation, Sampler};
 pub use evaluation::{Coverage, Evaluation, EvaluationError};
 pub use evidence::{Costs, Evidence};
 pub use features::{FEATURES, features};
+pub use import::{
+    Columns, ColumnsError, Fault, Format, ImportError, Imported, ImportedNetworks, LeaveOut, doubts_of_networks,
+    import_networks, import_table, is_of_networks, lookup_keys,
+};
 pub use learning::{CurveError, CurvePoint, Protocol, Spread, learning_curve};
 pub use model_file::ModelFileError;
 pub use network_model::{NetworkEstimate, NetworkModel, NetworkModelError, NetworkValidation};

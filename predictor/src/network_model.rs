@@ -421,7 +421,7 @@ mod tests {
     /// Written by the first release that had such models. Files like it must stay readable.
     #[test]
     fn a_model_of_the_first_form_is_read_by_this_release() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/whole-networks-1.json");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/whole-networks-1.json");
         let model = NetworkModel::read(&path).unwrap();
         assert_eq!((model.validation().fitted, model.provenance().get("device")), (14, Some("made-up")));
         for (architecture, ms, low_ms) in [("0000", 2.210_557, 2.188_065), ("1210", 2.312_385, 2.290_272)] {

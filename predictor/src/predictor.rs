@@ -7,6 +7,7 @@ use fleetfoot_profiler::{Conditions, Differences, Latency, LatencyTable, TableEr
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, SearchSpace};
 
 use crate::cost::{CostError, CostMatrix};
+use crate::import::lookup_keys;
 use crate::regression::{Regression, RegressionError};
 
 /// Where a cost comes from.
@@ -226,7 +227,13 @@ impl Predictor for TablePredictor {
         let Some(regression) = &self.regression else {
             let space = self.table.provenance.get("space");
             let made_for = space.map(|space| format!(" in the table, which was made for space {space}"));
-            let made_for = made_for.unwrap_or_else(|| " in the table".to_owned());
+            let mut made_for = made_for.unwrap_or_else(|| " in the table".to_owned());
+            if let Some(origin) = self.table.provenance.get("imported_from") {
+                let keys = lookup_keys(key);
+                let named =
+                    if keys.is_empty() { String::new() } else { format!(": it has no {}", keys.join(" and no ")) };
+                made_for = format!(" in the table, which was imported from {origin}{named}");
+            }
             let device = self.table.provenance.get("device").unwrap_or("DEVICE");
             let batch = if key.input.n == 1 { String::new() } else { format!(" --batch {}", key.input.n) };
             let options = format!("--space {} --device {device}{batch}", self.space.as_deref().unwrap_or("SPACE"));

@@ -1,0 +1,489 @@
+//! What speaks against published numbers: values near zero or far off, coarse rounding, first rows of a device that wasn't settled, rows
+//! that only interpolate others or repeat them.
+//!
+//! What a row should take is guessed by a robust regression of the logarithms on its multiply-accumulates (depthwise ones eightfold), its
+//! activations and its weights; so coarse a guess tells factors, not percents.
+
+use std::collections::BTreeMap;
+
+use fleetfoot_profiler::{Doubt, Doubts, median};
+use fleetfoot_space::{Architecture, Layer, Network, Operator, SearchSpace};
+
+use super::{Entry, Piece, few, network_of};
+
+/// By what factor a value differs from the guess that is near zero or far off, and by how many robust standard deviations.
+const FACTOR: f64 = 8.0;
+const DEVIATIONS: f64 = 6.0;
+/// Half a step above this share of a value is coarse.
+const COARSE: f64 = 0.01;
+/// Fewest rows that tell a step, a guess, and how first rows differ.
+const FEW_FOR_STEP: usize = 5;
+const FEW_FOR_GUESS: usize = 5;
+const FEW_FOR_FIRST: usize = 30;
+/// By what share first rows differ, at least: of networks, which come in any order, and of a table's rows, which mostly come in that of a
+/// network, so that what the guess doesn't know shows there, too. By how many standard errors; they are at most a quarter of all.
+const FIRST_OFF: f64 = 0.1;
+const FIRST_OFF_IN_TABLES: f64 = 0.3;
+const FIRST_ERRORS: f64 = 5.0;
+const FIRST_SHARE: usize = 4;
+const FIRST_LEAST: usize = 3;
+/// By what part of that they differ from as many behind them.
+const SHARP: f64 = 0.6;
+/// The least spread that is believed, and how many of it count of a residual.
+const LEAST_SPREAD: f64 = 1e-3;
+const FAR: f64 = 6.0;
+/// What happens by chance less often than this is found once, else when there are so many times more than chance makes.
+const CHANCE: f64 = 0.01;
+const MORE_THAN_CHANCE: f64 = 5.0;
+/// Relative differences of numbers that are the same but for how they are written.
+const SAME: f64 = 1e-9;
+/// What is left of exact sums, as a share.
+const EXACT: f64 = 1e-4;
+const COARSE_SUM: f64 = 1e-3;
+/// Steps that are near each other, and pairs that are few.
+const NEAR: usize = 20;
+const FEW_PAIRS: usize = 3;
+/// By how much neighbours are taken to differ, where a value between them could be anything.
+const APART: f64 = 0.2;
+/// Robust standard deviations per median absolute deviation.
+const MAD: f64 = 1.4826;
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// For people.
+    pub warnings: Vec<String>,
+    /// The step of which all values are multiples, in ms; 0 where there is none that matters.
+    pub step: f64,
+}
+
+/// Marks the entries that something speaks against.
+pub(super) fn look(entries: &mut [Entry]) -> Found {
+    let values: Vec<f64> = entries.iter().map(|entry| entry.ms).collect();
+    let mut doubts = vec![Doubts::NONE; entries.len()];
+    let mut found = Found { step: step(&values), warnings: Vec::new() };
+    found.warnings.extend(coarse(&values, found.step, &mut doubts));
+    let descriptors: Vec<Option<[f64; 4]>> = entries.iter().map(|entry| descriptors(&entry.piece)).collect();
+    let guesses = guesses(&descriptors, &values);
+    mark_outliers(&values, &guesses, &mut doubts);
+    let residuals = values.iter().zip(&guesses).map(|(ms, guess)| (*ms > 0.0).then_some((ms / (*guess)?).ln()));
+    if let Some((first, off)) = first_rows(&residuals.collect::<Vec<_>>(), FIRST_OFF_IN_TABLES) {
+        doubts[..first].iter_mut().for_each(|doubts| doubts.insert(Doubt::FirstRows));
+        found.warnings.push(say_first(first, off));
+    }
+    mark_interpolated(entries, found.step, &mut doubts);
+    mark_copied(entries, found.step, &mut doubts);
+    for doubt in [Doubt::NearZero, Doubt::FarOff, Doubt::Interpolated, Doubt::Copied] {
+        let what = match doubt {
+            Doubt::NearZero => "next to no time for what is computed",
+            Doubt::FarOff => "far more time than the others let expect",
+            Doubt::Interpolated => "exactly between the neighbours in one extent, as if interpolated",
+            _ => "to the last digit that of another one",
+        };
+        let told = entries.iter().zip(&doubts).zip(&guesses).filter(|((_, doubts), _)| doubts.contains(doubt));
+        let told: Vec<String> = told
+            .map(|((entry, _), guess)| {
+                let expected = guess.filter(|_| matches!(doubt, Doubt::NearZero | Doubt::FarOff));
+                let expected = expected.map(|guess| format!(", about {guess:.3} expected")).unwrap_or_default();
+                format!("{}, {}: {} ms{expected}", entry.place, entry.name, entry.ms)
+            })
+            .collect();
+        if !told.is_empty() {
+            found.warnings.push(format!("{} {doubt} ({what}): {}", told.len(), few(&told, "; ")));
+        }
+    }
+    for (entry, doubts) in entries.iter_mut().zip(doubts) {
+        entry.doubts = entry.doubts.union(doubts);
+    }
+    found
+}
+
+/// What speaks against networks' latencies, in the order in which they were measured: doubts, one for each, and warnings. What is known of
+/// the networks tells what they should take; else their median does.
+pub(crate) fn of_networks(
+    values: &[f64],
+    networks: Option<(&SearchSpace, &[Architecture])>,
+) -> (Vec<Doubts>, Vec<String>) {
+    let mut doubts = vec![Doubts::NONE; values.len()];
+    let step = step(values);
+    let mut warnings: Vec<String> = coarse(values, step, &mut doubts).into_iter().collect();
+    let sizes = |(space, architectures): (&SearchSpace, &[Architecture])| {
+        let network = |architecture: &Architecture| space.network(architecture).ok().as_ref().map(sizes);
+        architectures.iter().map(network).collect::<Vec<_>>()
+    };
+    let guesses = match networks {
+        Some(networks) => guesses(&sizes(networks), values),
+        None => vec![median(values.iter().copied()).filter(|_| values.len() >= FEW_FOR_GUESS); values.len()],
+    };
+    mark_outliers(values, &guesses, &mut doubts);
+    for (doubt, what) in [(Doubt::NearZero, "shorter"), (Doubt::FarOff, "longer")] {
+        let count = doubts.iter().filter(|doubts| doubts.contains(doubt)).count();
+        if count > 0 {
+            warnings.push(format!("{count} {doubt}: more than {FACTOR} times {what} than the others let expect"));
+        }
+    }
+    let residuals = values.iter().zip(&guesses).map(|(ms, guess)| (*ms > 0.0).then_some((ms / (*guess)?).ln()));
+    if let Some((first, off)) = first_rows(&residuals.collect::<Vec<_>>(), FIRST_OFF) {
+        doubts[..first].iter_mut().for_each(|doubts| doubts.insert(Doubt::FirstRows));
+        warnings.push(say_first(first, off));
+    }
+    if let Some((_, architectures)) = networks
+        && is_a_sum(architectures, values, step)
+    {
+        doubts.iter_mut().for_each(|doubts| doubts.insert(Doubt::Interpolated));
+        warnings.push(format!(
+            "all {} {}: each is exactly the sum of one number for each block, as if computed from a table, not measured",
+            values.len(),
+            Doubt::Interpolated
+        ));
+    }
+    (doubts, warnings)
+}
+
+/// Whether latencies are sums of one number for every candidate of every decision, as exactly as they are written.
+fn is_a_sum(architectures: &[Architecture], values: &[f64], step: f64) -> bool {
+    let decisions = architectures.first().map_or(0, |first| first.choices().len());
+    let widest = architectures.iter().flat_map(|architecture| architecture.choices()).max().map_or(0, |most| most + 1);
+    let columns = 1 + decisions * widest;
+    let cells = |architecture: &Architecture| -> Vec<usize> {
+        let choices = architecture.choices().enumerate();
+        std::iter::once(0).chain(choices.map(|(decision, choice)| 1 + decision * widest + choice)).collect()
+    };
+    // What is free to fit them all says nothing.
+    if 2 * values.len() < 3 * columns {
+        return false;
+    }
+    let rows: Vec<Vec<usize>> = architectures.iter().map(cells).collect();
+    // Conjugate gradients on the normal equations, whose products are sums over cells.
+    let of =
+        |beta: &[f64]| -> Vec<f64> { rows.iter().map(|cells| cells.iter().map(|&cell| beta[cell]).sum()).collect() };
+    let back = |residuals: &[f64]| {
+        let mut sums = vec![0.0; columns];
+        for (cells, residual) in rows.iter().zip(residuals) {
+            cells.iter().for_each(|&cell| sums[cell] += residual);
+        }
+        sums
+    };
+    let square = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
+    let mut residuals = values.to_vec();
+    let mut gradient = back(&residuals);
+    let mut direction = gradient.clone();
+    let mut length = square(&gradient);
+    for _ in 0..2 * columns {
+        let moved = of(&direction);
+        let along = square(&moved);
+        if along <= f64::MIN_POSITIVE || length <= f64::MIN_POSITIVE {
+            break;
+        }
+        let far = length / along;
+        residuals.iter_mut().zip(&moved).for_each(|(residual, moved)| *residual -= far * moved);
+        gradient = back(&residuals);
+        let next = square(&gradient);
+        direction
+            .iter_mut()
+            .zip(&gradient)
+            .for_each(|(direction, gradient)| *direction = gradient + next / length * *direction);
+        length = next;
+    }
+    let middle = median(values.iter().copied()).unwrap_or_default();
+    let left = (square(&residuals) / (values.len() - columns.min(values.len() - 1)) as f64).sqrt();
+    // Coarse values hide what isn't a sum.
+    step <= COARSE_SUM * middle && left <= (EXACT * middle).max(0.4 * step)
+}
+
+fn say_first(first: usize, off: f64) -> String {
+    let (percent, side) = (100.0 * (off.exp() - 1.0).abs(), if off > 0.0 { "slower" } else { "faster" });
+    format!("the first {first} {} are {percent:.0} % {side} than the rest: the device wasn't settled", Doubt::FirstRows)
+}
+
+/// The largest step (a power of ten, or five of one) of which all values are multiples; 0 where there are few.
+fn step(values: &[f64]) -> f64 {
+    let values: Vec<f64> = values.iter().copied().filter(|value| *value > 0.0).collect();
+    if values.len() < FEW_FOR_STEP {
+        return 0.0;
+    }
+    let is_step = |step: f64| {
+        values.iter().all(|value| (value / step - (value / step).round()).abs() * step <= SAME * value.max(step))
+    };
+    let steps = (-9..=3).rev().flat_map(|power| [5.0, 1.0].map(|times| times * 10f64.powi(power)));
+    steps.into_iter().find(|&step| is_step(step)).unwrap_or_default()
+}
+
+/// Marks values that are small against the step; says so where there are such, or where it is whole milliseconds.
+fn coarse(values: &[f64], step: f64, doubts: &mut [Doubts]) -> Option<String> {
+    let mut count = 0;
+    for (value, doubts) in values.iter().zip(doubts).filter(|(value, _)| step / 2.0 > COARSE * **value) {
+        if *value > 0.0 || step > 0.0 {
+            doubts.insert(Doubt::Coarse);
+            count += 1;
+        }
+    }
+    let middle = median(values.iter().copied()).filter(|middle| *middle > 0.0)?;
+    (count > 0 || step >= 1.0).then(|| {
+        let whole = if step == 1.0 { "whole milliseconds".to_owned() } else { format!("multiples of {step} ms") };
+        let percent = 50.0 * step / middle;
+        format!(
+            "all values are {whole}: rounding alone is up to {percent:.2} % of the median; {count} {}",
+            Doubt::Coarse
+        )
+    })
+}
+
+/// Logarithms of the sizes that tell roughly what a piece takes.
+fn descriptors(piece: &Piece) -> Option<[f64; 4]> {
+    network_of(piece).as_ref().map(sizes)
+}
+
+fn sizes(network: &Network) -> [f64; 4] {
+    let mut macs = 0.0;
+    for (node, out) in network.walk() {
+        let depthwise = matches!(node.layer, Layer::Conv { c_in, groups, .. } if c_in == groups && groups > 1);
+        macs += node.layer.macs(out) as f64 * if depthwise { 8.0 } else { 1.0 };
+    }
+    let ln = |value: u64| (1.0 + value as f64).ln();
+    [1.0, (1.0 + macs).ln(), ln(network.activation_bytes()), ln(network.weight_bytes())]
+}
+
+/// What the values should be by their descriptors, as nearly as most of them agree.
+fn guesses(descriptors: &[Option<[f64; 4]>], values: &[f64]) -> Vec<Option<f64>> {
+    let known: Vec<([f64; 4], f64)> = descriptors
+        .iter()
+        .zip(values)
+        .filter_map(|(descriptors, value)| Some(((*descriptors)?, value.ln())).filter(|_| *value > 0.0))
+        .collect();
+    if known.len() < FEW_FOR_GUESS {
+        return vec![None; values.len()];
+    }
+    // A few rows tell a level and an exponent, no more.
+    let used = if known.len() < 4 * FEW_FOR_GUESS { 2 } else { 4 };
+    let centre: [f64; 4] =
+        std::array::from_fn(|index| known.iter().map(|(x, _)| x[index]).sum::<f64>() / known.len() as f64);
+    let centred = |x: &[f64; 4]| -> [f64; 4] {
+        std::array::from_fn(|index| if index == 0 { 1.0 } else { x[index] - centre[index] })
+    };
+    let rows: Vec<([f64; 4], f64)> = known.iter().map(|(x, y)| (centred(x), *y)).collect();
+    let mut weights = vec![1.0; rows.len()];
+    let mut beta = [0.0; 4];
+    // Least absolute deviations, by weights.
+    for _ in 0..50 {
+        beta = weighted_fit(&rows, &weights, used);
+        for (weight, (x, y)) in weights.iter_mut().zip(&rows) {
+            *weight = 1.0 / (y - dot(x, &beta)).abs().max(1e-3);
+        }
+    }
+    descriptors.iter().map(|x| x.as_ref().map(|x| dot(&centred(x), &beta).exp())).collect()
+}
+
+fn dot(x: &[f64; 4], beta: &[f64; 4]) -> f64 {
+    x.iter().zip(beta).map(|(x, beta)| x * beta).sum()
+}
+
+/// Weighted least squares on the first `used` descriptors, with a little of a ridge.
+fn weighted_fit(rows: &[([f64; 4], f64)], weights: &[f64], used: usize) -> [f64; 4] {
+    let mut normal = [[0.0; 5]; 4];
+    let sum: f64 = weights.iter().sum();
+    for ((x, y), weight) in rows.iter().zip(weights) {
+        for row in 0..used {
+            for column in 0..used {
+                normal[row][column] += weight * x[row] * x[column] / sum;
+            }
+            normal[row][4] += weight * x[row] * y / sum;
+        }
+    }
+    (1..used).for_each(|index| normal[index][index] += 1e-4);
+    // Gauss and Jordan; the ridge keeps the pivots away from 0.
+    for pivot in 0..used {
+        let divisor = normal[pivot][pivot].max(1e-12);
+        normal[pivot].iter_mut().for_each(|value| *value /= divisor);
+        let own = normal[pivot];
+        for (_, row) in normal[..used].iter_mut().enumerate().filter(|(row, _)| *row != pivot) {
+            let factor = row[pivot];
+            row.iter_mut().zip(own).for_each(|(value, own)| *value -= factor * own);
+        }
+    }
+    std::array::from_fn(|index| if index < used { normal[index][4] } else { 0.0 })
+}
+
+fn mark_outliers(values: &[f64], guesses: &[Option<f64>], doubts: &mut [Doubts]) {
+    let residuals: Vec<Option<f64>> =
+        values.iter().zip(guesses).map(|(value, guess)| guess.map(|guess| (value / guess).ln())).collect();
+    let spread = MAD * median(residuals.iter().flatten().map(|residual| residual.abs())).unwrap_or_default();
+    let most = FACTOR.ln().max(DEVIATIONS * spread);
+    // What is small anyway may well take several times what its size says, in calls alone.
+    let middle = median(values.iter().copied()).unwrap_or_default();
+    for ((residual, value), doubts) in residuals.iter().zip(values).zip(doubts) {
+        match residual {
+            _ if *value <= 0.0 => doubts.insert(Doubt::NearZero),
+            Some(residual) if *residual < -most => doubts.insert(Doubt::NearZero),
+            Some(residual) if *residual > most && *value > middle => doubts.insert(Doubt::FarOff),
+            _ => {}
+        }
+    }
+}
+
+/// How many rows in front differ from all behind them, and by what logarithm. Their end must be sharp: as many behind them don't.
+fn first_rows(residuals: &[Option<f64>], least: f64) -> Option<(usize, f64)> {
+    let known: Vec<(usize, f64)> =
+        residuals.iter().enumerate().filter_map(|(index, residual)| Some((index, (*residual)?))).collect();
+    let n = known.len();
+    if n < FEW_FOR_FIRST {
+        return None;
+    }
+    let level = median(known.iter().map(|(_, residual)| *residual))?;
+    let spread = MAD * median(known.iter().map(|(_, residual)| (residual - level).abs()))?;
+    let spread = spread.max(LEAST_SPREAD);
+    // Means of what is drawn in tell an end more sharply than medians do.
+    let most = FAR * spread;
+    let sums: Vec<f64> = std::iter::once(0.0)
+        .chain(known.iter().scan(0.0, |sum, (_, residual)| {
+            *sum += (residual - level).clamp(-most, most);
+            Some(*sum)
+        }))
+        .collect();
+    let mean = |from: usize, to: usize| (sums[to] - sums[from]) / (to - from) as f64;
+    let score = |first: usize| {
+        let (front, behind, rest) = (mean(0, first), mean(first, 2 * first), mean(first, n));
+        let (off, sharp) = (front - rest, front - behind);
+        let error = spread * (1.0 / first as f64 + 1.0 / (n - first) as f64).sqrt();
+        (off * sharp > 0.0 && sharp.abs() > SHARP * off.abs()).then_some(off.abs() / error)
+    };
+    let scored = (FIRST_LEAST..=n / FIRST_SHARE).filter_map(|first| Some((score(first)?, first)));
+    let (best, first) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let middle = |rows: &[(usize, f64)]| median(rows.iter().map(|(_, residual)| *residual));
+    let (front, rest) = (middle(&known[..first])?, middle(&known[first..])?);
+    let off = front - rest;
+    let on_its_side = known[..first].iter().filter(|(_, residual)| (residual - rest) * off > 0.0).count();
+    let is_off = best > FIRST_ERRORS && off.abs() > (1.0 + least).ln() && 10 * on_its_side >= 9 * first;
+    // The end is where they differ least: what still is off behind it belongs to them.
+    let is_still = |(_, residual): &&(usize, f64)| {
+        let (side, least) = (off.signum(), (1.0 + least).ln().max(2.0 * spread));
+        side * (residual - rest) > least
+    };
+    let first = first + known[first..].iter().take_while(is_still).count();
+    is_off.then(|| (known[first - 1].0 + 1, off))
+}
+
+/// What tells a piece from others of its kind: its extents, by name. Height and width are one, as are they in most tables.
+fn extents(piece: &Piece) -> Vec<(&'static str, usize)> {
+    match *piece {
+        Piece::Unit(key) => {
+            let mut all = vec![("height", key.input.h), ("width", key.input.w), ("batch", key.input.n)];
+            match key.operator {
+                Operator::Conv { kernel, stride, c_in, c_out, groups } => {
+                    all.extend([
+                        ("kernel", kernel),
+                        ("stride", stride),
+                        ("c_in", c_in),
+                        ("c_out", c_out),
+                        ("groups", groups),
+                    ]);
+                }
+                Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, shortcut } => {
+                    // Without its convolution an expansion of 1 is another kind of block.
+                    all.extend([("kernel", kernel), ("expansion", expansion.unwrap_or(0)), ("stride", stride)]);
+                    all.extend([
+                        ("c_in", c_in),
+                        ("c_out", c_out),
+                        ("groups", groups),
+                        ("shortcut", usize::from(shortcut)),
+                    ]);
+                }
+                Operator::Head { c_in, c_hidden, classes } => {
+                    all.extend([("c_in", c_in), ("c_hidden", c_hidden), ("classes", classes)]);
+                }
+                Operator::Zero => {}
+            }
+            all
+        }
+        Piece::Features { height, width, c_in, c_hidden } => {
+            vec![("height", height), ("width", width), ("c_in", c_in), ("c_hidden", c_hidden)]
+        }
+        Piece::Classifier { height, width, c_hidden, classes } => {
+            vec![("height", height), ("width", width), ("c_hidden", c_hidden), ("classes", classes)]
+        }
+    }
+}
+
+/// Extents along which tables are interpolated.
+const AXES: [&str; 8] = ["kernel", "expansion", "c_in", "c_out", "c_hidden", "classes", "batch", "height"];
+
+fn kind(piece: &Piece) -> &'static str {
+    match piece {
+        Piece::Unit(key) => key.operator.kind(),
+        Piece::Features { .. } => "features",
+        Piece::Classifier { .. } => "classifier",
+    }
+}
+
+/// Marks what lies on the line between its two neighbours along one extent, as exactly as the file writes its numbers; lines in the
+/// extent, in its square, and in logarithms.
+fn mark_interpolated(entries: &[Entry], step: f64, doubts: &mut [Doubts]) {
+    let mut hits = Vec::new();
+    let mut by_chance = 0.0;
+    for axis in AXES {
+        let mut lines: BTreeMap<(&str, Vec<usize>), Vec<(usize, usize)>> = BTreeMap::new();
+        for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.ms > 0.0) {
+            let extents = extents(&entry.piece);
+            let Some((_, at)) = extents.iter().find(|(name, at)| *name == axis && *at > 0) else { continue };
+            // A square picture is one extent.
+            let is_square = |name: &str| {
+                name == "width"
+                    && axis == "height"
+                    && extents.iter().any(|(other, value)| *other == "width" && value == at)
+            };
+            let others = extents.iter().filter(|(name, _)| *name != axis);
+            let others = others.map(|(name, value)| if is_square(name) { 0 } else { *value }).collect();
+            lines.entry((kind(&entry.piece), others)).or_default().push((*at, index));
+        }
+        for line in lines.values_mut() {
+            line.sort_unstable();
+            line.dedup_by_key(|(at, _)| *at);
+            for three in line.windows(3) {
+                let [before, middle, behind] =
+                    [three[0], three[1], three[2]].map(|(at, index)| (at as f64, entries[index].ms));
+                let most = (step / 2.0).max(SAME * middle.1);
+                let chance = (2.0 * most / (APART * middle.1)).min(1.0);
+                // Three equal values are no line, they are a resolution.
+                if chance > CHANCE || (before.1 - behind.1).abs() <= 4.0 * most {
+                    continue;
+                }
+                by_chance += 3.0 * chance;
+                let share = |map: fn(f64) -> f64| (map(middle.0) - map(before.0)) / (map(behind.0) - map(before.0));
+                let on_line = |share: f64| before.1 + share * (behind.1 - before.1);
+                let geometric = (before.1.ln() + share(|x| x) * (behind.1 / before.1).ln()).exp();
+                let lines = [on_line(share(|x| x)), on_line(share(|x| x * x)), geometric];
+                if lines.iter().any(|line| (line - middle.1).abs() <= 1.01 * most) {
+                    hits.push(three[1].1);
+                }
+            }
+        }
+    }
+    if !hits.is_empty() && (by_chance < CHANCE || hits.len() as f64 > MORE_THAN_CHANCE * by_chance) {
+        hits.into_iter().for_each(|index| doubts[index].insert(Doubt::Interpolated));
+    }
+}
+
+/// Marks what has another entry's value, and its deviation, to the last digit.
+fn mark_copied(entries: &[Entry], step: f64, doubts: &mut [Doubts]) {
+    let mut same: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+    let mut values = Vec::new();
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.ms > 0.0) {
+        same.entry((entry.ms.to_bits(), entry.deviation.unwrap_or_default().to_bits())).or_default().push(index);
+        values.push(entry.ms);
+    }
+    values.sort_by(f64::total_cmp);
+    // Pairs that are the same by chance: those that are near each other, but not the same, by the number of steps that are near.
+    let mut near = 0;
+    for (index, value) in values.iter().enumerate() {
+        let step = step.max(SAME * value);
+        let within = values[index + 1..].iter().take_while(|other| **other - value <= (NEAR as f64 + 0.5) * step);
+        near += within.filter(|other| **other - value > 0.5 * step).count();
+    }
+    let by_chance = near as f64 / NEAR as f64;
+    let repeated: Vec<&Vec<usize>> = same.values().filter(|indices| indices.len() > 1).collect();
+    let pairs: usize = repeated.iter().map(|indices| indices.len() * (indices.len() - 1) / 2).sum();
+    let is_many = pairs >= FEW_PAIRS && pairs as f64 > MORE_THAN_CHANCE * by_chance;
+    if is_many || by_chance < CHANCE {
+        repeated.into_iter().flatten().for_each(|&index| doubts[index].insert(Doubt::Copied));
+    }
+}

@@ -10,7 +10,7 @@ AGENT_FEATURES ?=
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint lint-targets demo demo-full bench bench-curves bench-busy bench-remote clean distclean
+.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint lint-targets fuzz demo demo-full bench bench-curves bench-busy bench-remote clean distclean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -61,6 +61,9 @@ lint-targets: export CARGO := $(CARGO)
 lint-targets: export CARGO_FLAGS := $(CARGO_FLAGS)
 lint-targets: ## Check with clippy what is for Android, macOS and Windows, where rustup has their targets
 	@scripts/lint-targets.sh
+
+fuzz: ## Hand hostile files to everything that reads files, SECONDS=60 for each target (TARGET=name: one of them)
+	scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)
 
 demo: setup build ## Profile this CPU, search a network for it, train, export, measure, report
 	scripts/demo.sh

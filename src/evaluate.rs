@@ -4,6 +4,7 @@ mod contexts;
 mod curve;
 mod known;
 mod networks;
+mod repeated;
 
 use std::io::{self, StdoutLock, Write};
 use std::path::PathBuf;
@@ -63,6 +64,10 @@ pub struct Options {
     /// How often a learning curve tries every number of networks, with others each time
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     windows: usize,
+    /// The file's networks measured again, a file each time: the spread of one network's values is the repeatability, which no prediction
+    /// can be much better than
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    again: Vec<PathBuf>,
     /// Draw the learning curve (SVG)
     #[arg(long, value_name = "FILE", requires = "learning_curve")]
     picture: Option<PathBuf>,
@@ -191,6 +196,11 @@ pub fn run(options: &Options) -> Result<()> {
             return Err(usage("--output and --picture name one file"));
         }
         keep_apart(picture, &[(Some(output), "the other output")], &options.others)?;
+    }
+    if !options.again.is_empty() && matches!(options.networks, Networks::Random(_)) {
+        return Err(usage(
+            "--again goes with --networks FILE: networks that are measured now are measured --passes times",
+        ));
     }
     let count = match (&options.networks, options.learning_curve.is_empty()) {
         (Networks::File(path), false) => return curve::run(options, path),

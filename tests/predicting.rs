@@ -472,6 +472,31 @@ fn a_table_and_a_few_networks_predict_better_than_either() {
 }
 
 #[test]
+fn networks_that_were_measured_again_tell_the_repeatability() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, again) = (folder.path().join("own.csv"), folder.path().join("again.csv"));
+    networks_file(&own, 60, 3, [0.2, 0.002, 0.01]);
+    // Each 2 % slower: a deviation of 2 % by the square root of 2.
+    let slower = |line: &str| match line.split_once(',') {
+        Some((architecture, ms)) if !line.starts_with('#') && ms.parse::<f64>().is_ok() => {
+            format!("{architecture},{}\n", 1.02 * ms.parse::<f64>().unwrap())
+        }
+        _ => format!("{line}\n"),
+    };
+    fs::write(&again, fs::read_to_string(&own).unwrap().lines().map(slower).collect::<String>()).unwrap();
+    let curve = ["evaluate", "--space", "fashion-28", "--networks", text(&own), "--learning-curve", "10", "--json"];
+    let figures = |options: &[&str]| -> Value {
+        serde_json::from_str(&stdout(&fleetfoot(&[&curve[..], options].concat()).assert().success())).unwrap()
+    };
+    assert!(figures(&[]).get("repeatability_percent").is_none());
+    let told = figures(&["--again", text(&again)]);
+    assert_eq!(told["repeated_networks"], 12);
+    assert!((told["repeatability_percent"].as_f64().unwrap() - 2.0 / 2f64.sqrt() / 1.01).abs() < 1e-2, "{told}");
+    let error = fails_in_one_line(fleetfoot(&[&curve[..], &["--again", text(&own)]].concat()));
+    assert!(error.contains("the file itself"), "{error}");
+}
+
+#[test]
 fn a_model_of_whole_networks_predicts_others_with_intervals() {
     let folder = TempDir::new().unwrap();
     let [train, test, model, no] =

@@ -24,9 +24,6 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) const CONSTANT: f64 = 10.0;
 /// Correlation lengths of the drift that are offered, in measurements.
 const LENGTHS: [f64; 4] = [2.0, 8.0, 32.0, 128.0];
-/// Variances where a fit starts, as shares of that of all measurements: of each length of drift, and of the noise.
-const DRIFT: f64 = 0.01;
-pub(crate) const NOISE: f64 = 0.01;
 /// Parts of which each is predicted from the others.
 const FOLDS: usize = 10;
 /// No variance becomes smaller.
@@ -64,6 +61,8 @@ pub(crate) struct Groups<'a> {
     pub trust: &'a [f64],
     /// The spread of the measurements is taken to be at least this.
     pub floor: f64,
+    /// The deviation of the noise where a fit starts, in units of the measurements; that of each length of drift, too.
+    pub noise: f64,
 }
 
 /// The model as it is fitted.
@@ -137,7 +136,9 @@ impl Fitted {
         let y = raw.mapv(|value| (value - mean) / scale);
         let off = episodes(groups, &y);
         let kept = Array1::from_shape_fn(n, |index| groups.trust[index] * if off[index] { LEFT_OUT } else { 1.0 });
-        let start = State::new(groups, kept.clone());
+        // Not more than all of it.
+        let noise = (groups.noise / scale).powi(2).clamp(LEAST, 1.0);
+        let start = State::new(groups, noise, kept.clone());
         let mut state = start.clone();
         for step in 0..STEPS.0 {
             let solved = state.solve(&y)?;
@@ -201,7 +202,7 @@ struct Solved {
 }
 
 impl<'a> State<'a> {
-    fn new(groups: &Groups<'a>, counts: Array1<f64>) -> Self {
+    fn new(groups: &Groups<'a>, noise: f64, counts: Array1<f64>) -> Self {
         let n = counts.len();
         let lengths = LENGTHS.iter().filter(|length| **length < 2.0 * n as f64);
         let covariance =
@@ -210,8 +211,8 @@ impl<'a> State<'a> {
         Self {
             features: groups.features,
             variances: groups.starts.to_vec(),
-            drift: vec![DRIFT; lengths.len()],
-            noise: NOISE,
+            drift: vec![noise; lengths.len()],
+            noise,
             lengths,
             counts,
         }
@@ -423,8 +424,11 @@ mod tests {
     }
 
     fn fitted(features: &[Array2<f64>], y: &[f64]) -> Fitted {
-        Fitted::new(&Groups { features, coarse: 1, starts: &[0.2, 0.005], trust: &vec![1.0; y.len()], floor: 0.0 }, y)
-            .unwrap()
+        Fitted::new(
+            &Groups { features, coarse: 1, starts: &[0.2, 0.005], trust: &vec![1.0; y.len()], floor: 0.0, noise: 0.3 },
+            y,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -478,7 +482,14 @@ mod tests {
         let (features, y) = world(10);
         let of = |features: &[Array2<f64>], y: &[f64]| {
             Fitted::new(
-                &Groups { features, coarse: 1, starts: &[0.2, 0.005], trust: &vec![1.0; y.len()], floor: 0.0 },
+                &Groups {
+                    features,
+                    coarse: 1,
+                    starts: &[0.2, 0.005],
+                    trust: &vec![1.0; y.len()],
+                    floor: 0.0,
+                    noise: 0.3,
+                },
                 y,
             )
             .err()

@@ -10,6 +10,10 @@ use crate::whole::WholeNetwork;
 
 /// What a table leaves over has at least this spread, as a share of the mean latency.
 const LEAST_LEFT: f64 = 1e-3;
+/// Deviation of a measurement's noise where a fit starts, as a share of the mean latency: what careful measurements repeat to.
+const NOISE: f64 = 0.006;
+/// What of the spread that a table leaves is taken for the networks' at the start of a fit, against what it is without one: it is mostly noise.
+const LEFT_BY_A_TABLE: f64 = 0.2;
 /// Degrees of freedom of the errors, when predictions are compared.
 const FREEDOM: f64 = 4.0;
 
@@ -44,12 +48,15 @@ impl Posterior {
         let told: Vec<f64> = architectures.iter().map(|architecture| known.latency_ms(architecture)).collect();
         let left: Vec<f64> = latencies.iter().zip(&told).map(|(latency, told)| latency - told).collect();
         let mean = latencies.iter().sum::<f64>() / latencies.len().max(1) as f64;
+        let part = if table.is_some() { LEFT_BY_A_TABLE } else { 1.0 };
+        let starts: Vec<f64> = design.starts().iter().map(|start| part * start).collect();
         let groups = Groups {
             features: &features,
             coarse: design.coarse(),
-            starts: design.starts(),
+            starts: &starts,
             trust: &trust(networks),
             floor: if table.is_some() { LEAST_LEFT * mean } else { 0.0 },
+            noise: NOISE * mean,
         };
         let fitted = Fitted::new(&groups, &left)?;
         let own: Vec<Array1<f64>> = fitted.members.iter().map(|member| design.costs(member)).collect();

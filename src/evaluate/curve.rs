@@ -11,6 +11,7 @@ use fleetfoot_profiler::{Conditions, write_json};
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
+use super::repeated::Repeated;
 use super::{Options, tell};
 use crate::{evidence, picture};
 
@@ -23,6 +24,9 @@ struct Curve {
     networks: String,
     #[serde(flatten)]
     protocol: Protocol,
+    /// Of the networks that are predicted.
+    #[serde(flatten)]
+    repeated: Option<Repeated>,
     points: Vec<CurvePoint>,
 }
 
@@ -47,8 +51,11 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
     let tested: HashSet<_> = tested.map(|network| network.architecture.clone()).collect();
     let conditions = Conditions::from_provenance(networks.provenance());
     let evidence = evidence::read(&space, options.table.as_deref(), &options.others, conditions.as_ref(), &tested)?;
+    let repeated =
+        Repeated::new(&space, (&networks, path), &options.again, |architecture| tested.contains(architecture))?;
     let points = learning_curve(&space, &networks, &evidence, &protocol)?;
-    let curve = Curve { space: space.name().to_owned(), networks: path.display().to_string(), protocol, points };
+    let (name, file) = (space.name().to_owned(), path.display().to_string());
+    let curve = Curve { space: name, networks: file, protocol, repeated, points };
     if let Some(path) = &options.output {
         write_json(path, &curve).with_context(|| format!("can't write {}", path.display()))?;
     }
@@ -89,5 +96,5 @@ fn print(out: &mut StdoutLock<'_>, curve: &Curve) -> io::Result<()> {
             point.half_width_percent.mean,
         )?;
     }
-    Ok(())
+    curve.repeated.map_or(Ok(()), |repeated| repeated.print(out))
 }

@@ -1,5 +1,6 @@
 //! Predictions against networks that a file holds: nothing is measured.
 
+use std::collections::HashSet;
 use std::io::{self, StdoutLock, Write};
 use std::path::Path;
 
@@ -7,9 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use fleetfoot_console::claim;
 use fleetfoot_predictor::{Coverage, Evaluation, NetworkEstimate, NetworkModel, Prediction, Predictor};
 use fleetfoot_profiler::{Conditions, Cost, Latency, write_json};
-use fleetfoot_space::SearchSpace;
+use fleetfoot_space::{Architecture, SearchSpace};
 use serde::Serialize;
 
+use super::repeated::Repeated;
 use super::{Options, Point, print_evaluation, tell};
 use crate::evidence;
 use crate::predict::{EvidenceOptions, warn_of_estimates};
@@ -20,6 +22,8 @@ struct Report {
     evaluation: Evaluation,
     #[serde(flatten)]
     coverage: Coverage,
+    #[serde(flatten)]
+    repeated: Option<Repeated>,
     /// What intervals are meant to hold: 99 % those of tables, 90 % those of models of whole networks.
     interval_percent: u32,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -78,6 +82,11 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
     let mut report = Report {
         evaluation: Evaluation::new(&means)?,
         coverage: Coverage::new(&pairs),
+        repeated: {
+            let evaluated: HashSet<&Architecture> =
+                networks.networks().iter().map(|network| &network.architecture).collect();
+            Repeated::new(&space, (&networks, path), &options.again, |architecture| evaluated.contains(architecture))?
+        },
         interval_percent,
         points: points.collect(),
     };
@@ -94,5 +103,6 @@ fn print(out: &mut StdoutLock<'_>, report: &Report) -> io::Result<()> {
     writeln!(
         out,
         "intervals         {covered_percent:.1} % within their {interval_percent} % interval of ±{half_width_percent:.2} %"
-    )
+    )?;
+    report.repeated.map_or(Ok(()), |repeated| repeated.print(out))
 }

@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<()> {
     let provenance = provenance(options);
     let (bytes, what, notes, warnings) = if format == Format::Csv && is_of_networks(text, &options.columns) {
         let imported = import_networks(text, &origin, how, &options.leave_out, provenance)?;
-        (imported.csv, format!("{} networks", imported.count), Vec::new(), imported.warnings)
+        (imported.csv, format!("{} networks", imported.count), imported.notes, imported.warnings)
     } else {
         let imported = import_table(text, &origin, format, how, &options.leave_out, provenance)?;
         let what = format!("{} units", imported.table.rows().len());
@@ -81,7 +81,7 @@ pub fn run(options: &Options) -> Result<()> {
     };
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     if options.strict && !warnings.is_empty() {
-        bail!("{origin}: {} warnings, and --strict takes none: nothing was written", warnings.len());
+        bail!("{origin}: --strict takes no warnings, and there are {}: nothing was written", warnings.len());
     }
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     write_atomically(output, &bytes).with_context(|| format!("can't write {}", output.display()))?;

@@ -227,7 +227,7 @@ fn traps_are_found_marked_and_never_used_in_silence() {
         let file_path = files.path("published");
         let strict = ["import", text(&file_path), "-o", text(&never), "--strict"];
         let error = stderr(&fleetfoot(&strict).assert().code(1));
-        assert!(error.contains("--strict takes none") && !never.exists(), "{error}");
+        assert!(error.contains("--strict takes no warnings") && !never.exists(), "{error}");
         if !["coarse", "first-rows"].contains(&name) {
             let (said, table) = files.import(&file, &["--leave-out", name]);
             assert!(
@@ -288,6 +288,8 @@ fn columns_mean_what_their_names_or_a_mapping_say() {
     let rows = "stem,3,,2,3,32,224,812.5,10,50\ninverted_residual,5,6,1,16,16,112,1900,20,50\n\
                 conv_1,,,,320,1280,7,900,30,50\nlogits,,,,1280,1000,7,200,40,50\n";
     let header = "op,ks,t,s,in_channels,out_channels,resolution,time_us,std_us,n\n";
+    let (said, _) = files.import("key,latency_ms,colour\nhead-i4-h4-o4@1x4x4x4:fp32,1,red", &[]);
+    assert!(said.contains("not read: colour") && said.contains("it may be cut"), "{said}");
     let (said, table) = files.import(&format!("# of somebody\n{header}{rows}"), &["--device", "a phone"]);
     assert!(said.contains("no column says the shortcut") && said.contains("3 units"), "{said}");
     let known = Csv::read(&table);
@@ -313,9 +315,18 @@ fn columns_mean_what_their_names_or_a_mapping_say() {
         ("key,latency_ms\nmbconv-k3-e1-s1-i4-o4-g1@1x4x4x4:fp32,inf\n", &[], "line 2: latency is 'inf'"),
         ("key,latency_ms\nmbconv-k3-e1-s1-i4-o4-g1@1x4x4x4:fp32\n", &[], "line 2 has 1 fields"),
         ("key,latency_ms,low_ms,high_ms\nhead-i4-h4-o4@1x4x4x4:fp32,1,2,3\n", &[], "doesn't hold its latency"),
-        ("key,latency_ms\nhead-i4-h4-o4@1x4x4x4:fp32,1\nhead-i4-h4-o4@1x4x4x4:fp32,2\n", &[], "two rows for head"),
+        (
+            "key,latency_ms\nhead-i4-h4-o4@1x4x4x4:fp32,1\nhead-i4-h4-o4@1x4x4x4:fp32,2\n",
+            &[],
+            "line 3 and line 2 are both of head",
+        ),
         ("# tool: fleetfoot 0.1.0\nkey,latency_ms\n", &[], "of fleetfoot's own"),
         ("key,latency_ms\n", &[], "nothing is left"),
+        ("key,latency_ms,std\nhead-i4-h4-o4@1x4x4x4:fp32,1,2\n", &[], "column 'std' doesn't say its unit"),
+        ("key,latency_ms,low_ms\nhead-i4-h4-o4@1x4x4x4:fp32,1,1\n", &[], "but not the other"),
+        ("key,latency_ms,latency_ms\nhead-i4-h4-o4@1x4x4x4:fp32,1,2\n", &[], "two columns are named 'latency_ms'"),
+        ("key,latency_ms\nhead-i60000-h60000-o60000@1x60000x60000x60000:fp32,1\n", &[], "too large"),
+        ("key,latency_ms,std_ms,n\nhead-i4-h4-o4@1x4x4x4:fp32,1,1.7e308,2\n", &[], "is not a latency"),
     ] {
         let error = files.refused(file, options);
         assert!(error.contains(wanted), "{error}: {file}");
@@ -405,6 +416,8 @@ fn a_runtime_s_profile_becomes_the_units_that_it_ran() {
     assert!(said.contains("39 units of fashion-28 are not in it"), "{said}");
     let predict = ["predict", "--table", text(&table), "--space", "fashion-28", "shallowest"];
     fleetfoot(&predict).assert().success();
+    let batches = profile.replacen("[1,1,28,28]", "[4,1,28,28]", 1);
+    assert!(files.refused(&batches, &[]).contains("reads [4, 1, 28, 28] in one run and [1, 1, 28, 28] in another"));
     let swish = profile.replace("\"Clip\"", "\"HardSwish\"");
     let error = files.refused(&swish, &[]);
     assert!(error.contains("no block of fleetfoot has a HardSwish") && error.contains("inexpressible"), "{error}");

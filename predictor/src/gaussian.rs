@@ -24,6 +24,8 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) const CONSTANT: f64 = 10.0;
 /// Correlation lengths of the drift that are offered, in measurements.
 const LENGTHS: [f64; 4] = [2.0, 8.0, 32.0, 128.0];
+/// Variance of the noise where a fit starts, and of each length of drift, at least, as a share of that of all measurements.
+pub(crate) const NOISE: f64 = 0.01;
 /// Parts of which each is predicted from the others.
 const FOLDS: usize = 10;
 /// No variance becomes smaller.
@@ -61,7 +63,7 @@ pub(crate) struct Groups<'a> {
     pub trust: &'a [f64],
     /// The spread of the measurements is taken to be at least this.
     pub floor: f64,
-    /// The deviation of the noise where a fit starts, in units of the measurements; that of each length of drift, too.
+    /// The deviation of the noise where a fit starts, at least, in units of the measurements; that of each length of drift, too.
     pub noise: f64,
 }
 
@@ -137,7 +139,7 @@ impl Fitted {
         let off = episodes(groups, &y);
         let kept = Array1::from_shape_fn(n, |index| groups.trust[index] * if off[index] { LEFT_OUT } else { 1.0 });
         // Not more than all of it.
-        let noise = (groups.noise / scale).powi(2).clamp(LEAST, 1.0);
+        let noise = (groups.noise / scale).powi(2).clamp(NOISE, 1.0);
         let start = State::new(groups, noise, kept.clone());
         let mut state = start.clone();
         for step in 0..STEPS.0 {
@@ -425,7 +427,7 @@ mod tests {
 
     fn fitted(features: &[Array2<f64>], y: &[f64]) -> Fitted {
         Fitted::new(
-            &Groups { features, coarse: 1, starts: &[0.2, 0.005], trust: &vec![1.0; y.len()], floor: 0.0, noise: 0.3 },
+            &Groups { features, coarse: 1, starts: &[0.2, 0.005], trust: &vec![1.0; y.len()], floor: 0.0, noise: 0.0 },
             y,
         )
         .unwrap()
@@ -488,7 +490,7 @@ mod tests {
                     starts: &[0.2, 0.005],
                     trust: &vec![1.0; y.len()],
                     floor: 0.0,
-                    noise: 0.3,
+                    noise: 0.0,
                 },
                 y,
             )

@@ -6,20 +6,21 @@
 
 mod columns;
 mod lookup;
+mod networks;
 mod onnxruntime;
+mod table;
 mod traps;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use fleetfoot_profiler::{Context, Doubt, Doubts, Latency, LatencyTable, Provenance, Row, TableError, Z};
-use fleetfoot_space::{Network, Operator, OperatorKey, Precision, SearchSpace, Shape};
+use fleetfoot_profiler::{Context, Doubt, Doubts, Provenance, TableError, Z};
+use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
 
-use crate::whole::WholeNetworks;
-use columns::NetworkEntry;
 pub use columns::{Columns, ColumnsError};
 pub use lookup::lookup_keys;
+pub use networks::{ImportedNetworks, doubts_of_networks, import_networks, is_of_networks};
+pub use table::{Imported, import_table};
 
 /// In what form a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +246,12 @@ pub struct LeaveOut {
     doubts: Doubts,
 }
 
+impl LeaveOut {
+    fn has(&self, doubts: Doubts) -> bool {
+        doubts.iter().any(|doubt| self.doubts.contains(doubt))
+    }
+}
+
 impl FromStr for LeaveOut {
     type Err = String;
 
@@ -268,17 +275,6 @@ impl FromStr for LeaveOut {
     }
 }
 
-/// A table that was imported.
-#[derive(Clone, Debug)]
-pub struct Imported {
-    /// The table.
-    pub table: LatencyTable,
-    /// What people should know.
-    pub notes: Vec<String>,
-    /// What is to be warned of: what is doubtful, and what was left out.
-    pub warnings: Vec<String>,
-}
-
 /// The most lines of one kind that are told.
 const TOLD: usize = 8;
 
@@ -291,230 +287,7 @@ fn few(all: &[String], separator: &str) -> String {
     text
 }
 
-/// Imports a text as a latency table. `columns` say which columns of a CSV mean what; `space`, where given, is what the table is for: it
-/// must hold all units, and tells a profile's padded channels apart.
-pub fn import_table(
-    text: &str,
-    origin: &str,
-    format: Format,
-    (columns, space): (&Columns, Option<&SearchSpace>),
-    leave_out: &LeaveOut,
-    mut provenance: Provenance,
-) -> Result<Imported, ImportError> {
-    let form = |what: String| ImportError::Form { origin: origin.to_owned(), what };
-    let mut collected = match format {
-        Format::Lookup => lookup::read(text).map_err(form)?,
-        Format::Csv => columns::read(text, columns).map_err(form)?,
-        Format::OnnxRuntime => onnxruntime::read(text, space).map_err(form)?,
-    };
-    let mut warnings = Vec::new();
-    if !text.ends_with('\n') && format == Format::Lookup && !text.trim_start().starts_with('{') {
-        warnings.push(format!("{origin}: its last line doesn't end: it may be cut"));
-    }
-    for entry in collected.entries.extract_if(.., |entry| entry.ms < 0.0) {
-        collected.faults.push((Fault::Negative, format!("{}, {}: {} ms", entry.place, entry.name, entry.ms)));
-    }
-    let found = traps::look(&mut collected.entries);
-    warnings.extend(found.warnings.into_iter().map(|warning| format!("{origin}: {warning}")));
-    let before = collected.entries.len();
-    collected.entries.retain(|entry| !entry.doubts.iter().any(|doubt| leave_out.doubts.contains(doubt)));
-    if before > collected.entries.len() {
-        warnings.push(format!("{origin}: {} doubtful entries are left out", before - collected.entries.len()));
-    }
-    let rows = joined(&mut collected, found.step);
-    warnings.extend(settle(std::mem::take(&mut collected.faults), leave_out, origin)?);
-    if rows.is_empty() {
-        return Err(ImportError::Nothing(origin.to_owned()));
-    }
-    collected.provenance.iter().for_each(|(name, value)| provenance.set(name, value));
-    provenance.set("imported_form", format);
-    let table = LatencyTable::new(provenance, Latency::ZERO, rows)
-        .map_err(|source| ImportError::Table { origin: origin.to_owned(), source })?;
-    let mut notes = collected.notes;
-    if let Some(space) = space {
-        let units = space.distinct_units(table.batch(), table.precision());
-        let missing = units.iter().filter(|unit| unit.operator != Operator::Zero && table.get(unit).is_none());
-        let missing: Vec<String> = missing.map(|unit| name_in(unit, format)).collect();
-        match missing.len() {
-            0 => {}
-            // It is of one network.
-            count if format == Format::OnnxRuntime => {
-                notes.push(format!("{count} units of {} are not in it: profile other networks, too", space.name()));
-            }
-            count => {
-                let (space, list) = (space.name().to_owned(), few(&missing, ", "));
-                return Err(ImportError::Missing { origin: origin.to_owned(), count, space, list });
-            }
-        }
-    }
-    Ok(Imported { table, notes, warnings })
-}
-
-/// A unit, and what it is called in a file of this form.
-fn name_in(unit: &OperatorKey, format: Format) -> String {
-    let keys = if format == Format::Lookup { lookup_keys(unit) } else { Vec::new() };
-    if keys.is_empty() { unit.to_string() } else { format!("{unit} ({})", keys.join(" and ")) }
-}
-
-/// The rows: units as they are, heads of their two parts.
-fn joined(collected: &mut Collected, step: f64) -> Vec<Row> {
-    let latency = |ms: f64| Latency::from_ms(ms).unwrap_or_default();
-    let row = |key: OperatorKey, parts: &[&Entry]| {
-        let sum = |value: &dyn Fn(&Entry) -> f64| parts.iter().map(|part| value(part)).sum::<f64>();
-        Row {
-            key,
-            latency: latency(sum(&|part| part.ms)),
-            low: latency(sum(&|part| part.ends(step).0)),
-            high: latency(sum(&|part| part.ends(step).1)),
-            samples: parts.iter().map(|part| part.samples).min().unwrap_or_default(),
-            raw: None,
-            boundary: None,
-            measured: parts[0].measured,
-            doubts: parts.iter().fold(Doubts::NONE, |all, part| all.union(part.doubts)),
-        }
-    };
-    let mut rows = Vec::new();
-    let mut classifiers: HashMap<(usize, usize, usize), Vec<&Entry>> = HashMap::new();
-    for entry in &collected.entries {
-        if let Piece::Classifier { height, width, c_hidden, .. } = entry.piece {
-            classifiers.entry((height, width, c_hidden)).or_default().push(entry);
-        }
-    }
-    let mut faults = Vec::new();
-    for entry in &collected.entries {
-        match entry.piece {
-            Piece::Unit(key) => rows.push(row(key, &[entry])),
-            Piece::Features { height, width, c_in, c_hidden } => {
-                let behind = classifiers.get(&(height, width, c_hidden));
-                for classifier in behind.into_iter().flatten() {
-                    let Piece::Classifier { classes, .. } = classifier.piece else { continue };
-                    let input = Shape::new(1, c_in, height, width);
-                    let key = OperatorKey {
-                        operator: Operator::Head { c_in, c_hidden, classes },
-                        input,
-                        precision: Precision::Fp32,
-                    };
-                    rows.push(row(key, &[entry, classifier]));
-                }
-                if behind.is_none() {
-                    let wanted = format!("Logits-input:{height}x{width}x{c_hidden}-output:CLASSES");
-                    faults
-                        .push(format!("{}, {}: the head's other half, {wanted}, isn't there", entry.place, entry.name));
-                }
-            }
-            Piece::Classifier { height, width, c_hidden, .. } => {
-                let is_in_front = |other: &Entry| matches!(other.piece, Piece::Features { height: h, width: w, c_hidden: c, .. } if (h, w, c) == (height, width, c_hidden));
-                if !collected.entries.iter().any(is_in_front) {
-                    let wanted = format!("Conv_1-input:{height}x{width}xCHANNELS-output:{height}x{width}x{c_hidden}");
-                    faults
-                        .push(format!("{}, {}: the head's other half, {wanted}, isn't there", entry.place, entry.name));
-                }
-            }
-        }
-    }
-    for what in faults {
-        collected.fault(Fault::Incomplete, what);
-    }
-    rows
-}
-
-/// Whole networks that were imported: the text of a file that `fleetfoot fit --networks` reads.
-#[derive(Clone, Debug)]
-pub struct ImportedNetworks {
-    /// The file's text.
-    pub csv: Vec<u8>,
-    /// How many networks it holds.
-    pub count: usize,
-    /// What is to be warned of.
-    pub warnings: Vec<String>,
-}
-
-/// Whether a text is a CSV of whole networks.
-pub fn is_of_networks(text: &str, columns: &Columns) -> bool {
-    columns::is_of_networks(text, columns)
-}
-
-/// Imports a CSV of whole networks, those of a space where one is given.
-pub fn import_networks(
-    text: &str,
-    origin: &str,
-    (columns, space): (&Columns, Option<&SearchSpace>),
-    leave_out: &LeaveOut,
-    mut provenance: Provenance,
-) -> Result<ImportedNetworks, ImportError> {
-    let form = |what: String| ImportError::Form { origin: origin.to_owned(), what };
-    let mut networks = columns::read_networks(text, columns).map_err(form)?;
-    let mut faults = Vec::new();
-    for network in networks.extract_if(.., |network| network.ms <= 0.0) {
-        let what = format!("line {}, {}: {} ms", network.line, network.architecture, network.ms);
-        faults.push((Fault::Negative, what));
-    }
-    let mut architectures = Vec::new();
-    if let Some(space) = space {
-        networks.retain(|network| match space.parse_architecture(&network.architecture) {
-            Ok(architecture) => {
-                architectures.push(architecture);
-                true
-            }
-            Err(error) => {
-                faults.push((Fault::Inexpressible, format!("line {}: {error}", network.line)));
-                false
-            }
-        });
-        provenance.set("space", space.name());
-    }
-    let mut warnings = settle(faults, leave_out, origin)?;
-    let values: Vec<f64> = networks.iter().map(|network| network.ms).collect();
-    let (doubts, found) = traps::of_networks(&values, space.map(|space| (space, architectures.as_slice())));
-    warnings.extend(found.into_iter().map(|warning| format!("{origin}: {warning}")));
-    let rows: Vec<(NetworkEntry, Doubts)> = networks.into_iter().zip(doubts).collect();
-    let before = rows.len();
-    let rows: Vec<_> =
-        rows.into_iter().filter(|(_, doubts)| !doubts.iter().any(|doubt| leave_out.doubts.contains(doubt))).collect();
-    if rows.len() < before {
-        warnings.push(format!("{origin}: {} doubtful networks are left out", before - rows.len()));
-    }
-    if rows.is_empty() {
-        return Err(ImportError::Nothing(origin.to_owned()));
-    }
-    provenance.set("imported_form", Format::Csv);
-    let has = |wanted: fn(&(NetworkEntry, Doubts)) -> bool| rows.iter().any(wanted);
-    let (intervals, samples, doubted) = (
-        rows.iter().all(|(network, _)| network.interval.is_some()),
-        has(|(network, _)| network.samples.is_some()),
-        has(|(_, doubts)| !doubts.is_empty()),
-    );
-    let optional = [(intervals, "low_ms"), (intervals, "high_ms"), (samples, "n"), (doubted, "doubts")];
-    let mut header = vec!["architecture", "latency_ms"];
-    header.extend(optional.iter().filter(|(wanted, _)| *wanted).map(|(_, name)| *name));
-    let mut writer = csv::Writer::from_writer(provenance.to_head().into_bytes());
-    let failed = |error: csv::Error| ImportError::Form { origin: origin.to_owned(), what: error.to_string() };
-    writer.write_record(&header).map_err(failed)?;
-    for (network, doubts) in &rows {
-        let (low, high) = network.interval.unwrap_or_default();
-        let mut record = vec![network.architecture.clone(), network.ms.to_string()];
-        let optional = [
-            (intervals, low.to_string()),
-            (intervals, high.to_string()),
-            (samples, network.samples.clone().unwrap_or_default()),
-            (doubted, doubts.to_string()),
-        ];
-        record.extend(optional.into_iter().filter(|(wanted, _)| *wanted).map(|(_, text)| text));
-        writer.write_record(&record).map_err(failed)?;
-    }
-    let csv = writer.into_inner().map_err(|error| failed(error.into_error().into()))?;
-    Ok(ImportedNetworks { csv, count: rows.len(), warnings })
-}
-
-/// What speaks against networks of a space, in the order in which they were measured, for people.
-pub fn doubts_of_networks(networks: &WholeNetworks, space: &SearchSpace) -> Vec<String> {
-    let networks = networks.networks();
-    let values: Vec<f64> = networks.iter().map(|network| network.latency.ms()).collect();
-    let architectures: Vec<_> = networks.iter().map(|network| network.architecture.clone()).collect();
-    traps::of_networks(&values, Some((space, &architectures))).1
-}
-
-/// Refuses what can't be a row, but for what is to be left out: a warning.
+/// Refuses what can't be a row, but for what is to be left out: a note.
 fn settle(faults: Vec<(Fault, String)>, leave_out: &LeaveOut, origin: &str) -> Result<Vec<String>, ImportError> {
     let (out, wrong): (Vec<_>, Vec<_>) = faults.into_iter().partition(|(fault, _)| leave_out.faults.contains(fault));
     let list = |faults: &[(Fault, String)]| {
@@ -534,6 +307,12 @@ fn settle(faults: Vec<(Fault, String)>, leave_out: &LeaveOut, origin: &str) -> R
     })
 }
 
+/// Whether a file may be cut: its last line doesn't end.
+fn cut(text: &str, origin: &str, format: Format) -> Vec<String> {
+    let ends = text.ends_with('\n') || format == Format::OnnxRuntime || text.trim_end().ends_with('}');
+    if ends { Vec::new() } else { vec![format!("{origin}: its last line doesn't end: it may be cut")] }
+}
+
 /// What a piece computes and moves: its network; the classifier's as the linear layer that it mostly is.
 pub(crate) fn network_of(piece: &Piece) -> Option<Network> {
     let key = match *piece {
@@ -549,5 +328,19 @@ pub(crate) fn network_of(piece: &Piece) -> Option<Network> {
             precision: Precision::Fp32,
         },
     };
-    Network::of_unit(&key, 1e-3).ok()
+    let (kernel, channels) = match key.operator {
+        Operator::Conv { kernel, c_in, c_out, .. } => (kernel, [c_in, c_out, 1]),
+        Operator::MbConv { kernel, expansion, c_in, c_out, .. } => {
+            (kernel, [c_in * expansion.unwrap_or(1), c_out, c_in])
+        }
+        Operator::Head { c_in, c_hidden, classes } => (1, [c_in, c_hidden, classes]),
+        Operator::Zero => (1, [1, 1, 1]),
+    };
+    let Shape { n, h, w, .. } = key.input;
+    let most = channels.iter().copied().max().unwrap_or(1) as f64;
+    let macs = (n * h) as f64 * w as f64 * (kernel * kernel) as f64 * most * most;
+    if macs > MOST_MACS { None } else { Network::of_unit(&key, 1e-3).ok() }
 }
+
+/// Multiply-accumulates that nothing has that anybody measures, far below what overflows.
+const MOST_MACS: f64 = 1e17;

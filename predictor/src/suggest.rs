@@ -9,12 +9,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::design::Design;
 use crate::evidence::Evidence;
-use crate::gaussian::CONSTANT;
+use crate::gaussian::{CONSTANT, NOISE};
 
 /// Random networks among which is chosen.
 const POOL: usize = 2000;
-/// Variance of a measurement's noise, as a share of that of all networks.
-const NOISE: f64 = 0.01;
 
 /// Networks of a space whose measurements tell most: one after the other, the one of many random networks that a model of those before it knows
 /// least about (its prediction has the largest variance), which is the greedy way to a D-optimal design. `measured` are known already; evidence

@@ -104,6 +104,14 @@ impl fmt::Display for Doubts {
 )]
 pub struct DoubtParseError(String);
 
+impl FromIterator<Doubt> for Doubts {
+    fn from_iter<T: IntoIterator<Item = Doubt>>(doubts: T) -> Self {
+        let mut all = Self::NONE;
+        doubts.into_iter().for_each(|doubt| all.insert(doubt));
+        all
+    }
+}
+
 impl FromStr for Doubt {
     type Err = DoubtParseError;
 

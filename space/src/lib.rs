@@ -27,5 +27,5 @@ pub use operator::{Operator, OperatorParseError, Part};
 pub use reference::evaluate;
 pub use search_space::{Candidate, CandidateParseError, Decision, SearchSpace, SpaceError, preset_names};
 pub use shape::{Precision, PrecisionParseError, Shape, ShapeParseError};
-pub use text::{line_of_record, without_mark};
+pub use text::{RecordLines, line_of_record, without_mark};
 pub use weights::{Tensor, Weights, WeightsError};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use fleetfoot_profiler::Context;
-use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, line_of_record, without_mark};
+use fleetfoot_space::{Operator, OperatorKey, Precision, RecordLines, Shape, line_of_record, without_mark};
 
 use super::{Collected, Entry, Fault, Piece, lookup};
 
@@ -190,6 +190,8 @@ impl FromStr for Columns {
 struct Layout<'a> {
     positions: BTreeMap<Field, (usize, f64)>,
     constant: &'a BTreeMap<Field, String>,
+    /// Columns that mean nothing here.
+    unread: Vec<String>,
 }
 
 impl Layout<'_> {
@@ -205,7 +207,8 @@ impl Layout<'_> {
         }
         let taken: Vec<usize> = positions.values().map(|(index, _)| *index).collect();
         let mut guessed: BTreeMap<Field, (usize, f64)> = BTreeMap::new();
-        let mut unsaid = None;
+        // Times that don't say their unit, and what nobody knows.
+        let (mut unsaid, mut unread) = (Vec::new(), Vec::new());
         for (index, name) in header.iter().enumerate().filter(|(index, _)| !taken.contains(index)) {
             match meaning(name, false) {
                 Ok(Some((field, ms))) if !positions.contains_key(&field) && !columns.constant.contains_key(&field) => {
@@ -218,29 +221,52 @@ impl Layout<'_> {
                         ));
                     }
                 }
-                Ok(_) => {}
-                Err(error) => unsaid = unsaid.or(Some((index, error))),
+                Ok(_) => unread.push(name.to_owned()),
+                Err(error) => unsaid.push((index, error)),
             }
         }
         positions.extend(guessed);
         if !positions.contains_key(&Latency) {
             let all = header.iter().collect::<Vec<_>>().join(", ");
-            return Err(match unsaid {
+            return Err(match unsaid.first() {
                 Some((index, error)) => {
-                    format!("column {error}: say it with --columns, such as latency_ms={}", &header[index])
+                    format!("column {error}: say it with --columns, such as latency_ms={}", &header[*index])
                 }
                 None => format!(
-                    "no column is known as the latency: name it with --columns latency_ms=COLUMN; its columns are: {all}"
+                    "no column is known as the latency: name it with --columns latency_ms=COLUMN; its columns, between commas, are: {all}"
                 ),
             });
         }
-        Ok(Layout { positions, constant: &columns.constant })
+        if let Some((index, error)) = unsaid.first() {
+            return Err(format!("column {error}: say it with --columns, such as deviation_ms={}", &header[*index]));
+        }
+        if positions.contains_key(&Low) != positions.contains_key(&High) {
+            return Err(
+                "it has one end of intervals, low or high, but not the other: name it with --columns".to_owned()
+            );
+        }
+        Ok(Layout { positions, constant: &columns.constant, unread })
     }
 
     /// What is known of a field in a record.
     fn text<'r>(&'r self, record: &'r csv::StringRecord, field: Field) -> Option<&'r str> {
         let found = self.positions.get(&field).and_then(|(index, _)| record.get(*index));
         found.or_else(|| self.constant.get(&field).map(String::as_str)).filter(|text| !text.is_empty())
+    }
+
+    /// What is read, and what isn't.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = vec![format!("columns that are read: {self}")];
+        if !self.unread.is_empty() {
+            notes.push(format!("columns that are not read: {}", self.unread.join(", ")));
+        }
+        notes
+    }
+
+    fn samples(&self, record: &csv::StringRecord) -> Result<u64, String> {
+        let Some(text) = self.text(record, Samples) else { return Ok(0) };
+        let number = text.parse::<f64>().ok().filter(|n| (0.0..1e15).contains(n) && n.fract() == 0.0);
+        number.map(|number| number as u64).ok_or_else(|| format!("samples is '{text}', wanted a whole number"))
     }
 
     fn has(&self, field: Field) -> bool {
@@ -305,6 +331,12 @@ impl fmt::Display for Layout<'_> {
 fn records(text: &str) -> Result<(csv::StringRecord, Vec<(u64, csv::StringRecord)>), String> {
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
+    if let Some(twice) =
+        header.iter().enumerate().find(|(index, name)| header.iter().take(*index).any(|other| other == *name))
+    {
+        return Err(format!("two columns are named '{}': rename one", twice.1));
+    }
+    let mut lines = RecordLines::new(text);
     let mut records = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| match error.kind() {
@@ -314,7 +346,7 @@ fn records(text: &str) -> Result<(csv::StringRecord, Vec<(u64, csv::StringRecord
             }
             _ => error.to_string(),
         })?;
-        let line = record.position().map_or(0, |position| line_of_record(text, position.byte()));
+        let line = record.position().map_or(0, |position| lines.line(position.byte()));
         records.push((line, record));
     }
     Ok((header, records))
@@ -326,7 +358,7 @@ pub(super) fn read(text: &str, columns: &Columns) -> Result<Collected, String> {
     let (header, records) = records(text)?;
     let layout = Layout::find(&header, columns)?;
     let mut collected = Collected::default();
-    collected.notes.push(format!("columns that are read: {layout}"));
+    collected.notes = layout.notes();
     if !layout.has(Key) {
         if !layout.has(Operator) {
             collected.notes.push("no column says the operator: every row is taken for an mbconv".to_owned());
@@ -351,13 +383,7 @@ pub(super) fn read(text: &str, columns: &Columns) -> Result<Collected, String> {
         if let Some((low, high)) = interval.filter(|(low, high)| *low > ms || *high < ms) {
             return Err(at(format!("its interval, {low} to {high} ms, doesn't hold its latency, {ms} ms")));
         }
-        let samples = match layout.text(record, Samples) {
-            None => 0,
-            Some(text) => {
-                let number = text.parse::<f64>().ok().filter(|n| (0.0..1e15).contains(n) && n.fract() == 0.0);
-                number.ok_or_else(|| at(format!("samples is '{text}', wanted a whole number")))? as u64
-            }
-        };
+        let samples = layout.samples(record).map_err(at)?;
         let measured = match layout.text(record, Measured) {
             None => None,
             Some(text) => Some(
@@ -421,7 +447,7 @@ fn piece(layout: &Layout<'_>, record: &csv::StringRecord) -> Result<Piece, Wrong
     let height = needed(Height)?;
     let width = layout.number(record, Width)?.unwrap_or(height);
     let batch = layout.number(record, Batch)?.unwrap_or(1);
-    let precision = match layout.text(record, Precision) {
+    let precision = match layout.text(record, Precision).map(str::to_lowercase).as_deref() {
         None => Precision::Fp32,
         Some("float" | "float32" | "f32") => Precision::Fp32,
         Some("float16" | "f16" | "half") => Precision::Fp16,
@@ -488,7 +514,7 @@ pub(super) struct NetworkEntry {
     pub architecture: String,
     pub ms: f64,
     pub interval: Option<(f64, f64)>,
-    pub samples: Option<String>,
+    pub samples: Option<u64>,
 }
 
 /// Whether a CSV is of whole networks: it, or the mapping, has a column of architectures.
@@ -501,7 +527,7 @@ pub(super) fn is_of_networks(text: &str, columns: &Columns) -> bool {
 }
 
 /// Reads whole networks.
-pub(super) fn read_networks(text: &str, columns: &Columns) -> Result<Vec<NetworkEntry>, String> {
+pub(super) fn read_networks(text: &str, columns: &Columns) -> Result<(Vec<NetworkEntry>, Vec<String>), String> {
     let text = without_mark(text);
     let (header, records) = records(text)?;
     let layout = Layout::find(&header, columns)?;
@@ -514,8 +540,8 @@ pub(super) fn read_networks(text: &str, columns: &Columns) -> Result<Vec<Network
         if let Some((low, high)) = interval.filter(|(low, high)| *low > ms || *high < ms) {
             return Err(at(format!("its interval, {low} to {high} ms, doesn't hold its latency, {ms} ms")));
         }
-        let samples = layout.text(record, Samples).map(str::to_owned);
+        let samples = layout.has(Samples).then(|| layout.samples(record).map_err(at)).transpose()?;
         networks.push(NetworkEntry { line: *line, architecture: architecture.to_owned(), ms, interval, samples });
     }
-    Ok(networks)
+    Ok((networks, layout.notes()))
 }

@@ -97,6 +97,9 @@ fn value(next: &mut impl FnMut() -> Result<(Event, Marker), String>, key: &str, 
             if name != "mean" && number < 0.0 {
                 return wrong(line, format!("{name} is {number}, wanted at least 0"));
             }
+            if name == "count" && (number.fract() != 0.0 || number > 1e15) {
+                return wrong(line, format!("count is {text}, wanted a whole number"));
+            }
             if fields.insert(name.clone(), number).is_some() {
                 return wrong(line, format!("{name} stands there twice"));
             }
@@ -116,6 +119,9 @@ pub(super) fn parse(key: &str) -> Result<Piece, String> {
     let mut named = Vec::new();
     for part in parts {
         let Some((name, value)) = part.split_once(':') else { return Err(format!("'{part}' is no NAME:VALUE")) };
+        if named.iter().any(|(known, _)| *known == name) {
+            return Err(format!("it has two of '{name}'"));
+        }
         named.push((name, value));
     }
     let text = |name: &str| named.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);

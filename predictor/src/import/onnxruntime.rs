@@ -205,19 +205,36 @@ fn nodes(events: Vec<Event>) -> Result<(Vec<Node>, usize), String> {
             return Err(format!("node {} took {} µs", event.name, event.dur));
         }
         let Some(run) = runs.partition_point(|start| *start <= event.ts).checked_sub(1) else { continue };
-        let name = event.name.trim_end_matches("_kernel_time").to_owned();
-        let index = *positions.entry(name.clone()).or_insert_with(|| {
-            let shapes = |all: Vec<BTreeMap<String, Vec<i64>>>| {
-                let shape = |(kind, extents): (String, Vec<i64>)| {
-                    (kind, extents.into_iter().map(|extent| usize::try_from(extent).unwrap_or_default()).collect())
-                };
-                all.into_iter().flat_map(|shapes| shapes.into_iter().map(shape)).collect()
+        let name = event.name.strip_suffix("_kernel_time").unwrap_or(&event.name).to_owned();
+        let shapes = |all: Vec<BTreeMap<String, Vec<i64>>>| -> Vec<(String, Vec<usize>)> {
+            let shape = |(kind, extents): (String, Vec<i64>)| {
+                (kind, extents.into_iter().map(|extent| usize::try_from(extent).unwrap_or_default()).collect())
             };
-            let Arguments { op_name: op, provider, input_type_shape, output_type_shape } = event.args;
-            let (inputs, outputs) = (shapes(input_type_shape), shapes(output_type_shape));
-            nodes.push(Node { name, op, provider, inputs, outputs, us: BTreeMap::new() });
-            nodes.len() - 1
-        });
+            all.into_iter().flat_map(|shapes| shapes.into_iter().map(shape)).collect()
+        };
+        let Arguments { op_name: op, provider, input_type_shape, output_type_shape } = event.args;
+        let (inputs, outputs) = (shapes(input_type_shape), shapes(output_type_shape));
+        let index = match positions.get(&name) {
+            Some(&index) => {
+                let known = &nodes[index];
+                if (&known.op, &known.inputs, &known.outputs) != (&op, &inputs, &outputs) {
+                    let shapes = |shapes: &[(String, Vec<usize>)]| {
+                        shapes.first().map(|(_, shape)| format!("{shape:?}")).unwrap_or_default()
+                    };
+                    return Err(format!(
+                        "node {name} reads {} in one run and {} in another: profile one model with inputs of one shape",
+                        shapes(&known.inputs),
+                        shapes(&inputs)
+                    ));
+                }
+                index
+            }
+            None => {
+                positions.insert(name.clone(), nodes.len());
+                nodes.push(Node { name, op, provider, inputs, outputs, us: BTreeMap::new() });
+                nodes.len() - 1
+            }
+        };
         *nodes[index].us.entry(run).or_default() += event.dur;
     }
     match nodes.is_empty() {
@@ -431,38 +448,48 @@ fn precision(kind: &str) -> Precision {
     }
 }
 
-/// The blocks' keys: by the space's units, where one is given and has such a unit, with its channels padded or not.
+/// The blocks' keys: by the space's units, where one is given and has such a unit, with its channels padded or not, else by their shapes,
+/// where those are what they seem. A block reads what the one in front of it writes: that tells apart what padding makes alike.
 fn keys<'a, 'b>(
     blocks: &'a [Block<'b>],
     space: Option<&SearchSpace>,
     is_blocked: bool,
     collected: &mut Collected,
 ) -> Vec<(OperatorKey, &'a Block<'b>)> {
+    let multiples = if is_blocked { &BLOCKS[..] } else { &BLOCKS[..1] };
+    let possible = |block: &Block<'_>| -> Vec<Possible> {
+        let units = space.map(|space| units(space, block)).unwrap_or_default();
+        let is_possible = |unit: &OperatorKey| multiples.iter().any(|&multiple| is_of(block, unit, multiple));
+        let known = units.into_iter().filter(is_possible).map(|key| Possible { key, out: out_channels(&key) });
+        known.collect()
+    };
+    let mut all: Vec<Vec<Possible>> = blocks.iter().map(possible).collect();
+    for index in 1..all.len() {
+        let before: Vec<usize> = all[index - 1].iter().map(|one| one.out).collect();
+        narrow(&mut all[index], |one| before.contains(&one.key.input.c));
+    }
+    for index in (1..all.len()).rev() {
+        let behind: Vec<usize> = all[index].iter().map(|one| one.key.input.c).collect();
+        narrow(&mut all[index - 1], |one| behind.contains(&one.out));
+    }
     let mut keys = Vec::new();
     let mut foreign = 0;
-    // What the block in front writes, where that is known.
-    let mut channels = None;
-    for block in blocks {
-        let units = space.map(|space| space.distinct_units(block.batch, block.precision)).unwrap_or_default();
-        let multiples = if is_blocked { &BLOCKS[..] } else { &BLOCKS[..1] };
-        let is_possible = |unit: &&OperatorKey| multiples.iter().any(|&multiple| is_of(block, unit, multiple));
-        let mut possible: Vec<OperatorKey> = units.iter().filter(is_possible).copied().collect();
-        if possible.len() > 1 && possible.iter().any(|unit| Some(unit.input.c) == channels) {
-            possible.retain(|unit| Some(unit.input.c) == channels);
-        }
-        foreign += usize::from(space.is_some() && possible.is_empty());
+    for (block, possible) in blocks.iter().zip(&all) {
         let key = match possible[..] {
-            [unit] => Ok(unit),
+            [Possible { key, .. }] => Ok(key),
+            // In a blocked layout shapes are no more than a guess.
+            [] if is_blocked && space.is_some() => block.key().and_then(|key| {
+                Err(format!("with its channels padded it looks like {key}, which is no unit of the space"))
+            }),
             [] => block.key(),
-            [one, other, ..] => Err(format!("with its channels padded it may be {one} or {other}")),
-        };
-        match key {
-            Ok(key) => {
-                channels = network_of(&Piece::Unit(key)).map(|network| network.out_shape().c);
-                keys.push((key, block));
+            [Possible { key: one, .. }, Possible { key: other, .. }, ..] => {
+                Err(format!("with its channels padded it may be {one} or {other}"))
             }
+        };
+        foreign += usize::from(space.is_some() && possible.is_empty() && key.is_ok());
+        match key {
+            Ok(key) => keys.push((key, block)),
             Err(why) => {
-                channels = None;
                 let hint = if is_blocked && space.is_none() { PADDED } else { "" };
                 collected.fault(Fault::Inexpressible, format!("node {}: {why}{hint}", block.nodes[0].name));
             }
@@ -478,6 +505,38 @@ fn keys<'a, 'b>(
         );
     }
     keys
+}
+
+/// A unit that a block may be.
+struct Possible {
+    key: OperatorKey,
+    /// Channels that it writes.
+    out: usize,
+}
+
+/// Keeps what fits, unless nothing does.
+fn narrow(possible: &mut Vec<Possible>, fits: impl Fn(&Possible) -> bool) {
+    if possible.iter().any(&fits) {
+        possible.retain(fits);
+    }
+}
+
+fn out_channels(key: &OperatorKey) -> usize {
+    network_of(&Piece::Unit(*key)).map_or(0, |network| network.out_shape().c)
+}
+
+/// The units of a space, those of its named networks with widths of their own too.
+fn units(space: &SearchSpace, block: &Block<'_>) -> Vec<OperatorKey> {
+    let mut units = space.distinct_units(block.batch, block.precision);
+    for name in space.architecture_names() {
+        if let Ok((own, _)) = space.resolve(name) {
+            units.extend(own.distinct_units(block.batch, block.precision));
+        }
+    }
+    units.retain(|unit| unit.operator != Operator::Zero);
+    units.sort_unstable();
+    units.dedup();
+    units
 }
 
 /// What helps where channels are padded.

@@ -21,28 +21,32 @@ const FEW_FOR_STEP: usize = 5;
 const FEW_FOR_GUESS: usize = 5;
 const FEW_FOR_FIRST: usize = 30;
 /// By what share first rows differ, at least: of networks, which come in any order, and of a table's rows, which mostly come in that of a
-/// network, so that what the guess doesn't know shows there, too. By how many standard errors; they are at most a quarter of all.
+/// network, so that what the guess doesn't know shows there, too. By how many standard errors; they are at most a third of all.
 const FIRST_OFF: f64 = 0.1;
 const FIRST_OFF_IN_TABLES: f64 = 0.3;
 const FIRST_ERRORS: f64 = 5.0;
-const FIRST_SHARE: usize = 4;
+const FIRST_SHARE: usize = 3;
 const FIRST_LEAST: usize = 3;
 /// By what part of that they differ from as many behind them.
 const SHARP: f64 = 0.6;
 /// The least spread that is believed, and how many of it count of a residual.
 const LEAST_SPREAD: f64 = 1e-3;
 const FAR: f64 = 6.0;
-/// What happens by chance less often than this is found once, else when there are so many times more than chance makes.
+/// What chance makes less often than this isn't chance; of equal values, which aren't spread evenly, so many times more.
 const CHANCE: f64 = 0.01;
-const MORE_THAN_CHANCE: f64 = 5.0;
+const MORE_THAN_CHANCE: f64 = 3.0;
 /// Relative differences of numbers that are the same but for how they are written.
 const SAME: f64 = 1e-9;
 /// What is left of exact sums, as a share.
 const EXACT: f64 = 1e-4;
 const COARSE_SUM: f64 = 1e-3;
-/// Steps that are near each other, and pairs that are few.
-const NEAR: usize = 20;
-const FEW_PAIRS: usize = 3;
+/// Multiply-accumulates a second, depthwise ones eightfold, that microcontrollers reach, and that nothing reaches.
+const SLOWEST: f64 = 3e7;
+const FASTEST: f64 = 1e15;
+/// Share of the values that must be multiples of a step.
+const STEPPED: f64 = 0.9;
+/// Steps that are near each other.
+const NEAR: f64 = 20.0;
 /// By how much neighbours are taken to differ, where a value between them could be anything.
 const APART: f64 = 0.2;
 /// Robust standard deviations per median absolute deviation.
@@ -63,10 +67,22 @@ pub(super) fn look(entries: &mut [Entry]) -> Found {
     let mut doubts = vec![Doubts::NONE; entries.len()];
     let mut found = Found { step: step(&values), warnings: Vec::new() };
     found.warnings.extend(coarse(&values, found.step, &mut doubts));
-    let descriptors: Vec<Option<[f64; 4]>> = entries.iter().map(|entry| descriptors(&entry.piece)).collect();
+    let descriptors: Vec<Option<Sizes>> = entries.iter().map(|entry| descriptors(&entry.piece)).collect();
     let guesses = guesses(&descriptors, &values);
     mark_outliers(&values, &guesses, &mut doubts);
-    let residuals = values.iter().zip(&guesses).map(|(ms, guess)| (*ms > 0.0).then_some((ms / (*guess)?).ln()));
+    for (_, doubts) in entries.iter().zip(&mut doubts).filter(|(entry, _)| !matches!(entry.piece, Piece::Unit(_))) {
+        // There are few of a head's halves, and what a classifier takes for its weights nothing else tells.
+        if doubts.contains(Doubt::FarOff) {
+            *doubts = doubts.iter().filter(|doubt| *doubt != Doubt::FarOff).collect();
+        }
+    }
+    found.warnings.extend(unlikely_unit(&descriptors, &values));
+    // Stems and heads stand at the ends of most tables, and are of another kind.
+    let residuals = entries.iter().zip(&guesses).map(|(entry, guess)| {
+        let is_block =
+            matches!(entry.piece, Piece::Unit(key) if matches!(key.operator, Operator::MbConv { expansion: Some(_), .. }));
+        (is_block && entry.ms > 0.0).then_some((entry.ms / (*guess)?).ln())
+    });
     if let Some((first, off)) = first_rows(&residuals.collect::<Vec<_>>(), FIRST_OFF_IN_TABLES) {
         doubts[..first].iter_mut().for_each(|doubts| doubts.insert(Doubt::FirstRows));
         found.warnings.push(say_first(first, off));
@@ -191,29 +207,53 @@ fn is_a_sum(architectures: &[Architecture], values: &[f64], step: f64) -> bool {
     step <= COARSE_SUM * middle && left <= (EXACT * middle).max(0.4 * step)
 }
 
+/// Whether the blocks compute faster or slower than anything there is, as times in another unit say.
+fn unlikely_unit(descriptors: &[Option<Sizes>], values: &[f64]) -> Option<String> {
+    let each = descriptors.iter().zip(values).filter(|(_, ms)| **ms > 0.0);
+    let a_second = median(each.filter_map(|(sizes, ms)| Some((*sizes)?[1].exp() / ms * 1e3)))?;
+    let side = match a_second {
+        low if low < SLOWEST => "less",
+        high if high > FASTEST => "more",
+        _ => return None,
+    };
+    Some(format!(
+        "its units compute {a_second:.0e} operations a second in the median, {side} than is likely: are the times really in this unit?"
+    ))
+}
+
 fn say_first(first: usize, off: f64) -> String {
     let (percent, side) = (100.0 * (off.exp() - 1.0).abs(), if off > 0.0 { "slower" } else { "faster" });
     format!("the first {first} {} are {percent:.0} % {side} than the rest: the device wasn't settled", Doubt::FirstRows)
 }
 
-/// The largest step (a power of ten, or five of one) of which all values are multiples; 0 where there are few.
+/// The largest step (a power of ten, or five of one) of which nearly all values are multiples; 0 where there are few.
 fn step(values: &[f64]) -> f64 {
     let values: Vec<f64> = values.iter().copied().filter(|value| *value > 0.0).collect();
     if values.len() < FEW_FOR_STEP {
         return 0.0;
     }
     let is_step = |step: f64| {
-        values.iter().all(|value| (value / step - (value / step).round()).abs() * step <= SAME * value.max(step))
+        values.iter().filter(|value| is_multiple(**value, step)).count() as f64 >= STEPPED * values.len() as f64
     };
     let steps = (-9..=3).rev().flat_map(|power| [5.0, 1.0].map(|times| times * 10f64.powi(power)));
     steps.into_iter().find(|&step| is_step(step)).unwrap_or_default()
+}
+
+fn is_multiple(value: f64, step: f64) -> bool {
+    (value / step - (value / step).round()).abs() * step <= SAME * value.max(step)
+}
+
+/// The last place in which a value is written; 0 beyond the ninth.
+fn own_step(value: f64) -> f64 {
+    let steps = (0..=9).map(|places| 10f64.powi(-places));
+    steps.into_iter().find(|&step| is_multiple(value, step)).unwrap_or_default()
 }
 
 /// Marks values that are small against the step; says so where there are such, or where it is whole milliseconds.
 fn coarse(values: &[f64], step: f64, doubts: &mut [Doubts]) -> Option<String> {
     let mut count = 0;
     for (value, doubts) in values.iter().zip(doubts).filter(|(value, _)| step / 2.0 > COARSE * **value) {
-        if *value > 0.0 || step > 0.0 {
+        if is_multiple(*value, step) {
             doubts.insert(Doubt::Coarse);
             count += 1;
         }
@@ -222,31 +262,35 @@ fn coarse(values: &[f64], step: f64, doubts: &mut [Doubts]) -> Option<String> {
     (count > 0 || step >= 1.0).then(|| {
         let whole = if step == 1.0 { "whole milliseconds".to_owned() } else { format!("multiples of {step} ms") };
         let percent = 50.0 * step / middle;
-        format!(
-            "all values are {whole}: rounding alone is up to {percent:.2} % of the median; {count} {}",
-            Doubt::Coarse
-        )
+        format!("values are {whole}: rounding alone is up to {percent:.2} % of the median; {count} {}", Doubt::Coarse)
     })
 }
 
+/// A constant and logarithms of sizes.
+type Sizes = [f64; SIZES];
+const SIZES: usize = 5;
+
 /// Logarithms of the sizes that tell roughly what a piece takes.
-fn descriptors(piece: &Piece) -> Option<[f64; 4]> {
+fn descriptors(piece: &Piece) -> Option<Sizes> {
     network_of(piece).as_ref().map(sizes)
 }
 
-fn sizes(network: &Network) -> [f64; 4] {
-    let mut macs = 0.0;
+fn sizes(network: &Network) -> Sizes {
+    let (mut macs, mut kernels) = (0.0, 0);
     for (node, out) in network.walk() {
+        kernels +=
+            u64::from(matches!(node.layer, Layer::Conv { .. } | Layer::Linear { .. } | Layer::GlobalAveragePool));
         let depthwise = matches!(node.layer, Layer::Conv { c_in, groups, .. } if c_in == groups && groups > 1);
         macs += node.layer.macs(out) as f64 * if depthwise { 8.0 } else { 1.0 };
     }
     let ln = |value: u64| (1.0 + value as f64).ln();
-    [1.0, (1.0 + macs).ln(), ln(network.activation_bytes()), ln(network.weight_bytes())]
+    // Where calls cost most, their number does.
+    [1.0, (1.0 + macs).ln(), ln(network.activation_bytes()), ln(network.weight_bytes()), ln(kernels)]
 }
 
 /// What the values should be by their descriptors, as nearly as most of them agree.
-fn guesses(descriptors: &[Option<[f64; 4]>], values: &[f64]) -> Vec<Option<f64>> {
-    let known: Vec<([f64; 4], f64)> = descriptors
+fn guesses(descriptors: &[Option<Sizes>], values: &[f64]) -> Vec<Option<f64>> {
+    let known: Vec<(Sizes, f64)> = descriptors
         .iter()
         .zip(values)
         .filter_map(|(descriptors, value)| Some(((*descriptors)?, value.ln())).filter(|_| *value > 0.0))
@@ -255,15 +299,14 @@ fn guesses(descriptors: &[Option<[f64; 4]>], values: &[f64]) -> Vec<Option<f64>>
         return vec![None; values.len()];
     }
     // A few rows tell a level and an exponent, no more.
-    let used = if known.len() < 4 * FEW_FOR_GUESS { 2 } else { 4 };
-    let centre: [f64; 4] =
+    let used = if known.len() < 4 * FEW_FOR_GUESS { 2 } else { SIZES };
+    let centre: Sizes =
         std::array::from_fn(|index| known.iter().map(|(x, _)| x[index]).sum::<f64>() / known.len() as f64);
-    let centred = |x: &[f64; 4]| -> [f64; 4] {
-        std::array::from_fn(|index| if index == 0 { 1.0 } else { x[index] - centre[index] })
-    };
-    let rows: Vec<([f64; 4], f64)> = known.iter().map(|(x, y)| (centred(x), *y)).collect();
+    let centred =
+        |x: &Sizes| -> Sizes { std::array::from_fn(|index| if index == 0 { 1.0 } else { x[index] - centre[index] }) };
+    let rows: Vec<(Sizes, f64)> = known.iter().map(|(x, y)| (centred(x), *y)).collect();
     let mut weights = vec![1.0; rows.len()];
-    let mut beta = [0.0; 4];
+    let mut beta = [0.0; SIZES];
     // Least absolute deviations, by weights.
     for _ in 0..50 {
         beta = weighted_fit(&rows, &weights, used);
@@ -274,20 +317,20 @@ fn guesses(descriptors: &[Option<[f64; 4]>], values: &[f64]) -> Vec<Option<f64>>
     descriptors.iter().map(|x| x.as_ref().map(|x| dot(&centred(x), &beta).exp())).collect()
 }
 
-fn dot(x: &[f64; 4], beta: &[f64; 4]) -> f64 {
+fn dot(x: &Sizes, beta: &Sizes) -> f64 {
     x.iter().zip(beta).map(|(x, beta)| x * beta).sum()
 }
 
 /// Weighted least squares on the first `used` descriptors, with a little of a ridge.
-fn weighted_fit(rows: &[([f64; 4], f64)], weights: &[f64], used: usize) -> [f64; 4] {
-    let mut normal = [[0.0; 5]; 4];
+fn weighted_fit(rows: &[(Sizes, f64)], weights: &[f64], used: usize) -> Sizes {
+    let mut normal = [[0.0; SIZES + 1]; SIZES];
     let sum: f64 = weights.iter().sum();
     for ((x, y), weight) in rows.iter().zip(weights) {
         for row in 0..used {
             for column in 0..used {
                 normal[row][column] += weight * x[row] * x[column] / sum;
             }
-            normal[row][4] += weight * x[row] * y / sum;
+            normal[row][SIZES] += weight * x[row] * y / sum;
         }
     }
     (1..used).for_each(|index| normal[index][index] += 1e-4);
@@ -301,7 +344,7 @@ fn weighted_fit(rows: &[([f64; 4], f64)], weights: &[f64], used: usize) -> [f64;
             row.iter_mut().zip(own).for_each(|(value, own)| *value -= factor * own);
         }
     }
-    std::array::from_fn(|index| if index < used { normal[index][4] } else { 0.0 })
+    std::array::from_fn(|index| if index < used { normal[index][SIZES] } else { 0.0 })
 }
 
 fn mark_outliers(values: &[f64], guesses: &[Option<f64>], doubts: &mut [Doubts]) {
@@ -441,13 +484,17 @@ fn mark_interpolated(entries: &[Entry], step: f64, doubts: &mut [Doubts]) {
             for three in line.windows(3) {
                 let [before, middle, behind] =
                     [three[0], three[1], three[2]].map(|(at, index)| (at as f64, entries[index].ms));
-                let most = (step / 2.0).max(SAME * middle.1);
-                let chance = (2.0 * most / (APART * middle.1)).min(1.0);
+                // Where the ends were rounded behind the line was drawn, it is off by as much again.
+                let written = if step > SAME * middle.1 { step } else { own_step(middle.1) };
+                let most = written.max(SAME * middle.1);
+                let range = (before.1 - behind.1).abs();
                 // Three equal values are no line, they are a resolution.
-                if chance > CHANCE || (before.1 - behind.1).abs() <= 4.0 * most {
+                if range <= 4.0 * most {
                     continue;
                 }
-                by_chance += 3.0 * chance;
+                // A value between its neighbours may be anywhere there, or so far off.
+                let chance = 2.0 * most / range.min(APART * middle.1);
+                by_chance += (3.0 * chance).min(1.0);
                 let share = |map: fn(f64) -> f64| (map(middle.0) - map(before.0)) / (map(behind.0) - map(before.0));
                 let on_line = |share: f64| before.1 + share * (behind.1 - before.1);
                 let geometric = (before.1.ln() + share(|x| x) * (behind.1 / before.1).ln()).exp();
@@ -458,9 +505,20 @@ fn mark_interpolated(entries: &[Entry], step: f64, doubts: &mut [Doubts]) {
             }
         }
     }
-    if !hits.is_empty() && (by_chance < CHANCE || hits.len() as f64 > MORE_THAN_CHANCE * by_chance) {
+    if at_least(hits.len(), by_chance) < CHANCE {
         hits.into_iter().for_each(|index| doubts[index].insert(Doubt::Interpolated));
     }
+}
+
+/// The probability of so many chance events or more, where so many are to be expected (Poisson).
+fn at_least(count: usize, expected: f64) -> f64 {
+    let mut term = (-expected).exp();
+    let mut fewer = 0.0;
+    for index in 0..count {
+        fewer += term;
+        term *= expected / (index + 1) as f64;
+    }
+    (1.0 - fewer).max(0.0)
 }
 
 /// Marks what has another entry's value, and its deviation, to the last digit.
@@ -473,17 +531,18 @@ fn mark_copied(entries: &[Entry], step: f64, doubts: &mut [Doubts]) {
     }
     values.sort_by(f64::total_cmp);
     // Pairs that are the same by chance: those that are near each other, but not the same, by the number of steps that are near.
-    let mut near = 0;
+    let range = values.last().zip(values.first()).map_or(0.0, |(most, least)| most - least);
+    let mut by_chance = 0.0;
     for (index, value) in values.iter().enumerate() {
         let step = step.max(SAME * value);
-        let within = values[index + 1..].iter().take_while(|other| **other - value <= (NEAR as f64 + 0.5) * step);
-        near += within.filter(|other| **other - value > 0.5 * step).count();
+        let near = (range / step).clamp(1.0, NEAR);
+        let up_to = |steps: f64| values.partition_point(|other| other - value <= steps * step);
+        by_chance += (up_to(near + 0.5) - up_to(0.5).max(index + 1)) as f64 / near;
     }
-    let by_chance = near as f64 / NEAR as f64;
     let repeated: Vec<&Vec<usize>> = same.values().filter(|indices| indices.len() > 1).collect();
     let pairs: usize = repeated.iter().map(|indices| indices.len() * (indices.len() - 1) / 2).sum();
-    let is_many = pairs >= FEW_PAIRS && pairs as f64 > MORE_THAN_CHANCE * by_chance;
-    if is_many || by_chance < CHANCE {
+    // Where nearly every cell of a coarse scale is taken, equal values say nothing.
+    if pairs > 0 && at_least(pairs, MORE_THAN_CHANCE * by_chance) < CHANCE {
         repeated.into_iter().flatten().for_each(|&index| doubts[index].insert(Doubt::Copied));
     }
 }

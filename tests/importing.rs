@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// A published table: keys and means, in order.
 type Published = Vec<(String, f64)>;
 
+/// What becomes of a row, by its position, its key and its mean.
+type Change<'a> = &'a dyn Fn(usize, &str, f64) -> f64;
+
 /// What a unit is called by ProxylessNAS: one key, two for a head.
 fn keys(key: &OperatorKey) -> Vec<String> {
     let (h, w) = (key.input.h, key.input.w);
@@ -102,7 +105,7 @@ fn by_the_rule(space: &SearchSpace, architecture: &str, published: &BTreeMap<Str
     for unit in network.units() {
         match unit.key.operator {
             Operator::Conv { c_out, .. } => {
-                let out = (size + 1) / 2;
+                let out = size.div_ceil(2);
                 sum += published[&format!("Conv-input:{size}x{size}x{channels}-output:{out}x{out}x{c_out}")];
                 (size, channels) = (out, c_out);
             }
@@ -190,7 +193,7 @@ fn traps_are_found_marked_and_never_used_in_silence() {
     let files = Files::new();
     let space = SearchSpace::load("proxyless-224").unwrap();
     let published = published(&space);
-    let changed = |change: &dyn Fn(usize, &str, f64) -> f64| -> String {
+    let changed = |change: Change<'_>| -> String {
         let each = published.iter().enumerate();
         yaml(&each.map(|(index, (key, ms))| (key.clone(), change(index, key, *ms))).collect::<Published>())
     };
@@ -203,7 +206,7 @@ fn traps_are_found_marked_and_never_used_in_silence() {
             _ => ms,
         }
     };
-    let traps: [(&str, &dyn Fn(usize, &str, f64) -> f64, usize); 6] = [
+    let traps: [(&str, Change<'_>, usize); 6] = [
         ("near-zero", &|index, _, ms| if index == 17 { 0.003 } else { ms }, 1),
         ("far-off", &|index, _, ms| if index == 17 { 1000.0 * ms } else { ms }, 1),
         ("coarse", &|_, _, ms| (10.0 * ms).round().max(1.0), 40),

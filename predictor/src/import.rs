@@ -235,7 +235,7 @@ pub enum ImportError {
         /// The file.
         origin: String,
         /// Why.
-        source: TableError,
+        source: Box<TableError>,
     },
 }
 

@@ -357,8 +357,7 @@ pub(super) fn read(text: &str, columns: &Columns) -> Result<Collected, String> {
     let text = without_mark(text);
     let (header, records) = records(text)?;
     let layout = Layout::find(&header, columns)?;
-    let mut collected = Collected::default();
-    collected.notes = layout.notes();
+    let mut collected = Collected { notes: layout.notes(), ..Collected::default() };
     if !layout.has(Key) {
         if !layout.has(Operator) {
             collected.notes.push("no column says the operator: every row is taken for an mbconv".to_owned());

@@ -73,7 +73,7 @@ pub fn import_table(
     own.iter().for_each(|(name, value)| provenance.set(name, value));
     provenance.set("imported_form", format);
     let table = LatencyTable::new(provenance, Latency::ZERO, rows)
-        .map_err(|source| ImportError::Table { origin: origin.to_owned(), source })?;
+        .map_err(|source| ImportError::Table { origin: origin.to_owned(), source: Box::new(source) })?;
     if let Some(space) = space {
         notes.extend(missing(&table, space, origin, format)?);
     }

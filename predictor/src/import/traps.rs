@@ -450,6 +450,9 @@ fn extents(piece: &Piece) -> Vec<(&'static str, usize)> {
 /// Extents along which tables are interpolated.
 const AXES: [&str; 8] = ["kernel", "expansion", "c_in", "c_out", "c_hidden", "classes", "batch", "height"];
 
+/// A piece's kind, and its extents but for one.
+type Others<'a> = (&'a str, Vec<usize>);
+
 fn kind(piece: &Piece) -> &'static str {
     match piece {
         Piece::Unit(key) => key.operator.kind(),
@@ -464,7 +467,8 @@ fn mark_interpolated(entries: &[Entry], step: f64, doubts: &mut [Doubts]) {
     let mut hits = Vec::new();
     let mut by_chance = 0.0;
     for axis in AXES {
-        let mut lines: BTreeMap<(&str, Vec<usize>), Vec<(usize, usize)>> = BTreeMap::new();
+        // By kind and all other extents: this one, and which entry.
+        let mut lines: BTreeMap<Others<'_>, Vec<(usize, usize)>> = BTreeMap::new();
         for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.ms > 0.0) {
             let extents = extents(&entry.piece);
             let Some((_, at)) = extents.iter().find(|(name, at)| *name == axis && *at > 0) else { continue };

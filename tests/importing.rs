@@ -328,6 +328,7 @@ fn columns_mean_what_their_names_or_a_mapping_say() {
         ("key,latency_ms,std\nhead-i4-h4-o4@1x4x4x4:fp32,1,2\n", &[], "column 'std' doesn't say its unit"),
         ("key,latency_ms,low_ms\nhead-i4-h4-o4@1x4x4x4:fp32,1,1\n", &[], "but not the other"),
         ("key,latency_ms,latency_ms\nhead-i4-h4-o4@1x4x4x4:fp32,1,2\n", &[], "two columns are named 'latency_ms'"),
+        ("operator,c_in,c_out,height,latency_ms\nconv_1,320,1280,0,1\nlogits,1280,10,0,1\n", &[], "don't fit together"),
         ("key,latency_ms\nhead-i60000-h60000-o60000@1x60000x60000x60000:fp32,1\n", &[], "too large"),
         ("key,latency_ms,std_ms,n\nhead-i4-h4-o4@1x4x4x4:fp32,1,1.7e308,2\n", &[], "is not a latency"),
     ] {

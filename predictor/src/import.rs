@@ -336,7 +336,10 @@ pub(crate) fn network_of(piece: &Piece) -> Option<Network> {
         Operator::Head { c_in, c_hidden, classes } => (1, [c_in, c_hidden, classes]),
         Operator::Zero => (1, [1, 1, 1]),
     };
-    let Shape { n, h, w, .. } = key.input;
+    let Shape { n, c, h, w } = key.input;
+    if [n, c, h, w].contains(&0) || channels.contains(&0) {
+        return None;
+    }
     let most = channels.iter().copied().max().unwrap_or(1) as f64;
     let macs = (n * h) as f64 * w as f64 * (kernel * kernel) as f64 * most * most;
     if macs > MOST_MACS { None } else { Network::of_unit(&key, 1e-3).ok() }

@@ -16,6 +16,7 @@ mod matrix;
 
 use std::f64::consts::TAU;
 
+use fleetfoot_profiler::middle_and_spread;
 use ndarray::{Array1, Array2, Axis, s};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -386,8 +387,8 @@ fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Vec<bool> {
         normal[[0, 0]] += 1e-9;
         let Some(inverse) = matrix::inverse(&normal) else { return none };
         residual = y - &x.dot(&inverse.dot(&weighted.t().dot(y)));
-        let middle = middle(residual.iter().copied());
-        deviation = 1.4826 * self::middle(residual.iter().map(|value| (value - middle).abs())) + 1e-12;
+        let (_, spread) = middle_and_spread(&residual.to_vec()).unwrap_or_default();
+        deviation = spread + 1e-12;
         counts = residual.mapv(|value| 1.0 / (1.0 + (value / deviation / 2.0).powi(2)));
     }
     let usual = middle(residual.iter().copied());

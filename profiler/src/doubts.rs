@@ -62,6 +62,11 @@ impl Doubts {
         self.0 |= 1 << doubt as u8;
     }
 
+    /// Takes one away, where it is there.
+    pub const fn remove(&mut self, doubt: Doubt) {
+        self.0 &= !(1 << doubt as u8);
+    }
+
     /// Whether this is one of them.
     pub const fn contains(self, doubt: Doubt) -> bool {
         self.0 & (1 << doubt as u8) != 0
@@ -103,14 +108,6 @@ impl fmt::Display for Doubts {
     "'{0}' is no doubt that fleetfoot knows: wanted near-zero, far-off, coarse, first-rows, interpolated or copied"
 )]
 pub struct DoubtParseError(String);
-
-impl FromIterator<Doubt> for Doubts {
-    fn from_iter<T: IntoIterator<Item = Doubt>>(doubts: T) -> Self {
-        let mut all = Self::NONE;
-        doubts.into_iter().for_each(|doubt| all.insert(doubt));
-        all
-    }
-}
 
 impl FromStr for Doubt {
     type Err = DoubtParseError;

@@ -69,7 +69,7 @@ pub use networks::{Attribution, AttributionError, NetworkCampaign};
 pub use node_profiles::{NodeProfile, ProfilesCounted};
 pub use pace::paces_apart;
 pub use provider_share::{PlacementError, ProviderShare};
-pub use statistics::{Interval, Measurement, Statistic, Z, median, relative_variance};
+pub use statistics::{Interval, MAD, Measurement, Statistic, Z, median, middle_and_spread, relative_variance};
 pub use subject::{Subject, SubjectError};
 pub use sustained::{HALF_MINUTE, Sustained, sustain};
 pub use table::{LatencyTable, Row, TableError};

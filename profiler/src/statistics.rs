@@ -157,7 +157,7 @@ impl Sieve {
 /// Half of a 99 % interval of a normal distribution, in standard deviations: all intervals are of 99 %.
 pub const Z: f64 = 2.575_829;
 /// A normal distribution's standard deviation in medians of the absolute deviation.
-pub(crate) const MAD: f64 = 1.4826;
+pub const MAD: f64 = 1.4826;
 /// Values from which order statistics hold their median with 99 %.
 pub(crate) const INTERVAL_ROUNDS: usize = 8;
 /// Student's t of 99 % intervals, of 2 values (one degree of freedom) and more, as far as there are fewer than that.
@@ -197,7 +197,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
 }
 
 /// The median, and what spreads values around it: the median distance from it, as a standard deviation of a normal distribution.
-pub(crate) fn middle_and_spread(values: &[f64]) -> Option<(f64, f64)> {
+pub fn middle_and_spread(values: &[f64]) -> Option<(f64, f64)> {
     let middle = median(values.iter().copied())?;
     Some((middle, MAD * median(values.iter().map(|value| (value - middle).abs()))?))
 }

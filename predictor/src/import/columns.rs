@@ -130,16 +130,11 @@ fn meaning(name: &str, strict: bool) -> Result<Option<Meaning>, ColumnsError> {
         Some(field) => {
             let name = field.name();
             Err(ColumnsError(format!(
-                "'{}' doesn't say its unit: wanted {name}_ms, {name}_us, {name}_ns or {name}_s",
-                name_for_people(&plain, name)
+                "'{plain}' doesn't say its unit: wanted {name}_ms, {name}_us, {name}_ns or {name}_s"
             )))
         }
         None => Ok(None),
     }
-}
-
-fn name_for_people<'a>(plain: &'a str, name: &'a str) -> &'a str {
-    if plain.is_empty() { name } else { plain }
 }
 
 /// Which columns mean what: `FIELD=COLUMN`, and `FIELD:VALUE` for what is the same in all rows, with commas between.
@@ -327,9 +322,13 @@ impl fmt::Display for Layout<'_> {
     }
 }
 
+fn reader(text: &str) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes())
+}
+
 /// A CSV's records, each with its line.
 fn records(text: &str) -> Result<(csv::StringRecord, Vec<(u64, csv::StringRecord)>), String> {
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = reader(text);
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
     if let Some(twice) =
         header.iter().enumerate().find(|(index, name)| header.iter().take(*index).any(|other| other == *name))
@@ -501,10 +500,7 @@ fn piece(layout: &Layout<'_>, record: &csv::StringRecord) -> Result<Piece, Wrong
     let key = OperatorKey { operator, input: Shape::new(batch, c_in, height, width), precision };
     // A key that doesn't read back (an even kernel, 0 channels) is no unit of any space.
     let key: OperatorKey = key.to_string().parse().map_err(|error| Wrong::Inexpressible(format!("{error}")))?;
-    match super::network_of(&Piece::Unit(key)) {
-        Some(_) => Ok(Piece::Unit(key)),
-        None => Err(Wrong::Inexpressible(format!("{key} doesn't fit together"))),
-    }
+    Ok(Piece::Unit(key))
 }
 
 /// A network that a file holds.
@@ -519,7 +515,7 @@ pub(super) struct NetworkEntry {
 /// Whether a CSV is of whole networks: it, or the mapping, has a column of architectures.
 pub(super) fn is_of_networks(text: &str, columns: &Columns) -> bool {
     let text = without_mark(text);
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = reader(text);
     let Ok(header) = reader.headers() else { return false };
     let named = columns.named.iter().any(|((field, _), _)| *field == Architecture);
     named || header.iter().any(|name| matches!(meaning(name, false), Ok(Some((Architecture, _)))))

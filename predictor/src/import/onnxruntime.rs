@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use fleetfoot_profiler::{Context, Provenance, median};
+use fleetfoot_profiler::{Context, Provenance, middle_and_spread};
 use fleetfoot_space::{Layer, Operator, OperatorKey, Precision, SearchSpace, Shape};
 use serde::Deserialize;
 
@@ -18,8 +18,6 @@ use super::{Collected, Entry, Fault, Piece, network_of};
 
 /// Runs in front that don't count where there are more than twice as many: in them memory is laid out and weights come into caches.
 const UNCOUNTED: usize = 2;
-/// Robust standard deviations per median absolute deviation.
-const MAD: f64 = 1.4826;
 /// A median's standard error in those of a mean.
 const MEDIAN_ERROR: f64 = 1.2533;
 /// Channels are padded to multiples of one of these in blocked layouts.
@@ -156,16 +154,13 @@ pub(super) fn read(text: &str, space: Option<&SearchSpace>) -> Result<Collected,
     }
     for (key, blocks) in units {
         let of_run = |run: usize| {
-            let times = blocks.iter().filter_map(|block| block.us(run));
-            let times: Vec<f64> = times.collect();
+            let times: Vec<f64> = blocks.iter().filter_map(|block| block.us(run)).collect();
             (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64 / 1000.0)
         };
         let times: Vec<f64> = (counted..runs).filter_map(of_run).collect();
-        let Some(ms) = median(times.iter().copied()) else { continue };
-        let spread = MAD * median(times.iter().map(|time| (time - ms).abs())).unwrap_or_default();
-        let names: Vec<&str> = blocks.iter().map(|block| block.nodes[0].name.as_str()).collect();
+        let Some((ms, spread)) = middle_and_spread(&times) else { continue };
         collected.entries.push(Entry {
-            place: format!("node {}", names[0]),
+            place: format!("node {}", blocks[0].nodes[0].name),
             name: key.to_string(),
             piece: Piece::Unit(key),
             deviation: Some(MEDIAN_ERROR * spread),

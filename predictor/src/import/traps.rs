@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_profiler::{Doubt, Doubts, median};
+use fleetfoot_profiler::{Doubt, Doubts, MAD, median, middle_and_spread};
 use fleetfoot_space::{Architecture, Layer, Network, Operator, SearchSpace};
 
 use super::{Entry, Piece, few, network_of};
@@ -49,8 +49,6 @@ const STEPPED: f64 = 0.9;
 const NEAR: f64 = 20.0;
 /// By how much neighbours are taken to differ, where a value between them could be anything.
 const APART: f64 = 0.2;
-/// Robust standard deviations per median absolute deviation.
-const MAD: f64 = 1.4826;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -72,9 +70,7 @@ pub(super) fn look(entries: &mut [Entry]) -> Found {
     mark_outliers(&values, &guesses, &mut doubts);
     for (_, doubts) in entries.iter().zip(&mut doubts).filter(|(entry, _)| !matches!(entry.piece, Piece::Unit(_))) {
         // There are few of a head's halves, and what a classifier takes for its weights nothing else tells.
-        if doubts.contains(Doubt::FarOff) {
-            *doubts = doubts.iter().filter(|doubt| *doubt != Doubt::FarOff).collect();
-        }
+        doubts.remove(Doubt::FarOff);
     }
     found.warnings.extend(unlikely_unit(&descriptors, &values));
     // Stems and heads stand at the ends of most tables, and are of another kind.
@@ -372,8 +368,7 @@ fn first_rows(residuals: &[Option<f64>], least: f64) -> Option<(usize, f64)> {
     if n < FEW_FOR_FIRST {
         return None;
     }
-    let level = median(known.iter().map(|(_, residual)| *residual))?;
-    let spread = MAD * median(known.iter().map(|(_, residual)| (residual - level).abs()))?;
+    let (level, spread) = middle_and_spread(&known.iter().map(|(_, residual)| *residual).collect::<Vec<f64>>())?;
     let spread = spread.max(LEAST_SPREAD);
     // Means of what is drawn in tell an end more sharply than medians do.
     let most = FAR * spread;

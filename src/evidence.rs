@@ -8,7 +8,7 @@ use clap::Args;
 use fleetfoot_predictor::{
     Costs, Evidence, NetworkModel, Regression, TablePredictor, WholeNetworks, doubts_of_networks,
 };
-use fleetfoot_profiler::{Conditions, Cost, LatencyTable};
+use fleetfoot_profiler::{Conditions, Cost, LatencyTable, csv_records};
 use fleetfoot_space::{Architecture, SearchSpace, without_mark};
 
 /// Options that name evidence beside whole networks.
@@ -104,8 +104,7 @@ fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> 
         }
         return Ok(Costs::of_model(&model));
     }
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
-    if !reader.headers().is_ok_and(|header| header.iter().any(|column| column == "architecture")) {
+    if !csv_records(text).headers().is_ok_and(|header| header.iter().any(|column| column == "architecture")) {
         let (table, warnings) = LatencyTable::parse(text, path)?;
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         return costs(space, path, table);

@@ -247,7 +247,7 @@ fn a_broken_file_is_named_with_the_place() {
         ("predicted.csv", "latency_ms", "latency", line_1),
         ("predicted.csv", "3.21,", "NaN,", "predicted.csv: line 2: latency_ms: 'NaN' is not a number"),
         ("predicted.csv", "3.21,", "-3.21,", "predicted.csv: line 2: latency_ms: '-3.21' is not a number"),
-        ("predicted.csv", "3.21,", "3.21,7,", "predicted.csv: line 2: 5 fields, but the header has 4"),
+        ("predicted.csv", "3.21,", "3.21,7,", "predicted.csv: line 2 has 5 fields, the header 4"),
         ("measured.csv", "3.16,", "inf,", "measured.csv: line 12: latency_ms: 'inf' is not a number"),
         ("measured.csv", "3.16,", "0,", "measured.csv: line 12: latency_ms: nothing runs in 0 ms"),
         ("measured.csv", "found.seed2", "found", "measured.csv: line 12: train/found is measured a second time"),

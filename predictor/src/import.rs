@@ -14,7 +14,7 @@ mod traps;
 use std::fmt;
 use std::str::FromStr;
 
-use fleetfoot_profiler::{Context, Doubt, Doubts, Provenance, TableError, Z};
+use fleetfoot_profiler::{Context, Doubt, Doubts, Provenance, TableError, mean_width};
 use fleetfoot_space::{Network, Operator, OperatorKey, Precision, Shape};
 
 pub use columns::{Columns, ColumnsError};
@@ -143,11 +143,11 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// A number of which nothing else is known yet.
-    pub(crate) fn of(ms: f64) -> Self {
+    pub(crate) fn of(piece: Piece, ms: f64) -> Self {
         Self {
             place: String::new(),
             name: String::new(),
-            piece: Piece::Classifier { height: 1, width: 1, c_hidden: 1, classes: 1 },
+            piece,
             ms,
             deviation: None,
             interval: None,
@@ -159,10 +159,8 @@ impl Entry {
 
     /// Its 99 % interval, as far as it is known: that of its mean, and half of the step to which it is rounded.
     fn ends(&self, step: f64) -> (f64, f64) {
-        let half = match self.deviation {
-            Some(deviation) if self.samples > 1 => Z * deviation / (self.samples as f64).sqrt(),
-            _ => 0.0,
-        };
+        let error = self.deviation.map(|deviation| deviation / (self.samples as f64).sqrt());
+        let half = mean_width(self.samples).zip(error).map_or(0.0, |(width, error)| width * error);
         let (low, high) = self.interval.unwrap_or((self.ms - half, self.ms + half));
         let half = if self.doubts.contains(Doubt::Coarse) { step / 2.0 } else { 0.0 };
         ((low - half).min(self.ms).max(0.0), (high + half).max(self.ms))

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_profiler::{Latency, Provenance};
+use fleetfoot_profiler::{Latency, Provenance, csv_fault, csv_records};
 use fleetfoot_space::{Architecture, SearchSpace, line_of_record, without_mark};
 
 /// A network that was measured.
@@ -78,15 +78,17 @@ impl WholeNetworks {
         if provenance.is_empty() {
             warnings
                 .push(format!("{} says nothing of where its numbers come from: provenance unknown", path.display()));
+            if !text.ends_with('\n') {
+                warnings.push(format!("{}: its last line doesn't end: it may be cut", path.display()));
+            }
         } else if !text.ends_with('\n') {
             return Err(format("its last line doesn't end: it was cut".to_owned()));
         }
         if let Some(other) = provenance.get("space").filter(|other| *other != space.name()) {
             return Err(format(format!("its networks are of space {other}, not of {}", space.name())));
         }
-        let mut reader =
-            csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|error| format(error.to_string()))?.clone();
+        let mut reader = csv_records(text);
+        let header = reader.headers().map_err(|error| format(csv_fault(text, &error)))?.clone();
         let column = |name: &str| header.iter().position(|field| field == name);
         let named = |name: &'static str| {
             let found = header.iter().collect::<Vec<_>>().join(", ");
@@ -96,13 +98,7 @@ impl WholeNetworks {
         let ends = column("low_ms").zip(column("high_ms"));
         let mut networks = Vec::new();
         for record in reader.records() {
-            let record = record.map_err(|error| match error.kind() {
-                csv::ErrorKind::UnequalLengths { pos: Some(position), expected_len, len } => {
-                    let line = line_of_record(text, position.byte());
-                    format(format!("line {line} has {len} fields, the header {expected_len}"))
-                }
-                _ => format(error.to_string()),
-            })?;
+            let record = record.map_err(|error| format(csv_fault(text, &error)))?;
             let line = || record.position().map_or(0, |position| line_of_record(text, position.byte()));
             let value = |column: &'static str, what: String| WholeNetworksError::Value {
                 path: path.to_path_buf(),
@@ -173,8 +169,11 @@ mod tests {
         assert_eq!((networks.networks().len(), warnings.len()), (1, 0));
         assert_eq!(networks.networks()[0].latency.ms(), 1.5);
         assert_eq!(networks.networks()[0].interval.unwrap().0.ms(), 1.4);
-        let (bare, warnings) = parsed("latency_ms,architecture\n2,1111111111\n3,0000000000").unwrap();
-        assert_eq!((bare.networks().len(), warnings.len()), (2, 1));
+        let bare = "latency_ms,architecture\n2,1111111111\n3,0000000000";
+        for (end, warned) in [("\n", 1), ("", 2)] {
+            let (bare, warnings) = parsed(&format!("{bare}{end}")).unwrap();
+            assert_eq!((bare.networks().len(), warnings.len()), (2, warned), "{warnings:?}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod comparison;
 mod conditions;
 mod cost;
 mod course;
+mod csv_text;
 mod designs;
 mod device;
 mod disturbance;
@@ -53,6 +54,7 @@ pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};
 pub use cost::{Cost, CostParseError};
 pub use course::{Course, Moment, Spent};
+pub use csv_text::{csv_fault, csv_records};
 pub use device::{BUILT_IN_DEVICES, Cores, DeviceConfig, DeviceError, Hygiene, TransportKind, own_devices};
 pub use disturbance::Sharing;
 pub use doubts::{Doubt, DoubtParseError, Doubts};
@@ -69,7 +71,9 @@ pub use networks::{Attribution, AttributionError, NetworkCampaign};
 pub use node_profiles::{NodeProfile, ProfilesCounted};
 pub use pace::paces_apart;
 pub use provider_share::{PlacementError, ProviderShare};
-pub use statistics::{Interval, MAD, Measurement, Statistic, Z, median, middle_and_spread, relative_variance};
+pub use statistics::{
+    Interval, MAD, Measurement, Statistic, Z, mean_width, median, middle_and_spread, relative_variance,
+};
 pub use subject::{Subject, SubjectError};
 pub use sustained::{HALF_MINUTE, Sustained, sustain};
 pub use table::{LatencyTable, Row, TableError};

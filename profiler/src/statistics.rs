@@ -214,6 +214,21 @@ pub(crate) fn squares(values: &[f64]) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum()
 }
 
+/// Half of the 99 % interval of a mean of so many values, in standard errors; `None` of fewer than two, which tell no error.
+pub fn mean_width(values: u64) -> Option<f64> {
+    let index = usize::try_from(values.checked_sub(2)?).ok()?;
+    let freedom = (index + 1) as f64;
+    // Fisher and Cornish's expansion of Student's t by what the normal distribution has.
+    let terms = [
+        Z,
+        (Z.powi(3) + Z) / 4.0,
+        (5.0 * Z.powi(5) + 16.0 * Z.powi(3) + 3.0 * Z) / 96.0,
+        (3.0 * Z.powi(7) + 19.0 * Z.powi(5) + 17.0 * Z.powi(3) - 15.0 * Z) / 384.0,
+    ];
+    let expanded = || terms.iter().rev().fold(0.0, |sum, term| sum / freedom + term);
+    Some(STUDENT.get(index).copied().unwrap_or_else(expanded))
+}
+
 /// Those that are numbers.
 pub(crate) fn finite(values: &[f64]) -> impl Iterator<Item = f64> + '_ {
     values.iter().copied().filter(|value| value.is_finite())
@@ -407,6 +422,14 @@ mod tests {
 
     fn plain(rounds: &[Vec<Sample>]) -> Vec<(&[Sample], f64)> {
         rounds.iter().map(|samples| (samples.as_slice(), 1.0)).collect()
+    }
+
+    #[test]
+    fn a_means_width_is_students_t() {
+        for (values, t) in [(2, 63.657), (7, 3.7074), (8, 3.4995), (31, 2.7500), (50, 2.67995), (1 << 40, Z)] {
+            assert!((mean_width(values).unwrap() / t - 1.0).abs() < 2e-3, "{values}");
+        }
+        assert_eq!([mean_width(0), mean_width(1)], [None, None]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, line_of_record, w
 use crate::atomic_file::write_atomically;
 use crate::conditions::{Conditions, Context, Differences, Provenance};
 use crate::cost::Cost;
+use crate::csv_text::{csv_fault, csv_records};
 use crate::doubts::Doubts;
 use crate::latency::Latency;
 
@@ -279,12 +280,14 @@ impl LatencyTable {
         if provenance.is_empty() {
             warnings
                 .push(format!("{} says nothing of where its numbers come from: provenance unknown", path.display()));
+            if !text.ends_with('\n') {
+                warnings.push(format!("{}: its last line doesn't end: it may be cut", path.display()));
+            }
         } else if !text.ends_with('\n') {
             let what = "its last line doesn't end".to_owned();
             return Err(TableError::Truncated { path: path.to_path_buf(), what });
         }
-        let mut reader =
-            csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
+        let mut reader = csv_records(text);
         let columns = Columns::find(reader.headers().map_err(|error| malformed(path, text, &error))?, path)?;
         let cost = columns.cost;
         let mut table = Self { provenance, cost, ..Self::default() };
@@ -347,16 +350,7 @@ fn line_of(record: &csv::StringRecord, text: &str) -> u64 {
 }
 
 fn malformed(path: &Path, text: &str, error: &csv::Error) -> TableError {
-    let what = match error.kind() {
-        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.as_ref().map_or(0, |position| line_of_record(text, position.byte()));
-            format!(
-                "line {line} has {len} fields, the header {expected_len}: the file is cut short or no latency table"
-            )
-        }
-        _ => error.to_string(),
-    };
-    TableError::Csv { path: path.to_path_buf(), what }
+    TableError::Csv { path: path.to_path_buf(), what: csv_fault(text, error) }
 }
 
 /// The fields of an operator that have a column: kernel, expansion, stride, c_in, c_out, groups, shortcut, c_hidden,

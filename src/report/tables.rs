@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use csv::StringRecord;
+use fleetfoot_profiler::{csv_fault, csv_records};
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Origin, read_text};
@@ -112,15 +113,8 @@ impl Rows {
     fn read(path: &Path, origin: &Origin) -> Result<Self> {
         let text = read_text(path, origin)?;
         let path = path.display().to_string();
-        let mut reader =
-            csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes());
-        let broken = |error: csv::Error| match (error.position(), error.kind()) {
-            (Some(at), csv::ErrorKind::UnequalLengths { expected_len, len, .. }) => {
-                anyhow!("{path}: line {}: {len} fields, but the header has {expected_len}", at.line())
-            }
-            (Some(at), _) => anyhow!("{path}: line {}: {error}", at.line()),
-            (None, _) => anyhow!("{path}: {error}"),
-        };
+        let mut reader = csv_records(&text);
+        let broken = |error: csv::Error| anyhow!("{path}: {}", csv_fault(&text, &error));
         let headers = reader.headers().map_err(broken)?.clone();
         let records = reader.records().collect::<Result<Vec<_>, _>>().map_err(broken)?;
         Ok(Self { provenance: provenance(&text), path, headers, records })

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use fleetfoot_profiler::Context;
-use fleetfoot_space::{Operator, OperatorKey, Precision, RecordLines, Shape, line_of_record, without_mark};
+use fleetfoot_profiler::{Context, csv_fault, csv_records};
+use fleetfoot_space::{Operator, OperatorKey, Precision, RecordLines, Shape, without_mark};
 
 use super::{Collected, Entry, Fault, Piece, lookup};
 
@@ -322,14 +322,10 @@ impl fmt::Display for Layout<'_> {
     }
 }
 
-fn reader(text: &str) -> csv::Reader<&[u8]> {
-    csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes())
-}
-
 /// A CSV's records, each with its line.
 fn records(text: &str) -> Result<(csv::StringRecord, Vec<(u64, csv::StringRecord)>), String> {
-    let mut reader = reader(text);
-    let header = reader.headers().map_err(|error| error.to_string())?.clone();
+    let mut reader = csv_records(text);
+    let header = reader.headers().map_err(|error| csv_fault(text, &error))?.clone();
     if let Some(twice) =
         header.iter().enumerate().find(|(index, name)| header.iter().take(*index).any(|other| other == *name))
     {
@@ -338,13 +334,7 @@ fn records(text: &str) -> Result<(csv::StringRecord, Vec<(u64, csv::StringRecord
     let mut lines = RecordLines::new(text);
     let mut records = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|error| match error.kind() {
-            csv::ErrorKind::UnequalLengths { pos: Some(position), expected_len, len } => {
-                let line = line_of_record(text, position.byte());
-                format!("line {line} has {len} fields, the header {expected_len}: the file may be cut")
-            }
-            _ => error.to_string(),
-        })?;
+        let record = record.map_err(|error| csv_fault(text, &error))?;
         let line = record.position().map_or(0, |position| lines.line(position.byte()));
         records.push((line, record));
     }
@@ -399,12 +389,11 @@ pub(super) fn read(text: &str, columns: &Columns) -> Result<Collected, String> {
                 collected.entries.push(Entry {
                     place,
                     name,
-                    piece,
                     deviation,
                     interval,
                     samples,
                     measured,
-                    ..Entry::of(ms)
+                    ..Entry::of(piece, ms)
                 });
             }
             Err(Wrong::Value(what)) => return Err(at(what)),
@@ -515,7 +504,7 @@ pub(super) struct NetworkEntry {
 /// Whether a CSV is of whole networks: it, or the mapping, has a column of architectures.
 pub(super) fn is_of_networks(text: &str, columns: &Columns) -> bool {
     let text = without_mark(text);
-    let mut reader = reader(text);
+    let mut reader = csv_records(text);
     let Ok(header) = reader.headers() else { return false };
     let named = columns.named.iter().any(|((field, _), _)| *field == Architecture);
     named || header.iter().any(|name| matches!(meaning(name, false), Ok(Some((Architecture, _)))))

@@ -47,9 +47,12 @@ pub(super) fn read(text: &str) -> Result<Collected, String> {
         if let Some(before) = lines.insert(key.clone(), line) {
             return Err(format!("line {line}: {key} stands in line {before} already"));
         }
-        let value = value(&mut next, &key, at)?;
+        let Value { ms, deviation, samples } = value(&mut next, &key, at)?;
         match parse(&key) {
-            Ok(piece) => collected.entries.push(Entry { place: format!("line {line}"), name: key, piece, ..value }),
+            Ok(piece) => {
+                let place = format!("line {line}");
+                collected.entries.push(Entry { place, name: key, deviation, samples, ..Entry::of(piece, ms) });
+            }
             Err(why) => collected.fault(Fault::Inexpressible, format!("line {line}, {key}: {why}")),
         }
     }
@@ -67,8 +70,17 @@ fn describe(error: &ScanError) -> String {
     format!("line {}: it is no YAML: {}", error.marker().line(), error.info())
 }
 
-/// What stands behind a key: a number, or its mean with what else is known. The piece is a placeholder.
-fn value(next: &mut impl FnMut() -> Result<(Event, Marker), String>, key: &str, at: Marker) -> Result<Entry, String> {
+/// What stands behind a key.
+struct Value {
+    ms: f64,
+    /// Of the samples, where it is known.
+    deviation: Option<f64>,
+    /// 0 where unknown.
+    samples: u64,
+}
+
+/// Reads what stands behind a key: a number, or its mean with what else is known.
+fn value(next: &mut impl FnMut() -> Result<(Event, Marker), String>, key: &str, at: Marker) -> Result<Value, String> {
     let wrong = |line: usize, what: String| Err(format!("line {line}, {key}: {what}"));
     let number = |name: &str, text: &str, line: usize| match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
@@ -109,7 +121,7 @@ fn value(next: &mut impl FnMut() -> Result<(Event, Marker), String>, key: &str, 
     let Some(&ms) = fields.get("mean") else { return wrong(at.line(), "it has no mean".to_owned()) };
     let deviation = fields.get("std").copied().or_else(|| fields.get("var").map(|variance| variance.sqrt()));
     let samples = fields.get("count").map_or(0, |count| *count as u64);
-    Ok(Entry { samples, deviation, ..Entry::of(ms) })
+    Ok(Value { ms, deviation, samples })
 }
 
 /// What a key means.

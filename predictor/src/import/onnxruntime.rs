@@ -162,11 +162,10 @@ pub(super) fn read(text: &str, space: Option<&SearchSpace>) -> Result<Collected,
         collected.entries.push(Entry {
             place: format!("node {}", blocks[0].nodes[0].name),
             name: key.to_string(),
-            piece: Piece::Unit(key),
             deviation: Some(MEDIAN_ERROR * spread),
             samples: times.len() as u64,
             measured: Some(Context::Network),
-            ..Entry::of(ms)
+            ..Entry::of(Piece::Unit(key), ms)
         });
     }
     Ok(collected)

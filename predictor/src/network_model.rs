@@ -22,10 +22,10 @@ const KIND: &str = "whole networks";
 const COMMAND: &str = "fleetfoot fit --networks";
 /// Part of the networks that intervals are to hold.
 const LEVEL: f64 = 0.9;
-/// What a normal distribution's interval of that level is, in standard deviations. Fewer networks than this tell only by how much the model's
-/// deviations are off, and count against so many whose deviations are right.
-const NORMAL: f64 = 1.645;
-const FEW: usize = 20;
+/// What the interval of that level is in standard deviations, where errors are Student t distributed with four degrees of freedom. Fewer
+/// networks than this tell only by how much the model's deviations are off, and count against so many whose deviations are right.
+const STUDENT: f64 = 1.507;
+const FEW: usize = 40;
 const BELIEVED: f64 = 10.0;
 /// Networks that a model is fitted to at most: its time grows with their third power.
 const MOST: usize = 1500;
@@ -357,10 +357,10 @@ fn validate(found: &Posterior, latencies: &[f64]) -> Result<(f64, NetworkValidat
     errors.sort_by(f64::total_cmp);
     // Of as many further networks, one more is to be expected beyond.
     let rank = (LEVEL * (errors.len() + 1) as f64).ceil() as usize;
-    let reached = errors.get(rank.clamp(1, errors.len().max(1)) - 1).copied().unwrap_or(NORMAL);
+    let reached = errors.get(rank.clamp(1, errors.len().max(1)) - 1).copied().unwrap_or(STUDENT);
     let squares = errors.iter().map(|error| error * error).sum::<f64>();
     let scale = ((BELIEVED + squares) / (BELIEVED + errors.len() as f64)).sqrt();
-    let calibration = if errors.len() < FEW { NORMAL * scale } else { reached };
+    let calibration = if errors.len() < FEW { STUDENT * scale } else { reached };
     let pairs: Vec<(f64, f64)> = kept().map(|(held_out, latency)| (held_out.mean, *latency)).collect();
     let covered = errors.iter().filter(|error| **error <= calibration).count();
     let widths = kept().map(|(held_out, latency)| 100.0 * calibration * held_out.deviation / latency);

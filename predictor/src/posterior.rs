@@ -11,7 +11,7 @@ use crate::whole::WholeNetwork;
 /// What a table leaves over has at least this spread, as a share of the mean latency.
 const LEAST_LEFT: f64 = 1e-3;
 /// Deviation of a measurement's noise where a fit starts, at least, as a share of the mean latency: what careful measurements repeat to.
-const NOISE: f64 = 0.006;
+const NOISE: f64 = 0.003;
 /// What of the spread that a table leaves is taken for the networks' at the start of a fit, against what it is without one: it is mostly noise.
 const LEFT_BY_A_TABLE: f64 = 0.2;
 /// Degrees of freedom of the errors, when predictions are compared.

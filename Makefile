@@ -55,6 +55,7 @@ test-providers: setup ## Get OpenVINO, WebGPU, QNN's simulator and CUDA's librar
 lint: native ## Check formatting, clippy and the documentation's links
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release $(CARGO_FLAGS) --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release $(CARGO_FLAGS) --workspace --no-deps
 
 lint-targets: export CARGO := $(CARGO)

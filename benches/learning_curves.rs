@@ -49,7 +49,7 @@ fn main() -> Outcome<()> {
     println!("device          N   RMSPE (%)  /baseline  Spearman  baseline's  in 90 % interval  half width (%)");
     let mut ratios = Vec::new();
     for (index, device) in devices.iter().enumerate() {
-        let protocol = Protocol { samples: samples.clone(), test: TEST, windows: WINDOWS, seed: 0 };
+        let protocol = Protocol { samples: samples.clone(), test: TEST, windows: WINDOWS, seed: 0, shuffle: false };
         let evidence = if with_transfer { others(&devices, index, &space)? } else { Evidence::default() };
         for point in learning_curve(&space, &device.networks, &evidence, &protocol)? {
             let baseline = baselines.get(&(device.name.clone(), point.samples));

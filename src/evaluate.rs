@@ -64,6 +64,10 @@ pub struct Options {
     /// How often a learning curve tries every number of networks, with others each time
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     windows: usize,
+    /// The order of the file's networks says nothing, as where fleetfoot measured them in turns: every time they come in an order of their
+    /// own, so that others are predicted, too
+    #[arg(long, requires = "learning_curve")]
+    shuffle: bool,
     /// The file's networks measured again, a file each time: the spread of one network's values is the repeatability, which no prediction
     /// can be much better than
     #[arg(long, value_name = "FILE", num_args = 1..)]

@@ -534,6 +534,20 @@ fn a_model_of_whole_networks_predicts_others_with_intervals() {
     assert_eq!(curve["points"][1]["samples"], 40);
     let svg = fs::read_to_string(&picture).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("networks measured") && svg.trim_end().ends_with("</svg>"));
+    // Shuffled, every window predicts others; the same seed shuffles the same.
+    let shuffled = |seed: &str| {
+        let curve = ["evaluate", "--space", "fashion-28", "--networks", text(&train), "--learning-curve", "10"];
+        let curve = [&curve[..], &["--windows", "4", "--test", "20", "--shuffle", "--json", "--seed", seed]].concat();
+        serde_json::from_str::<Value>(&stdout(&fleetfoot(&curve).assert().success())).unwrap()
+    };
+    let (one, other) = (shuffled("1"), shuffled("9"));
+    assert_eq!(
+        (&one["shuffle"], &one["test"], &curve["shuffle"]),
+        (&Value::from(true), &Value::from(20), &Value::Null)
+    );
+    let error = |curve: &Value, end: &str| curve["points"][0]["rmspe_percent"][end].as_f64().unwrap();
+    assert!(error(&one, "low") < error(&one, "high") && error(&one, "mean") != error(&other, "mean"), "{one}");
+    assert_eq!(one, shuffled("1"));
     // What doesn't belong together.
     let refused = |arguments: &[&str]| fails_in_one_line(fleetfoot(arguments));
     let elsewhere = folder.path().join("elsewhere.csv");

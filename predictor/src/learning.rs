@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::thread;
 
 use fleetfoot_space::{Architecture, SearchSpace};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::evaluation::{Coverage, Evaluation};
@@ -14,7 +17,8 @@ use crate::whole::{WholeNetwork, WholeNetworks};
 /// How measured networks are divided: the last `test` are predicted, by models of so many consecutive ones of the others. Windows begin
 /// evenly spaced, the first one `seed` networks behind the first, and go on at the beginning where they reach the end; networks that are among
 /// the last, too, are left out of them. Consecutive ones,
-/// since that is how a device is measured: what drifts drifts within a window.
+/// since that is how a device is measured: what drifts drifts within a window. Where all were measured in turns and their order says nothing,
+/// they can be shuffled: then every window has an order of its own, its last networks are predicted, and its first ones fitted to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Protocol {
     /// Networks that are fitted to.
@@ -23,8 +27,36 @@ pub struct Protocol {
     pub test: usize,
     /// How often each number of samples is tried, with other networks.
     pub windows: usize,
-    /// Where the first window begins.
+    /// Where the first window begins, or what the first one's order comes of.
     pub seed: usize,
+    /// Whether every window has an order of its own.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shuffle: bool,
+}
+
+/// How the networks of a window are divided.
+struct Split<'a> {
+    /// What is fitted to comes of these, one behind the other, from the first on.
+    pool: Vec<&'a WholeNetwork>,
+    first: usize,
+    test: Vec<&'a WholeNetwork>,
+}
+
+impl Protocol {
+    /// A window's networks; `None` where there are too few.
+    fn split<'a>(&self, networks: &'a [WholeNetwork], window: usize) -> Option<Split<'a>> {
+        let mut order: Vec<&WholeNetwork> = networks.iter().collect();
+        if self.shuffle {
+            order.shuffle(&mut ChaCha8Rng::seed_from_u64((self.seed + window) as u64));
+        }
+        let test = order.split_off(order.len().checked_sub(self.test).filter(|_| self.test > 0)?);
+        // What was measured twice must not be fitted to and predicted.
+        let tested: HashSet<&Architecture> = test.iter().map(|network| &network.architecture).collect();
+        order.retain(|network| !tested.contains(&network.architecture));
+        self.samples.iter().copied().max().filter(|most| (1..=order.len()).contains(most))?;
+        let begin = (self.seed % order.len() + window * order.len() / self.windows.max(1)) % order.len();
+        Some(Split { first: if self.shuffle { 0 } else { begin }, pool: order, test })
+    }
 }
 
 /// A figure over the windows.
@@ -104,31 +136,24 @@ pub fn learning_curve(
     protocol: &Protocol,
 ) -> Result<Vec<CurvePoint>, CurveError> {
     let networks = measured.networks();
-    // What was measured twice must not be fitted to and predicted.
-    let tested: HashSet<Architecture> =
-        networks.iter().rev().take(protocol.test).map(|network| network.architecture.clone()).collect();
-    let most = protocol.samples.iter().copied().max().unwrap_or_default();
-    let (test, windows) = (protocol.test, protocol.windows.max(1));
-    let too_few = || CurveError::TooFew { networks: networks.len(), test, samples: most };
-    let pool = networks.len().checked_sub(test).filter(|_| test > 0 && most > 0).ok_or_else(too_few)?;
-    let (pool, test) = networks.split_at(pool);
-    let pool: Vec<&WholeNetwork> = pool.iter().filter(|network| !tested.contains(&network.architecture)).collect();
-    if pool.len() < most {
-        return Err(too_few());
-    }
-    let jobs: Vec<(usize, usize)> = protocol
-        .samples
-        .iter()
-        .flat_map(|&samples| (0..windows).map(move |window| (samples, window)))
-        .map(|(samples, window)| (samples, (protocol.seed % pool.len() + window * pool.len() / windows) % pool.len()))
-        .collect();
+    let windows = protocol.windows.max(1);
+    let too_few = || CurveError::TooFew {
+        networks: networks.len(),
+        test: protocol.test,
+        samples: protocol.samples.iter().copied().max().unwrap_or_default(),
+    };
+    let splits = (0..windows).map(|window| protocol.split(networks, window).ok_or_else(too_few));
+    let splits: Vec<Split<'_>> = splits.collect::<Result<_, _>>()?;
+    let jobs: Vec<(usize, &Split<'_>)> =
+        protocol.samples.iter().flat_map(|&samples| splits.iter().map(move |split| (samples, split))).collect();
     let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len()).max(1);
-    let outcome = |&(samples, first): &(usize, usize)| -> Result<Outcome, CurveError> {
+    let outcome = |&(samples, split): &(usize, &Split<'_>)| -> Result<Outcome, CurveError> {
+        let Split { pool, first, test } = split;
         let window: Vec<WholeNetwork> =
-            pool.iter().cycle().skip(first).take(samples).map(|network| (*network).clone()).collect();
+            pool.iter().cycle().skip(*first).take(samples).map(|network| (*network).clone()).collect();
         let window = WholeNetworks::new(measured.provenance().clone(), window);
         let outcome = NetworkModel::fit(space, &window, evidence).and_then(|model| judge(&model, test));
-        outcome.map_err(|source| CurveError::Fit { samples, first, source: Box::new(source) })
+        outcome.map_err(|source| CurveError::Fit { samples, first: *first, source: Box::new(source) })
     };
     // Jobs are dealt out in turns, so that every thread gets some of every size.
     let results = thread::scope(|scope| {
@@ -149,8 +174,8 @@ pub fn learning_curve(
     Ok(points.map(|(&samples, outcomes)| point(samples, outcomes)).collect())
 }
 
-fn judge(model: &NetworkModel, test: &[WholeNetwork]) -> Result<Outcome, NetworkModelError> {
-    let pair = |network: &WholeNetwork| Ok((model.predict(&network.architecture)?, network.latency.ms()));
+fn judge(model: &NetworkModel, test: &[&WholeNetwork]) -> Result<Outcome, NetworkModelError> {
+    let pair = |network: &&WholeNetwork| Ok((model.predict(&network.architecture)?, network.latency.ms()));
     let pairs = test.iter().map(pair).collect::<Result<Vec<_>, NetworkModelError>>()?;
     let means: Vec<(f64, f64)> = pairs.iter().map(|(estimate, measured)| (estimate.ms, *measured)).collect();
     Ok((Evaluation::new(&means)?, Coverage::new(&pairs)))

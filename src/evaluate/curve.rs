@@ -43,11 +43,13 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
         test: options.test.unwrap_or((count / TEST.0).min(TEST.1)),
         windows: options.windows,
         seed: options.plan.seed as usize,
+        shuffle: options.shuffle,
     };
     for written in [&options.output, &options.picture].into_iter().flatten() {
         claim(written, options.force, "or replace it with --force")?;
     }
-    let tested = networks.networks().iter().rev().take(protocol.test);
+    // Shuffled, each is predicted in some window.
+    let tested = networks.networks().iter().rev().take(if protocol.shuffle { count } else { protocol.test });
     let tested: HashSet<_> = tested.map(|network| network.architecture.clone()).collect();
     let conditions = Conditions::from_provenance(networks.provenance());
     let evidence = evidence::read(&space, options.table.as_deref(), &options.others, conditions.as_ref(), &tested)?;
@@ -66,10 +68,12 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
 }
 
 fn print(out: &mut StdoutLock<'_>, curve: &Curve) -> io::Result<()> {
-    let Protocol { test, windows, seed, .. } = &curve.protocol;
+    let Protocol { test, windows, seed, shuffle, .. } = &curve.protocol;
+    let (tested, others) =
+        if *shuffle { (format!("{test} random"), "") } else { (format!("its last {test}"), " consecutive") };
     writeln!(
         out,
-        "{}: its last {test} networks, predicted by models of N consecutive others; means of {windows} windows (seed {seed}), least to most",
+        "{}: {tested} networks, predicted by models of N{others} others; means of {windows} windows (seed {seed}), least to most",
         curve.networks
     )?;
     writeln!(

@@ -10,7 +10,8 @@
 //! so that their covariance is `K = c 1 1' + sum v_k Phi_k Phi_k' + sum d_l E_l + s U^-1`. The variances maximise the evidence `p(y)`, by
 //! `v_k <- v_k sqrt(a' K_k a / tr(K^-1 K_k))` with `a = K^-1 y`, which never lowers it (Zhou, Hu, Zhou & Lange, 2019, "MM algorithms
 //! for variance components models"). The weights `u_i` are those of a Student t distribution of the noise: outliers count for little.
-//! Episodes in which several measurements in a row are far off are left out beforehand.
+//! Episodes in which several measurements in a row are far off are left out beforehand, and, where measurements are few, each that is far from
+//! what a model of the others says.
 
 mod matrix;
 
@@ -29,8 +30,9 @@ const LENGTHS: [f64; 4] = [2.0, 8.0, 32.0, 128.0];
 pub(crate) const NOISE: f64 = 0.01;
 /// Parts of which each is predicted from the others.
 const FOLDS: usize = 10;
-/// No variance becomes smaller.
+/// No variance becomes smaller, nor larger, as those of features would that no measurement has.
 const LEAST: f64 = 1e-8;
+const MOST: f64 = 1e4;
 /// Steps at most, without weights at first, and when all variances change by less than this share of them no further.
 const STEPS: (usize, usize) = (80, 15);
 const SETTLED: f64 = 2e-3;
@@ -50,8 +52,15 @@ const FEWEST_FOR_EPISODES: usize = 40;
 const FAR: f64 = 4.0;
 const NEIGHBOURS: usize = 3;
 const MOST_OFF: f64 = 0.4;
-/// Weight of what is left out.
-const LEFT_OUT: f64 = 1e-4;
+/// Variance of what is left out, in units of that of all: so much that it says nothing.
+const LEFT_OUT: f64 = 1e8;
+/// The fewest measurements that tell which of them is off; how far it has to be from the others' middle or model to be suspected, in robust
+/// deviations, and from what a model without it predicts to be left out; the largest share of all, and rounds of suspicion.
+const FEWEST_FOR_LONE: usize = 6;
+const SUSPECT: f64 = 3.0;
+const LONE: f64 = 6.0;
+const MOST_LONE: usize = 4;
+const ROUNDS: usize = 4;
 
 /// Features of measurements, in groups that share a variance: each (n_measurements x n_features).
 pub(crate) struct Groups<'a> {
@@ -129,45 +138,28 @@ impl Fitted {
         if n < 3 {
             return Err(FitError::TooFew(n));
         }
-        let raw = Array1::from(measured.to_vec());
-        let mean = raw.mean().unwrap_or(f64::NAN);
-        let spread = raw.std(0.0);
-        let scale = spread.max(groups.floor);
-        if !(mean.is_finite() && spread.is_finite() && scale > 1e-12 * mean.abs() && scale > 0.0) {
-            return Err(FitError::Flat);
-        }
-        let y = raw.mapv(|value| (value - mean) / scale);
-        let off = episodes(groups, &y);
-        let kept = Array1::from_shape_fn(n, |index| groups.trust[index] * if off[index] { LEFT_OUT } else { 1.0 });
-        // Not more than all of it.
-        let noise = (groups.noise / scale).powi(2).clamp(NOISE, 1.0);
-        let start = State::new(groups, noise, kept.clone());
-        let mut state = start.clone();
-        for step in 0..STEPS.0 {
-            let solved = state.solve(&y)?;
-            let changed = state.step(&solved);
-            let weighs = n >= FEWEST_FOR_OUTLIERS && step + 1 >= STEPS.1;
-            if weighs {
-                state.weigh(&solved, &kept);
-            }
-            if changed < SETTLED && step > STEPS.1 {
-                break;
-            }
-        }
-        let counts = state.counts.iter().zip(groups.trust).map(|(count, trust)| count / trust).collect();
-        let states = if n <= SAMPLED { state.sample(&start, &y)? } else { vec![state] };
-        let (mut members, mut held_out) = (Vec::new(), Vec::new());
-        for state in &states {
-            let solved = state.solve(&y)?;
-            held_out.push(state.held_out(&solved, &y, &off)?);
-            members.push(state.member(solved, mean, scale));
-        }
-        let held_out = (0..n).map(|index| {
-            let of_members: Vec<HeldOut> = held_out.iter().map(|of_member| of_member[index]).collect();
-            let of = HeldOut::mixed(&of_members);
-            HeldOut { mean: mean + scale * of.mean, deviation: scale * of.deviation, ..of }
+        let (all, off) = if n < FEWEST_FOR_EPISODES {
+            let off = lone(groups, measured)?;
+            (Scaled::new(groups, measured, &off)?, off)
+        } else {
+            let all = Scaled::new(groups, measured, &vec![false; n])?;
+            let off = episodes(groups, &all.y);
+            (all, off)
+        };
+        let start = all.start(groups, &off);
+        let state = start.settled(&all.y, n >= FEWEST_FOR_OUTLIERS)?;
+        let counts = state.counts.iter().zip(groups.trust).zip(&off);
+        let counts = counts.map(|((count, trust), off)| if *off { 0.0 } else { count / trust }).collect();
+        let states = if n <= SAMPLED { state.sample(&start, &all.y)? } else { vec![state] };
+        let solved = states.iter().map(|state| state.solve(&all.y)).collect::<Result<Vec<_>, _>>()?;
+        let held_out = held_out(&states, &solved, &all.y, &off)?.into_iter().map(|of| HeldOut {
+            mean: all.mean + all.scale * of.mean,
+            deviation: all.scale * of.deviation,
+            ..of
         });
-        Ok(Self { members, counts, held_out: held_out.collect() })
+        let held_out = held_out.collect();
+        let members = states.iter().zip(solved).map(|(state, solved)| state.member(solved, all.mean, all.scale));
+        Ok(Self { members: members.collect(), counts, held_out })
     }
 
     /// The mean over members.
@@ -187,6 +179,42 @@ impl HeldOut {
     }
 }
 
+/// Measurements in units of their own spread.
+struct Scaled {
+    y: Array1<f64>,
+    mean: f64,
+    scale: f64,
+}
+
+impl Scaled {
+    /// By the mean and the spread of those that aren't off.
+    fn new(groups: &Groups<'_>, measured: &[f64], off: &[bool]) -> Result<Self, FitError> {
+        let kept: Array1<f64> = measured.iter().zip(off).filter(|(_, off)| !**off).map(|(value, _)| *value).collect();
+        let mean = kept.mean().unwrap_or(f64::NAN);
+        let spread = kept.std(0.0);
+        let scale = spread.max(groups.floor);
+        if !(mean.is_finite() && spread.is_finite() && scale > 1e-12 * mean.abs() && scale > 0.0) {
+            return Err(FitError::Flat);
+        }
+        Ok(Self { y: measured.iter().map(|value| (value - mean) / scale).collect(), mean, scale })
+    }
+
+    /// Where a fit starts that leaves some out.
+    fn start<'a>(&self, groups: &Groups<'a>, off: &[bool]) -> State<'a> {
+        // Not more than all of it.
+        let noise = (groups.noise / self.scale).powi(2).clamp(NOISE, 1.0);
+        State::new(groups, noise, off)
+    }
+}
+
+/// What is predicted of every measurement without the tenth that it lies in, by models that are equally probable.
+fn held_out(states: &[State<'_>], solved: &[Solved], y: &Array1<f64>, off: &[bool]) -> Result<Vec<HeldOut>, FitError> {
+    let all = states.iter().zip(solved).map(|(state, solved)| state.held_out(solved, y, off));
+    let all = all.collect::<Result<Vec<_>, _>>()?;
+    let of = |index: usize| HeldOut::mixed(&all.iter().map(|of_state| of_state[index]).collect::<Vec<_>>());
+    Ok((0..y.len()).map(of).collect())
+}
+
 /// Variances on their way.
 #[derive(Clone)]
 struct State<'a> {
@@ -197,6 +225,8 @@ struct State<'a> {
     drift: Vec<f64>,
     noise: f64,
     counts: Array1<f64>,
+    /// What is left out has this variance besides.
+    apart: Array1<f64>,
 }
 
 struct Solved {
@@ -205,8 +235,8 @@ struct Solved {
 }
 
 impl<'a> State<'a> {
-    fn new(groups: &Groups<'a>, noise: f64, counts: Array1<f64>) -> Self {
-        let n = counts.len();
+    fn new(groups: &Groups<'a>, noise: f64, off: &[bool]) -> Self {
+        let n = off.len();
         let lengths = LENGTHS.iter().filter(|length| **length < 2.0 * n as f64);
         let covariance =
             |length: &f64| Array2::from_shape_fn((n, n), |(i, j)| (-(i.abs_diff(j) as f64) / length).exp());
@@ -217,8 +247,25 @@ impl<'a> State<'a> {
             drift: vec![noise; lengths.len()],
             noise,
             lengths,
-            counts,
+            counts: groups.trust.iter().copied().collect(),
+            apart: off.iter().map(|off| if *off { LEFT_OUT } else { 0.0 }).collect(),
         }
+    }
+
+    /// With the variances that maximise the evidence, and weights, if it is to weigh.
+    fn settled(&self, y: &Array1<f64>, weighs: bool) -> Result<Self, FitError> {
+        let (kept, mut state) = (self.counts.clone(), self.clone());
+        for step in 0..STEPS.0 {
+            let solved = state.solve(y)?;
+            let changed = state.step(&solved);
+            if weighs && step + 1 >= STEPS.1 {
+                state.weigh(&solved, &kept);
+            }
+            if changed < SETTLED && step > STEPS.1 {
+                break;
+            }
+        }
+        Ok(state)
     }
 
     fn solve(&self, y: &Array1<f64>) -> Result<Solved, FitError> {
@@ -231,10 +278,17 @@ impl<'a> State<'a> {
         for (length, variance) in self.lengths.iter().zip(&self.drift) {
             k.scaled_add(*variance, length);
         }
-        k.diag_mut().zip_mut_with(&self.counts, |k, count| *k += self.noise / count + 1e-10);
+        self.scatter(&mut k, self.noise);
         let precision = matrix::inverse(&k).ok_or(FitError::Singular)?;
         let a = precision.dot(y);
         Ok(Solved { precision, a })
+    }
+
+    /// Adds what every measurement scatters by itself.
+    fn scatter(&self, k: &mut Array2<f64>, noise: f64) {
+        k.diag_mut().zip_mut_with(&self.counts, |k, count| *k += noise / count + 1e-10);
+        let mut diagonal = k.diag_mut();
+        diagonal += &self.apart;
     }
 
     /// The model of these variances, in the measurements' own units.
@@ -265,7 +319,7 @@ impl<'a> State<'a> {
             for (kernel, variance) in kernels.iter().chain(&self.lengths).zip(exponents) {
                 k.scaled_add(variance, kernel);
             }
-            k.diag_mut().zip_mut_with(&self.counts, |k, count| *k += noise / count + 1e-10);
+            self.scatter(&mut k, noise);
             matrix::log_density(k, y)
         };
         let reach = 4.0 * WIDTH;
@@ -320,7 +374,7 @@ impl<'a> State<'a> {
             let residual = given.dot(&solved.a.slice(s![from..to]));
             for index in from..to {
                 let own = self.noise / self.counts[index];
-                let variance = given[[index - from, index - from]] - own + self.noise;
+                let variance = given[[index - from, index - from]] - self.apart[index] - own + self.noise;
                 let mean = y[index] - residual[index - from];
                 all.push(HeldOut { mean, deviation: variance.max(LEAST).sqrt(), is_off: off[index] });
             }
@@ -334,7 +388,7 @@ impl<'a> State<'a> {
         let all: f64 = self.variances.iter().chain(&self.drift).sum::<f64>() + self.noise;
         let mut most: f64 = 0.0;
         let mut take = |variance: &mut f64, quadratic: f64, trace: f64| {
-            let next = (*variance * ((quadratic + 1e-12) / trace).sqrt()).max(LEAST);
+            let next = (*variance * ((quadratic + 1e-12) / trace).sqrt()).clamp(LEAST, MOST);
             most = most.max((next - *variance).abs() / all);
             *variance = next;
         };
@@ -398,6 +452,52 @@ fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Vec<bool> {
     };
     let off: Vec<bool> = (0..n).map(is_off).collect();
     if off.iter().filter(|off| **off).count() as f64 > MOST_OFF * n as f64 { none } else { off }
+}
+
+/// Which of few measurements are far from what a model of the others says.
+///
+/// Those far from the middle, and the one that the others' model fits worst, are suspects; a suspect is off if a model without all suspects
+/// says so, with what is open of its variances. More than a fourth aren't off, but what the others are.
+fn lone(groups: &Groups<'_>, measured: &[f64]) -> Result<Vec<bool>, FitError> {
+    let n = measured.len();
+    let mut off = vec![false; n];
+    if n < FEWEST_FOR_LONE {
+        return Ok(off);
+    }
+    for _ in 0..ROUNDS {
+        let all = Scaled::new(groups, measured, &off)?;
+        let state = all.start(groups, &off).settled(&all.y, false)?;
+        let solved = state.solve(&all.y)?;
+        // What each lies from what the others predict, in deviations of that, all with the same variances.
+        let without = |index: usize| solved.a[index] / solved.precision[[index, index]].sqrt();
+        let distances = [all.y.to_vec(), (0..n).map(without).collect()].map(|values| {
+            let kept: Vec<f64> = values.iter().zip(&off).filter(|(_, off)| !**off).map(|(value, _)| *value).collect();
+            let (middle, spread) = middle_and_spread(&kept).unwrap_or_default();
+            values.iter().map(|value| (value - middle).abs() / (spread + 1e-12)).collect::<Vec<f64>>()
+        });
+        let far = |index: usize| distances[0][index].max(distances[1][index]);
+        let mut suspects: Vec<usize> = (0..n).filter(|&index| !off[index] && far(index) > SUSPECT).collect();
+        suspects.sort_by(|a, b| far(*b).total_cmp(&far(*a)));
+        suspects.truncate((n / MOST_LONE).max(1).saturating_sub(off.iter().filter(|off| **off).count()));
+        let mut without_suspects = off.clone();
+        suspects.iter().for_each(|&suspect| without_suspects[suspect] = true);
+        let all = Scaled::new(groups, measured, &without_suspects);
+        let Some(all) = all.ok().filter(|_| !suspects.is_empty()) else { break };
+        let start = all.start(groups, &without_suspects);
+        let states = start.settled(&all.y, false)?.sample(&start, &all.y)?;
+        let solved = states.iter().map(|state| state.solve(&all.y)).collect::<Result<Vec<_>, _>>()?;
+        let predicted = held_out(&states, &solved, &all.y, &without_suspects)?;
+        let is_off = |&suspect: &usize| {
+            let HeldOut { mean, deviation, .. } = predicted[suspect];
+            (all.y[suspect] - mean).abs() > LONE * deviation
+        };
+        let found: Vec<usize> = suspects.into_iter().filter(is_off).collect();
+        found.iter().for_each(|&index| off[index] = true);
+        if found.is_empty() {
+            break;
+        }
+    }
+    Ok(off)
 }
 
 /// A standard normal number (Box & Muller).

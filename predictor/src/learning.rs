@@ -47,7 +47,9 @@ impl Protocol {
     fn split<'a>(&self, networks: &'a [WholeNetwork], window: usize) -> Option<Split<'a>> {
         let mut order: Vec<&WholeNetwork> = networks.iter().collect();
         if self.shuffle {
-            order.shuffle(&mut ChaCha8Rng::seed_from_u64((self.seed + window) as u64));
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed as u64);
+            rng.set_stream(window as u64);
+            order.shuffle(&mut rng);
         }
         let test = order.split_off(order.len().checked_sub(self.test).filter(|_| self.test > 0)?);
         // What was measured twice must not be fitted to and predicted.

@@ -358,8 +358,11 @@ fn validate(found: &Posterior, latencies: &[f64]) -> Result<(f64, NetworkValidat
     // Of as many further networks, one more is to be expected beyond.
     let rank = (LEVEL * (errors.len() + 1) as f64).ceil() as usize;
     let reached = errors.get(rank.clamp(1, errors.len().max(1)) - 1).copied().unwrap_or(STUDENT);
-    let squares = errors.iter().map(|error| error * error).sum::<f64>();
-    let scale = ((BELIEVED + squares) / (BELIEVED + errors.len() as f64)).sqrt();
+    let counted = found.held_out.iter().zip(latencies).zip(&found.counts).filter(|(_, count)| **count >= OUTLIER);
+    let counted: Vec<f64> =
+        counted.map(|((held_out, latency), _)| (latency - held_out.mean) / held_out.deviation).collect();
+    let squares = counted.iter().map(|error| error * error).sum::<f64>();
+    let scale = ((BELIEVED + squares) / (BELIEVED + counted.len() as f64)).sqrt();
     let calibration = if errors.len() < FEW { STUDENT * scale } else { reached };
     let pairs: Vec<(f64, f64)> = kept().map(|(held_out, latency)| (held_out.mean, *latency)).collect();
     let covered = errors.iter().filter(|error| **error <= calibration).count();
@@ -394,6 +397,31 @@ mod tests {
         }
         let measured = WholeNetworks::parse(&text, Path::new("x.csv"), &space).unwrap().0;
         (space, measured)
+    }
+
+    #[test]
+    fn one_of_few_that_is_far_off_is_left_out() {
+        let (space, test) = world(200, 2);
+        for (count, position, factor) in [(10, 5, 0.5), (10, 9, 5.0), (20, 0, 2.0), (20, 19, 1.5), (30, 29, 5.0)] {
+            let (_, mut train) = world(count, 7);
+            let clean = NetworkModel::fit(&space, &train, &Evidence::default()).unwrap();
+            let mut networks = train.networks().to_vec();
+            networks[position].latency =
+                fleetfoot_profiler::Latency::from_ms(factor * networks[position].latency.ms()).unwrap();
+            train = WholeNetworks::new(train.provenance().clone(), networks);
+            let model = NetworkModel::fit(&space, &train, &Evidence::default()).unwrap();
+            let error = |model: &NetworkModel| {
+                let of = |network: &WholeNetwork| {
+                    let estimate = model.predict(&network.architecture).unwrap();
+                    (estimate.ms / network.latency.ms() - 1.0).powi(2)
+                };
+                (test.networks().iter().map(of).sum::<f64>() / 200.0).sqrt()
+            };
+            assert_eq!(model.validation().outliers, 1, "{count} networks, number {position} times {factor}");
+            assert!(error(&model) < 1.5 * error(&clean) + 0.005, "{} {}", error(&model), error(&clean));
+            let widths = [&model, &clean].map(|model| model.validation().half_width_percent);
+            assert!(widths[0] < 3.0 * widths[1], "{widths:?}");
+        }
     }
 
     #[test]

@@ -55,11 +55,11 @@ const MOST_OFF: f64 = 0.4;
 /// Variance of what is left out, in units of that of all: so much that it says nothing.
 const LEFT_OUT: f64 = 1e8;
 /// The fewest measurements that tell which of them is off; how far it has to be from the others' middle or model to be suspected, in robust
-/// deviations, and from what a model without it predicts to be left out; the largest share of all, and rounds of suspicion.
+/// deviations, and from what a model without it predicts to be left out; of so many one at most, and rounds of suspicion.
 const FEWEST_FOR_LONE: usize = 6;
 const SUSPECT: f64 = 3.0;
 const LONE: f64 = 6.0;
-const MOST_LONE: usize = 4;
+const ONE_OF: usize = 4;
 const ROUNDS: usize = 4;
 
 /// Features of measurements, in groups that share a variance: each (n_measurements x n_features).
@@ -151,7 +151,7 @@ impl Fitted {
         let counts = state.counts.iter().zip(groups.trust).zip(&off);
         let counts = counts.map(|((count, trust), off)| if *off { 0.0 } else { count / trust }).collect();
         let states = if n <= SAMPLED { state.sample(&start, &all.y)? } else { vec![state] };
-        let solved = states.iter().map(|state| state.solve(&all.y)).collect::<Result<Vec<_>, _>>()?;
+        let solved = solve_all(&states, &all.y)?;
         let held_out = held_out(&states, &solved, &all.y, &off)?.into_iter().map(|of| HeldOut {
             mean: all.mean + all.scale * of.mean,
             deviation: all.scale * of.deviation,
@@ -205,6 +205,10 @@ impl Scaled {
         let noise = (groups.noise / self.scale).powi(2).clamp(NOISE, 1.0);
         State::new(groups, noise, off)
     }
+}
+
+fn solve_all(states: &[State<'_>], y: &Array1<f64>) -> Result<Vec<Solved>, FitError> {
+    states.iter().map(|state| state.solve(y)).collect()
 }
 
 /// What is predicted of every measurement without the tenth that it lies in, by models that are equally probable.
@@ -421,9 +425,6 @@ impl<'a> State<'a> {
 fn episodes(groups: &Groups<'_>, y: &Array1<f64>) -> Vec<bool> {
     let n = y.len();
     let none = vec![false; n];
-    if n < FEWEST_FOR_EPISODES {
-        return none;
-    }
     let coarse = &groups.features[..groups.coarse.min(groups.features.len())];
     let width = 1 + coarse.iter().map(Array2::ncols).sum::<usize>();
     let mut x = Array2::ones((n, width));
@@ -478,15 +479,16 @@ fn lone(groups: &Groups<'_>, measured: &[f64]) -> Result<Vec<bool>, FitError> {
         let far = |index: usize| distances[0][index].max(distances[1][index]);
         let mut suspects: Vec<usize> = (0..n).filter(|&index| !off[index] && far(index) > SUSPECT).collect();
         suspects.sort_by(|a, b| far(*b).total_cmp(&far(*a)));
-        suspects.truncate((n / MOST_LONE).max(1).saturating_sub(off.iter().filter(|off| **off).count()));
+        suspects.truncate((n / ONE_OF).max(1).saturating_sub(off.iter().filter(|off| **off).count()));
+        if suspects.is_empty() {
+            break;
+        }
         let mut without_suspects = off.clone();
         suspects.iter().for_each(|&suspect| without_suspects[suspect] = true);
-        let all = Scaled::new(groups, measured, &without_suspects);
-        let Some(all) = all.ok().filter(|_| !suspects.is_empty()) else { break };
+        let Ok(all) = Scaled::new(groups, measured, &without_suspects) else { break };
         let start = all.start(groups, &without_suspects);
         let states = start.settled(&all.y, false)?.sample(&start, &all.y)?;
-        let solved = states.iter().map(|state| state.solve(&all.y)).collect::<Result<Vec<_>, _>>()?;
-        let predicted = held_out(&states, &solved, &all.y, &without_suspects)?;
+        let predicted = held_out(&states, &solve_all(&states, &all.y)?, &all.y, &without_suspects)?;
         let is_off = |&suspect: &usize| {
             let HeldOut { mean, deviation, .. } = predicted[suspect];
             (all.y[suspect] - mean).abs() > LONE * deviation

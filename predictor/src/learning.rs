@@ -55,7 +55,10 @@ impl Protocol {
         // What was measured twice must not be fitted to and predicted.
         let tested: HashSet<&Architecture> = test.iter().map(|network| &network.architecture).collect();
         order.retain(|network| !tested.contains(&network.architecture));
-        self.samples.iter().copied().max().filter(|most| (1..=order.len()).contains(most))?;
+        let most = self.samples.iter().copied().max()?;
+        if !(1..=order.len()).contains(&most) {
+            return None;
+        }
         let begin = (self.seed % order.len() + window * order.len() / self.windows.max(1)) % order.len();
         Some(Split { first: if self.shuffle { 0 } else { begin }, pool: order, test })
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_profiler::{Latency, Provenance, csv_fault, csv_records};
+use fleetfoot_profiler::{Latency, Provenance, csv_fault, csv_head, csv_records};
 use fleetfoot_space::{Architecture, SearchSpace, line_of_record, without_mark};
 
 /// A network that was measured.
@@ -73,17 +73,9 @@ impl WholeNetworks {
     pub fn parse(text: &str, path: &Path, space: &SearchSpace) -> Result<(Self, Vec<String>), WholeNetworksError> {
         let text = without_mark(text);
         let format = |what: String| WholeNetworksError::Format { path: path.to_path_buf(), what };
-        let mut warnings = Vec::new();
-        let provenance = Provenance::from_head(text);
-        if provenance.is_empty() {
-            warnings
-                .push(format!("{} says nothing of where its numbers come from: provenance unknown", path.display()));
-            if !text.ends_with('\n') {
-                warnings.push(format!("{}: its last line doesn't end: it may be cut", path.display()));
-            }
-        } else if !text.ends_with('\n') {
+        let Some((provenance, warnings)) = csv_head(text, path) else {
             return Err(format("its last line doesn't end: it was cut".to_owned()));
-        }
+        };
         if let Some(other) = provenance.get("space").filter(|other| *other != space.name()) {
             return Err(format(format!("its networks are of space {other}, not of {}", space.name())));
         }

@@ -1,7 +1,27 @@
 //! What all readers of CSVs have in common: lines that begin with `#` are comments, blanks around a field don't count, and a line's number is
 //! that of the text.
 
+use std::path::Path;
+
 use fleetfoot_space::line_of_record;
+
+use crate::conditions::Provenance;
+
+/// What a text says of where it comes from, and what is to be warned of; `None` where it says something, but its last line doesn't end: it
+/// was cut.
+pub fn csv_head(text: &str, path: &Path) -> Option<(Provenance, Vec<String>)> {
+    let (provenance, path, ends) = (Provenance::from_head(text), path.display(), text.ends_with('\n'));
+    let mut warnings = Vec::new();
+    if provenance.is_empty() {
+        warnings.push(format!("{path} says nothing of where its numbers come from: provenance unknown"));
+        if !ends {
+            warnings.push(format!("{path}: its last line doesn't end: it may be cut"));
+        }
+    } else if !ends {
+        return None;
+    }
+    Some((provenance, warnings))
+}
 
 /// Reads the records of a text.
 pub fn csv_records(text: &str) -> csv::Reader<&[u8]> {

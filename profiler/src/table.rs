@@ -8,7 +8,7 @@ use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, line_of_record, w
 use crate::atomic_file::write_atomically;
 use crate::conditions::{Conditions, Context, Differences, Provenance};
 use crate::cost::Cost;
-use crate::csv_text::{csv_fault, csv_records};
+use crate::csv_text::{csv_fault, csv_head, csv_records};
 use crate::doubts::Doubts;
 use crate::latency::Latency;
 
@@ -275,18 +275,10 @@ impl LatencyTable {
     /// Reads a table's text; `path` is named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<(Self, Vec<String>), TableError> {
         let text = without_mark(text);
-        let provenance = Provenance::from_head(text);
-        let mut warnings = Vec::new();
-        if provenance.is_empty() {
-            warnings
-                .push(format!("{} says nothing of where its numbers come from: provenance unknown", path.display()));
-            if !text.ends_with('\n') {
-                warnings.push(format!("{}: its last line doesn't end: it may be cut", path.display()));
-            }
-        } else if !text.ends_with('\n') {
+        let Some((provenance, mut warnings)) = csv_head(text, path) else {
             let what = "its last line doesn't end".to_owned();
             return Err(TableError::Truncated { path: path.to_path_buf(), what });
-        }
+        };
         let mut reader = csv_records(text);
         let columns = Columns::find(reader.headers().map_err(|error| malformed(path, text, &error))?, path)?;
         let cost = columns.cost;

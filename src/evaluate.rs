@@ -174,6 +174,14 @@ pub fn run(options: &Options) -> Result<()> {
     if !options.others.transfer_from.is_empty() && options.learning_curve.is_empty() {
         return Err(usage("--transfer-from is for --learning-curve here, and for `fleetfoot fit`"));
     }
+    // clap forgets what an option requires where that conflicts with another one.
+    let for_curves =
+        [("--picture", options.picture.is_some()), ("--shuffle", options.shuffle), ("--test", options.test.is_some())];
+    if let (true, Some((option, _))) =
+        (options.learning_curve.is_empty(), for_curves.iter().find(|(_, is_given)| *is_given))
+    {
+        return Err(usage(format!("{option} is for --learning-curve")));
+    }
     if options.force && options.output.is_none() && options.picture.is_none() {
         return Err(usage("--force replaces what --output or --picture name, and neither is given"));
     }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_predictor::{
-    Costs, Evidence, NetworkModel, Regression, TablePredictor, WholeNetworks, doubts_of_networks,
+    Costs, Evidence, NetworkModel, Regression, Repeated, TablePredictor, WholeNetworks, doubts_of_networks, repeats,
 };
 use fleetfoot_profiler::{Conditions, Cost, LatencyTable, csv_records};
-use fleetfoot_space::{Architecture, SearchSpace, without_mark};
+use fleetfoot_space::{Architecture, Operator, SearchSpace, without_mark};
 
 /// Options that name evidence beside whole networks.
 #[derive(Debug, Args)]
@@ -49,30 +49,43 @@ fn doubt(path: &Path, space: &SearchSpace, networks: &WholeNetworks) {
     }
 }
 
-/// Reads evidence for a model of a space's networks, which were measured under these conditions. Architectures that are left out are
-/// predicted later: what other devices say of them stays unknown.
-pub fn read(
-    space: &SearchSpace,
-    table: Option<&Path>,
-    others: &OtherOptions,
-    measured: Option<&Conditions>,
-    left_out: &HashSet<Architecture>,
-) -> Result<Evidence> {
-    let table = table.map(|path| own_table(space, path, measured)).transpose()?;
-    let others = others.transfer_from.iter().map(|path| other(space, path, left_out));
-    Ok(Evidence { table, others: others.collect::<Result<_>>()? })
+/// What evidence is for.
+pub struct Purpose<'a> {
+    /// The space whose networks are to be predicted.
+    pub space: &'a SearchSpace,
+    /// Those that were measured of them, if any.
+    pub measured: Option<&'a WholeNetworks>,
+    /// Architectures that are predicted later: what other devices say of them stays unknown.
+    pub left_out: HashSet<Architecture>,
 }
 
-fn own_table(space: &SearchSpace, path: &Path, measured: Option<&Conditions>) -> Result<Costs> {
+/// Reads evidence for a model of a space's networks: a table that was measured under their conditions, other devices.
+pub fn read(purpose: &Purpose<'_>, table: Option<&Path>, others: &OtherOptions) -> Result<Evidence> {
+    let own = table.map(|path| own_table(purpose, path)).transpose()?;
+    let paths = &others.transfer_from;
+    let others = paths.iter().map(|path| other(purpose, path)).collect::<Result<Vec<Costs>>>()?;
+    // Said twice, it would count twice.
+    let said: Vec<(&Path, &Costs)> =
+        table.into_iter().zip(&own).chain(paths.iter().map(PathBuf::as_path).zip(&others)).collect();
+    for (index, (path, costs)) in said.iter().enumerate() {
+        if let Some((before, _)) = said[..index].iter().find(|(_, before)| before.says_what(costs)) {
+            bail!("{} says the same as {}: name it once", path.display(), before.display());
+        }
+    }
+    Ok(Evidence { table: own, others })
+}
+
+fn own_table(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
     let (table, warnings) = LatencyTable::read(path)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    match (table.conditions(), measured) {
+    let measured = purpose.measured.and_then(|networks| Conditions::from_provenance(networks.provenance()));
+    match (table.conditions(), &measured) {
         (Some(table), Some(measured)) => table.predicts(measured).with_context(|| {
             format!("{} was measured under other conditions than the whole networks", path.display())
         })?,
         _ => eprintln!("warning: whether {} and the networks are of one device isn't known", path.display()),
     }
-    costs(space, path, table)
+    costs(purpose.space, path, table)
 }
 
 fn costs(space: &SearchSpace, path: &Path, table: LatencyTable) -> Result<Costs> {
@@ -81,6 +94,10 @@ fn costs(space: &SearchSpace, path: &Path, table: LatencyTable) -> Result<Costs>
     }
     let mut predictor = TablePredictor::new(table, None).for_space(space.name());
     let unmeasured = predictor.unmeasured(space).len();
+    let units = space.distinct_units(predictor.table().batch(), predictor.table().precision());
+    if unmeasured == units.iter().filter(|unit| unit.operator != Operator::Zero).count() {
+        bail!("{} has no row for any unit of {}: it is a table of another space", path.display(), space.name());
+    }
     if unmeasured > 0 {
         let regression = Regression::fit(predictor.table(), 0)
             .with_context(|| format!("{} has no row for {unmeasured} units of {}", path.display(), space.name()))?;
@@ -91,14 +108,19 @@ fn costs(space: &SearchSpace, path: &Path, table: LatencyTable) -> Result<Costs>
 }
 
 /// What another device says.
-fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> Result<Costs> {
+fn other(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
+    let Purpose { space, left_out, .. } = purpose;
     let text = std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
     let text = without_mark(&text);
     if text.trim_start().starts_with('{') {
         let model = NetworkModel::read_for(space, path)?;
-        if !left_out.is_empty() {
+        let known = model.networks();
+        refuse_repeated(purpose, path, known.iter().map(|(architecture, ms)| (architecture, *ms)))?;
+        let is_judge = known.iter().any(|(architecture, _)| left_out.contains(architecture));
+        if !left_out.is_empty() && (known.is_empty() || is_judge) {
+            let how = if is_judge { "knows" } else { "may know" };
             bail!(
-                "model {} may know the networks that are to be predicted: name the networks that it was fitted to",
+                "model {} {how} networks that are to be predicted: name the networks that it was fitted to",
                 path.display()
             );
         }
@@ -112,8 +134,31 @@ fn other(space: &SearchSpace, path: &Path, left_out: &HashSet<Architecture>) -> 
     let (networks, warnings) = WholeNetworks::parse(text, path, space)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     doubt(path, space, &networks);
+    refuse_repeated(purpose, path, networks.pairs())?;
     let networks = networks.without(left_out);
     let model = NetworkModel::fit(space, &networks, &Evidence::default())
         .with_context(|| format!("other device {}", path.display()))?;
     Ok(Costs::of_model(&model))
+}
+
+/// Refuses the device's own latencies as another device's: a model would count them twice, and be too sure.
+fn refuse_repeated<'a>(
+    purpose: &Purpose<'_>,
+    path: &Path,
+    other: impl Iterator<Item = (&'a Architecture, f64)>,
+) -> Result<()> {
+    let Some(own) = purpose.measured else { return Ok(()) };
+    match repeats(own.pairs(), other) {
+        Some(Repeated::Same(shared)) => bail!(
+            "{} is no other device: the {shared} networks that it shares with those of --networks take the same there, to the last digit",
+            path.display()
+        ),
+        Some(Repeated::Scaled(shared)) => eprintln!(
+            "warning: {} may be no other device: the {shared} networks that it shares with those of --networks take the same but for a \
+             factor; if they are one measurement, intervals will be too narrow",
+            path.display()
+        ),
+        None => {}
+    }
+    Ok(())
 }

@@ -7,10 +7,10 @@ use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::{claim, usage};
 use fleetfoot_predictor::{NetworkModel, Regression};
-use fleetfoot_profiler::{Conditions, LatencyTable};
+use fleetfoot_profiler::LatencyTable;
 use fleetfoot_space::SearchSpace;
 
-use crate::evidence::{self, OtherOptions};
+use crate::evidence::{self, OtherOptions, Purpose};
 
 /// Options of `fit`.
 #[derive(Debug, Args)]
@@ -72,9 +72,8 @@ pub fn run(options: &Options) -> Result<()> {
 fn fit_networks(options: &Options, path: &Path, space: &SearchSpace) -> Result<()> {
     let output = &options.output;
     let networks = evidence::networks(path, space)?;
-    let conditions = Conditions::from_provenance(networks.provenance());
-    let (table, others) = (options.table.as_deref(), &options.others);
-    let evidence = evidence::read(space, table, others, conditions.as_ref(), &HashSet::new())?;
+    let purpose = Purpose { space, measured: Some(&networks), left_out: HashSet::new() };
+    let evidence = evidence::read(&purpose, options.table.as_deref(), &options.others)?;
     let model = NetworkModel::fit(space, &networks, &evidence)?;
     model.write(output)?;
     let (validation, all) = (model.validation(), networks.networks().len());

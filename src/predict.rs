@@ -15,7 +15,7 @@ use fleetfoot_space::{OperatorKey, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::cli::{ArchitectureOptions, Named};
+use crate::cli::{ArchitectureOptions, Named, Unwritten};
 
 /// How near `--near` is.
 const NEAR: f64 = 0.02;
@@ -139,7 +139,7 @@ fn by_table(options: &Options, space: &SearchSpace, predictor: &TablePredictor) 
     let [own, low, high, ..] = cost.columns();
     let mut rows = Rows::new(["architecture", own, low, high])?;
     let mut estimates = Estimates::new(predictor);
-    each(options, space, costs.as_ref(), cost, batch, |named| {
+    let done = each(options, space, costs.as_ref(), cost, batch, |named| {
         let (label, space, architecture) = match (&named, &whole) {
             (Named::Own(architecture), Some(whole)) => {
                 let foreign = || format!("{architecture} isn't one of space {}", space.name());
@@ -153,9 +153,11 @@ fn by_table(options: &Options, space: &SearchSpace, predictor: &TablePredictor) 
         let prediction = predictor.network(&space.network_at(architecture, batch, precision)?)?;
         estimates.count(estimated(&prediction))?;
         rows.push(&label, [prediction.latency, prediction.low, prediction.high].map(Latency::ms))
-    })?;
-    estimates.tell();
-    rows.finish()
+    });
+    if done.is_ok() {
+        estimates.tell();
+    }
+    rows.finish(done)
 }
 
 /// Every unit's share by a table.
@@ -187,7 +189,7 @@ fn by_model(options: &Options, path: &Path) -> Result<()> {
     let own = model.space()?;
     let mut rows = Rows::new(["architecture", "latency_ms", "low_ms", "high_ms"])?;
     let mut beyond = (0, None);
-    each(options, &own, None, Cost::Latency, 1, |named| {
+    let done = each(options, &own, None, Cost::Latency, 1, |named| {
         let architecture = match named {
             Named::Own(architecture) => architecture,
             Named::Widened { label, .. } => {
@@ -199,20 +201,32 @@ fn by_model(options: &Options, path: &Path) -> Result<()> {
             beyond = (beyond.0 + 1, beyond.1.take().or_else(|| Some((architecture.to_string(), total.to_owned()))));
         }
         rows.push(&architecture.to_string(), [estimate.ms, estimate.low_ms, estimate.high_ms])
-    })?;
+    });
     if let (count, Some((first, total))) = beyond {
         eprintln!(
             "warning: {count} networks lie outside of what the model was fitted to, such as {first} (by its {total}): their intervals are \
              wider, and they may lie outside all the same"
         );
     }
-    rows.finish()
+    rows.finish(done)
 }
 
-/// A CSV on standard output: written in parts, so that nothing is written yet when a short input turns out to be wrong.
+/// A CSV on standard output: written in parts, so that nothing is written yet when a short input turns out to be wrong, and all that came
+/// before where a long one does.
 struct Rows {
     writer: csv::Writer<Vec<u8>>,
     held: usize,
+    state: State,
+}
+
+/// What became of the rows that aren't held any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There are none.
+    Fresh,
+    Written,
+    /// Nobody takes them.
+    Refused,
 }
 
 impl Rows {
@@ -222,7 +236,7 @@ impl Rows {
     fn new(header: [&str; 4]) -> Result<Self> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(header)?;
-        Ok(Self { writer, held: 0 })
+        Ok(Self { writer, held: 0, state: State::Fresh })
     }
 
     fn push(&mut self, label: &str, numbers: [f64; 3]) -> Result<()> {
@@ -239,11 +253,18 @@ impl Rows {
     fn write(&mut self) -> Result<()> {
         let writer = std::mem::replace(&mut self.writer, csv::Writer::from_writer(Vec::new()));
         let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
-        Ok(io::stdout().lock().write_all(&bytes)?)
+        let mut out = io::stdout().lock();
+        let done = out.write_all(&bytes).and_then(|()| out.flush());
+        self.state = if done.is_ok() { State::Written } else { State::Refused };
+        Ok(done.map_err(Unwritten::from)?)
     }
 
-    fn finish(mut self) -> Result<()> {
-        self.write()
+    /// Writes what is held, be it that something behind it was wrong.
+    fn finish(mut self, done: Result<()>) -> Result<()> {
+        if done.is_ok() || self.state == State::Written {
+            self.write()?;
+        }
+        done
     }
 }
 

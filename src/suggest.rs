@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use fleetfoot_predictor::suggest;
-use fleetfoot_profiler::Conditions;
-use fleetfoot_space::SearchSpace;
+use fleetfoot_predictor::{WholeNetworks, suggest};
+use fleetfoot_space::{Architecture, SearchSpace};
 
-use crate::evidence::{self, OtherOptions};
+use crate::evidence::{self, OtherOptions, Purpose};
 
 /// Options of `suggest`.
 #[derive(Debug, Args)]
@@ -38,14 +37,11 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let space = SearchSpace::load(&options.space)?;
-    let (mut measured, mut conditions) = (Vec::new(), None);
-    if let Some(path) = &options.networks {
-        let networks = evidence::networks(path, &space)?;
-        conditions = Conditions::from_provenance(networks.provenance());
-        measured.extend(networks.networks().iter().map(|network| network.architecture.clone()));
-    }
-    let (table, others) = (options.table.as_deref(), &options.others);
-    let evidence = evidence::read(&space, table, others, conditions.as_ref(), &HashSet::new())?;
+    let networks = options.networks.as_ref().map(|path| evidence::networks(path, &space)).transpose()?;
+    let measured = networks.iter().flat_map(WholeNetworks::pairs).map(|(architecture, _)| architecture.clone());
+    let measured: Vec<Architecture> = measured.collect();
+    let purpose = Purpose { space: &space, measured: networks.as_ref(), left_out: HashSet::new() };
+    let evidence = evidence::read(&purpose, options.table.as_deref(), &options.others)?;
     let suggested = suggest(&space, options.count, &measured, &evidence, options.seed)?;
     if suggested.len() < options.count {
         eprintln!("warning: space {} has only {} networks that aren't measured yet", space.name(), suggested.len());

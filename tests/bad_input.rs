@@ -122,6 +122,54 @@ fn a_latency_that_is_none_is_refused_with_its_line_and_column() {
 }
 
 #[test]
+fn an_interval_without_one_of_its_ends_is_refused_and_one_that_is_nothing_told() {
+    let message = table_refused(table_text().replacen(",high_ms,", ",hi_ms,", 1).as_bytes());
+    assert!(message.contains("no column 'high_ms'") && message.contains("low_ms is one end"), "{message}");
+    for (column, other) in [("high_ms", "low_ms"), ("low_ms", "high_ms")] {
+        let (bytes, line) = edited(5, column, "");
+        let message = table_refused(&bytes);
+        assert!(message.contains(&format!("line {line}, column {column}")) && message.contains(other), "{message}");
+    }
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("T.csv");
+    fs::write(&path, table_text().replacen(",low_ms,high_ms,", ",least_ms,most_ms,", 1)).unwrap();
+    let done = fleetfoot(&["predict", "--table", text(&path), "--space", "fashion-28", "k3e3"]).assert().success();
+    let rows = table_text().lines().filter(|line| !line.starts_with('#')).count() - 1;
+    assert!(stderr(&done).contains(&format!("{rows} of its {rows} rows have no interval")), "{}", stderr(&done));
+}
+
+#[test]
+fn fields_may_be_separated_as_spreadsheets_do() {
+    let folder = TempDir::new().unwrap();
+    let (path, list) = (folder.path().join("T.csv"), folder.path().join("list.csv"));
+    let predict = ["predict", "--table", text(&path), "--space", "fashion-28", "--architectures", text(&list)];
+    let outputs = [",", "\t", ";"].map(|separator| {
+        fs::write(&path, table_text().replace(',', separator)).unwrap();
+        fs::write(&list, "model,architecture\na,k3e3\nb,k3e6\n".replace(',', separator)).unwrap();
+        common::stdout(&fleetfoot(&predict).assert().success())
+    });
+    assert!(outputs[0].lines().count() == 3 && outputs[1..].iter().all(|output| *output == outputs[0]), "{outputs:?}");
+}
+
+#[test]
+fn what_is_predicted_before_a_wrong_line_is_written_and_a_full_disk_is_no_wrong_line() {
+    let folder = TempDir::new().unwrap();
+    let (path, list) = (folder.path().join("T.csv"), folder.path().join("list.txt"));
+    fs::write(&path, table_text()).unwrap();
+    let predict = ["predict", "--table", text(&path), "--space", "fashion-28", "--architectures", text(&list)];
+    fs::write(&list, "k3e3\n".repeat(9000) + "nonsense\n").unwrap();
+    let failed = fleetfoot(&predict).assert().failure();
+    assert_eq!(common::stdout(&failed).lines().count(), 9001);
+    assert!(stderr(&failed).contains("list.txt, line 9001"), "{}", stderr(&failed));
+    fs::write(&list, "k3e3\n".repeat(9000)).unwrap();
+    let mut full = common::fleetfoot_process(&predict);
+    let full = full.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+    let said = String::from_utf8(full.stderr).unwrap();
+    assert!(!full.status.success() && said.contains("can't write to standard output"), "{said}");
+    assert!(!said.contains("line"), "{said}");
+}
+
+#[test]
 fn latencies_in_another_unit_are_refused_with_what_to_do() {
     let message = table_refused(table_text().replacen(",latency_ms,", ",latency_us,", 1).as_bytes());
     assert!(message.contains("latency_us") && message.contains("milliseconds"), "{message}");
@@ -334,6 +382,11 @@ fn options_that_do_not_go_together_are_wrong_usage() {
     assert!(refused_as_usage(fleetfoot(&["measure"])).contains("--onnx"));
     let predict = ["predict", "--table", "T.csv", "--space", "fashion-28"];
     assert!(refused_as_usage(fleetfoot(&predict)).contains("--architectures"));
+    let evaluate = ["evaluate", "--space", "fashion-28", "--networks", "N.csv", "--model", "M.json"];
+    for option in [&["--picture", "P.svg"][..], &["--shuffle"], &["--test", "3"]] {
+        let message = refused_as_usage(fleetfoot(&[&evaluate[..], option].concat()));
+        assert!(message.contains(&format!("{} is for --learning-curve", option[0])), "{message}");
+    }
 }
 
 #[test]

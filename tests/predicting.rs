@@ -431,8 +431,116 @@ fn other_devices_help_and_those_of_another_kind_do_no_harm() {
     let evaluated: Value = serde_json::from_str(&stdout(&fleetfoot(&evaluate).assert().success())).unwrap();
     assert!(evaluated["spearman"].as_f64().unwrap() > 0.97, "{evaluated}");
     let curve = ["evaluate", "--space", "fashion-28", "--networks", text(&own), "--learning-curve", "10"];
-    let leaked = fails_in_one_line(fleetfoot(&[&curve[..], &["--transfer-from", text(&sibling_model)]].concat()));
-    assert!(leaked.contains("may know the networks that are to be predicted"), "{leaked}");
+    fleetfoot(&[&curve[..], &["--transfer-from", text(&sibling_model)]].concat()).assert().success();
+    // A model that was fitted to what is predicted, on its device, or one that doesn't say.
+    let same = folder.path().join("same.csv");
+    networks_file(&same, 300, 1, [1.0, 0.05, 0.27]);
+    fit(&same, &[]);
+    let leaks = |model: &Path| fails_in_one_line(fleetfoot(&[&curve[..], &["--transfer-from", text(model)]].concat()));
+    assert!(leaks(&model).contains("knows networks that are to be predicted"), "{}", leaks(&model));
+    let mut old: Value = serde_json::from_str(&fs::read_to_string(&sibling_model).unwrap()).unwrap();
+    old.as_object_mut().unwrap().remove("networks").unwrap();
+    fs::write(&model, old.to_string()).unwrap();
+    assert!(leaks(&model).contains("may know networks that are to be predicted"), "{}", leaks(&model));
+}
+
+#[test]
+fn nothing_is_counted_twice_and_no_model_judged_by_what_it_knows() {
+    let folder = TempDir::new().unwrap();
+    let [all, few, other, scaled, model, no] =
+        ["all.csv", "few.csv", "other.csv", "scaled.csv", "model.json", "no.json"].map(|name| folder.path().join(name));
+    networks_file(&all, 60, 1, [0.5, 0.02, 0.1]);
+    networks_file(&other, 60, 1, [1.0, 0.05, 0.2]);
+    let lines = fs::read_to_string(&all).unwrap();
+    fs::write(&few, lines.lines().take(15).map(|line| line.to_owned() + "\n").collect::<String>()).unwrap();
+    let doubled = lines.lines().map(|line| match line.split_once(',').map(|(name, ms)| (name, ms.parse::<f64>())) {
+        Some((architecture, Ok(ms))) => format!("{architecture},{:.6}\n", 2.0 * ms),
+        _ => format!("{line}\n"),
+    });
+    fs::write(&scaled, doubled.collect::<String>()).unwrap();
+    let fit = |output: &Path, more: &[&str]| {
+        fleetfoot(&[&["fit", "--space", "fashion-28", "-o", text(output), "--networks"], more].concat())
+    };
+    fit(&model, &[text(&all)]).assert().success();
+    // The device itself as another one: its networks, and a model of them.
+    for own in [&all, &model] {
+        let refused = fails_in_one_line(fit(&no, &[text(&few), "--transfer-from", text(own)]));
+        assert!(refused.contains("is no other device") && refused.contains("to the last digit"), "{refused}");
+    }
+    let curve = ["evaluate", "--space", "fashion-28", "--networks", text(&all), "--learning-curve", "10"];
+    let curve = [&curve[..], &["--transfer-from", text(&all)]].concat();
+    assert!(fails_in_one_line(fleetfoot(&curve)).contains("is no other device"));
+    let twice = fit(&no, &[text(&few), "--transfer-from", text(&other), text(&other)]);
+    assert!(fails_in_one_line(twice).contains("says the same as"));
+    let table = text(table());
+    let twice = fit(&no, &[text(&few), "--table", table, "--transfer-from", table]).assert().failure();
+    assert!(stderr(&twice).contains("says the same as"), "{}", stderr(&twice));
+    assert!(!no.exists());
+    // In another unit it may be a device that is so much faster.
+    let warned = fit(&no, &[text(&few), "--transfer-from", text(&scaled)]).assert().success();
+    assert!(stderr(&warned).contains("take the same but for a factor"), "{}", stderr(&warned));
+    let told = fit(&no, &[text(&few), "--force", "--transfer-from", text(&other)]).assert().success();
+    assert!(!stderr(&told).contains("warning"), "{}", stderr(&told));
+    // Figures by networks that a model was fitted to are no figures of others.
+    let judged = ["evaluate", "--space", "fashion-28", "--networks", text(&few), "--model", text(&model)];
+    let judged = stderr(&fleetfoot(&judged).assert().success());
+    let known = Csv::read(&few).rows.len();
+    assert!(judged.contains(&format!("{known} of these {known} networks are among those")), "{judged}");
+}
+
+#[test]
+fn what_a_model_is_not_for_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let [networks, model, space] = ["few.csv", "model.json", "fashion-28.toml"].map(|name| folder.path().join(name));
+    let fit = ["fit", "--space", "fashion-28", "--networks", text(&networks), "-o", text(&model)];
+    // Latencies that squares of overflow, or vanish.
+    for factor in [1e-300, 1e300] {
+        networks_file(&networks, 30, 1, [0.5 * factor, 0.02 * factor, 0.1 * factor]);
+        let refused = fails_in_one_line(fleetfoot(&fit));
+        assert!(!model.exists(), "{factor}: {refused}");
+    }
+    networks_file(&networks, 30, 1, [0.5, 0.02, 0.1]);
+    let mut other = fleetfoot(&[&fit[..], &["--table", "data/epyc-genoa/tiny-14.cpu-all.csv"]].concat());
+    let other = other.assert().failure();
+    assert!(stderr(&other).contains("it is a table of another space"), "{}", stderr(&other));
+    fleetfoot(&fit).assert().success();
+    let changed = SearchSpace::load("fashion-28").unwrap().text().replacen("classes = 10", "classes = 11", 1);
+    fs::write(&space, &changed).unwrap();
+    let predict = ["predict", "--model", text(&model), "--space", text(&space), "--random", "1"];
+    let refused = fails_in_one_line(fleetfoot(&predict));
+    assert!(refused.contains("is for networks of another space fashion-28"), "{refused}");
+    // Models that somebody has edited.
+    let whole: Value = serde_json::from_str(&fs::read_to_string(&model).unwrap()).unwrap();
+    let broken = folder.path().join("broken.json");
+    for (pointer, value) in [
+        ("/covariance/0", Value::from(-1.0)),
+        ("/covariance/2", Value::from(-1e-9)),
+        ("/calibration", Value::from(0.0)),
+        ("/scatter", Value::from(-1.0)),
+        ("/rmspe", Value::Null),
+        ("/networks/0/0", Value::from("99")),
+        ("/networks/0/1", Value::from(0.0)),
+    ] {
+        let mut edited = whole.clone();
+        match edited.pointer_mut(pointer) {
+            Some(place) => *place = value,
+            None => edited["validation"]["rmspe_percent"] = value,
+        }
+        fs::write(&broken, edited.to_string()).unwrap();
+        let refused = fails_in_one_line(fleetfoot(&["predict", "--model", text(&broken), "--random", "1"]));
+        assert!(refused.contains("broken.json"), "{pointer}: {refused}");
+    }
+}
+
+#[test]
+fn names_that_a_space_gives_are_networks_too() {
+    let folder = TempDir::new().unwrap();
+    let [networks, model] = ["few.csv", "model.json"].map(|name| folder.path().join(name));
+    networks_file(&networks, 30, 1, [0.5, 0.02, 0.1]);
+    let named = fs::read_to_string(&networks).unwrap() + "k3e3,1.3\nk7e6,2.2\n";
+    fs::write(&networks, named).unwrap();
+    let fit = ["fit", "--space", "fashion-28", "--networks", text(&networks), "-o", text(&model)];
+    assert!(stderr(&fleetfoot(&fit).assert().success()).contains("fitted to 32 networks"));
 }
 
 #[test]
@@ -494,6 +602,10 @@ fn networks_that_were_measured_again_tell_the_repeatability() {
     assert!((told["repeatability_percent"].as_f64().unwrap() - 2.0 / 2f64.sqrt() / 1.01).abs() < 1e-2, "{told}");
     let error = fails_in_one_line(fleetfoot(&[&curve[..], &["--again", text(&own)]].concat()));
     assert!(error.contains("the file itself"), "{error}");
+    let others = folder.path().join("others.csv");
+    networks_file(&others, 60, 4, [0.2, 0.002, 0.01]);
+    let error = fails_in_one_line(fleetfoot(&[&curve[..], &["--again", text(&others)]].concat()));
+    assert!(error.contains("none of the networks that are evaluated was measured more than once"), "{error}");
 }
 
 #[test]

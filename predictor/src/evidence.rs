@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use fleetfoot_profiler::LatencyTable;
-use fleetfoot_space::{OperatorKey, SearchSpace};
+use fleetfoot_profiler::{LatencyTable, median};
+use fleetfoot_space::{Architecture, OperatorKey, SearchSpace};
 
 use crate::network_model::NetworkModel;
 use crate::predictor::{PredictError, Predictor};
@@ -64,6 +64,11 @@ impl Costs {
         Ok(Self { constant_ms, rows_ms, deviations: Some(Deviations { ms, unit, units: known.len() }) })
     }
 
+    /// Whether other evidence says the same to the last digit: it is this one's copy.
+    pub fn says_what(&self, other: &Self) -> bool {
+        self.constant_ms == other.constant_ms && self.rows_ms == other.rows_ms
+    }
+
     /// What a model of whole networks says, be it of another device.
     pub fn of_model(model: &NetworkModel) -> Self {
         Self { constant_ms: model.constant_ms(), rows_ms: model.rows_ms().to_vec(), deviations: None }
@@ -77,4 +82,71 @@ pub struct Evidence {
     pub table: Option<Costs>,
     /// Other devices.
     pub others: Vec<Costs>,
+}
+
+/// How another device's latencies are no evidence of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeated {
+    /// They are the device's own, to the last digit: so many networks that both have.
+    Same(usize),
+    /// They are the device's own times one number, as in another unit or rounded.
+    Scaled(usize),
+}
+
+/// Fewest networks that tell either.
+const FEW_TO_BE_SAME: usize = 3;
+const FEW_TO_BE_SCALED: usize = 5;
+/// Ratios that differ by less are one.
+const ONE_RATIO: f64 = 1e-4;
+
+/// Whether what other networks are said to take is what these were measured as, as far as both lists have the same networks. One in ten may be
+/// otherwise: somebody mended it.
+pub fn repeats<'a, 'b>(
+    own: impl Iterator<Item = (&'a Architecture, f64)>,
+    other: impl Iterator<Item = (&'b Architecture, f64)>,
+) -> Option<Repeated> {
+    let mut measured: HashMap<&Architecture, Vec<f64>> = HashMap::new();
+    own.for_each(|(architecture, ms)| measured.entry(architecture).or_default().push(ms));
+    // Of what was measured more than once, the nearest counts.
+    let off = |ms: f64, own: &f64| (ms / own).ln().abs();
+    let ratio = |(architecture, ms): (&Architecture, f64)| {
+        let own = measured.get(architecture)?.iter().min_by(|a, b| off(ms, a).total_cmp(&off(ms, b)))?;
+        Some(ms / own)
+    };
+    let ratios: Vec<f64> = other.filter_map(ratio).collect();
+    let are_all = |is: &dyn Fn(f64) -> bool| 10 * ratios.iter().filter(|ratio| is(**ratio)).count() >= 9 * ratios.len();
+    let middle = median(ratios.iter().copied())?;
+    match ratios.len() {
+        shared if shared >= FEW_TO_BE_SAME && are_all(&|ratio| ratio == 1.0) => Some(Repeated::Same(shared)),
+        shared if shared >= FEW_TO_BE_SCALED && are_all(&|ratio| (ratio / middle - 1.0).abs() < ONE_RATIO) => {
+            Some(Repeated::Scaled(shared))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_told_from_other_devices() {
+        let architectures: Vec<Architecture> = (0..20).map(|index| format!("{index:04}").parse().unwrap()).collect();
+        let own: Vec<f64> = (0..20).map(|index| 1.0 + 0.37 * (index * index % 7) as f64).collect();
+        let judged = |count: usize, of: &dyn Fn(usize) -> f64| {
+            let own = architectures.iter().zip(own.iter().copied());
+            let other: Vec<f64> = (0..count).map(of).collect();
+            repeats(own, architectures.iter().zip(other))
+        };
+        assert_eq!(judged(20, &|index| own[index]), Some(Repeated::Same(20)));
+        assert_eq!(judged(3, &|index| own[index]), Some(Repeated::Same(3)));
+        assert_eq!(judged(2, &|index| own[index]), None, "two may be the same by chance");
+        assert_eq!(judged(20, &|index| if index == 4 { 9.0 } else { own[index] }), Some(Repeated::Same(20)));
+        assert_eq!(judged(20, &|index| 1000.0 * own[index]), Some(Repeated::Scaled(20)));
+        let rounded = |index: usize| (1e5 * own[index] / 3.0).round() / 1e5;
+        assert_eq!(judged(20, &rounded), Some(Repeated::Scaled(20)));
+        let noisy = |index: usize| own[index] * (1.0 + 2e-3 * ((index * 13 % 17) as f64 - 8.0));
+        assert_eq!(judged(20, &noisy), None);
+        assert_eq!(repeats(architectures.iter().zip(own.iter().copied()), [].into_iter()), None);
+    }
 }

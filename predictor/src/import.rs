@@ -53,7 +53,7 @@ impl Format {
         if first.starts_with('{') || first.contains("-input:") || first.ends_with(':') {
             return Some(Self::Lookup);
         }
-        (first.contains(',') && !first.contains(": ")).then_some(Self::Csv)
+        (first.contains([',', ';', '\t']) && !first.contains(": ")).then_some(Self::Csv)
     }
 }
 

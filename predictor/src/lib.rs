@@ -26,7 +26,7 @@ mod whole;
 pub use batch::{BatchCosts, BatchError};
 pub use cost::{AlphaError, CostError, CostMatrix, Expectation, Sampler};
 pub use evaluation::{Coverage, Evaluation, EvaluationError};
-pub use evidence::{Costs, Evidence};
+pub use evidence::{Costs, Evidence, Repeated, repeats};
 pub use features::{FEATURES, features};
 pub use import::{
     Columns, ColumnsError, Fault, Format, ImportError, Imported, ImportedNetworks, LeaveOut, doubts_of_networks,

@@ -66,6 +66,9 @@ pub struct NetworkModel {
     /// Share of the variance of random networks' latencies that each group of features has beforehand.
     components: Vec<(String, f64)>,
     validation: NetworkValidation,
+    /// What it was fitted to, in ms: it must be neither judged by these networks nor taken for another device's. Unknown of older models.
+    #[serde(default)]
+    networks: Vec<(String, f64)>,
 }
 
 /// How far networks lie from random ones by a total, in standard deviations of theirs.
@@ -132,7 +135,11 @@ pub enum NetworkModelError {
         what: String,
     },
     /// A model of another space.
-    #[error("model {path} is for networks of space {own}, not of {asked}", path = path.display())]
+    #[error(
+        "model {path} is for networks of {space}",
+        path = path.display(),
+        space = if own == asked { format!("another space {own}, whose definition differs") } else { format!("space {own}, not of {asked}") }
+    )]
     OtherSpace {
         /// The model's file.
         path: PathBuf,
@@ -194,8 +201,9 @@ impl NetworkModel {
             reach
         });
         let reach = totals.collect();
-        let rows_ms = first.windows(2).map(|cells| found.costs.slice(s![cells[0]..cells[1]]).to_vec()).collect();
-        Ok(Self {
+        let rows_ms: Vec<Vec<f64>> =
+            first.windows(2).map(|cells| found.costs.slice(s![cells[0]..cells[1]]).to_vec()).collect();
+        let model = Self {
             format: FORMAT,
             kind: KIND.to_owned(),
             tool: format!("fleetfoot {}", env!("CARGO_PKG_VERSION")),
@@ -210,7 +218,15 @@ impl NetworkModel {
             reach,
             components: found.components,
             validation,
-        })
+            networks: chosen.iter().map(|network| (network.architecture.to_string(), network.latency.ms())).collect(),
+        };
+        match model.is_sound() {
+            true => Ok(model),
+            false => {
+                let what = "its numbers are too small or too large to compute with: are the latencies in milliseconds?";
+                Err(NetworkModelError::Fit(what.to_owned()))
+            }
+        }
     }
 
     /// The space that it is for.
@@ -248,6 +264,11 @@ impl NetworkModel {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What it was fitted to, in ms; none where that isn't known, as of older models.
+    pub fn networks(&self) -> Vec<(Architecture, f64)> {
+        self.networks.iter().filter_map(|(architecture, ms)| Some((architecture.parse().ok()?, *ms))).collect()
     }
 
     /// How good it is.
@@ -314,6 +335,23 @@ impl NetworkModel {
         self.covariance[cell * (cell + 1) / 2 + other]
     }
 
+    /// Whether its numbers are ones that can be computed with, and as many as belong together.
+    fn is_sound(&self) -> bool {
+        let cells: usize = self.rows_ms.iter().map(Vec::len).sum();
+        let numbers = self.rows_ms.iter().flatten().chain(&self.covariance);
+        let numbers = numbers.chain(self.reach.iter().flat_map(|reach| &reach.cells)).chain([&self.constant_ms]);
+        // The diagonal of a lower triangle.
+        let variances = (0..cells).filter_map(|cell| self.covariance.get(cell * (cell + 3) / 2));
+        let NetworkValidation { evaluation, covered_percent, half_width_percent, .. } = &self.validation;
+        let figures = [evaluation.rmspe_percent, evaluation.mape_percent, *covered_percent, *half_width_percent];
+        numbers.chain(&figures).chain(&evaluation.rmse).all(|number| number.is_finite())
+            && self.covariance.len() == cells * (cells + 1) / 2
+            && self.reach.iter().all(|reach| reach.cells.len() == cells && reach.furthest >= 0.0)
+            && variances.chain([&self.scatter]).all(|number| number.is_finite() && *number >= 0.0)
+            && self.calibration.is_finite()
+            && self.calibration > 0.0
+    }
+
     /// Writes the model as JSON, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), NetworkModelError> {
         Ok(model_file::write(path, self)?)
@@ -326,17 +364,13 @@ impl NetworkModel {
         if model.kind != KIND || model.format != FORMAT {
             return Err(wrong(format!("it is a model of {}, format {}", model.kind, model.format)));
         }
-        let cells: usize = model.rows_ms.iter().map(Vec::len).sum();
-        let numbers = model.rows_ms.iter().flatten().chain(&model.covariance);
-        let numbers = numbers.chain(model.reach.iter().flat_map(|reach| &reach.cells));
-        let is_sound = numbers.chain([&model.constant_ms]).all(|number| number.is_finite())
-            && model.covariance.len() == cells * (cells + 1) / 2
-            && model.reach.iter().all(|reach| reach.cells.len() == cells && reach.furthest >= 0.0)
-            && [model.scatter, model.calibration].iter().all(|number| number.is_finite() && *number >= 0.0);
         let space = model.space()?;
         let is_of_space = space.decisions().len() == model.rows_ms.len()
             && space.decisions().iter().zip(&model.rows_ms).all(|(own, row)| own.candidates.len() == row.len());
-        if !(is_sound && is_of_space) {
+        let is_fitted_to = |(architecture, ms): &(String, f64)| {
+            space.parse_architecture(architecture).is_ok() && ms.is_finite() && *ms > 0.0
+        };
+        if !(model.is_sound() && is_of_space && model.networks.iter().all(is_fitted_to)) {
             return Err(wrong("its numbers are no model of its space".to_owned()));
         }
         Ok(model)

@@ -83,8 +83,12 @@ impl Posterior {
 
     /// The lower triangle of the covariance of the costs with their shares of the constant, row by row.
     pub(crate) fn lower_covariance(&self) -> Vec<f64> {
-        let rows = self.covariance.rows().into_iter().enumerate();
-        rows.flat_map(|(row, own)| own.iter().take(row + 1).copied().collect::<Vec<f64>>()).collect()
+        // What is known to the last digit may come out below nothing.
+        let entry = |row: usize, column: usize| {
+            let own = self.covariance[[row, column]];
+            if row == column { own.max(0.0) } else { own }
+        };
+        (0..self.covariance.nrows()).flat_map(|row| (0..=row).map(move |column| entry(row, column))).collect()
     }
 
     /// How much more probable the measurements are than by another posterior, each as it is predicted without itself: the logarithm. Errors

@@ -87,7 +87,13 @@ impl WholeNetworks {
             column(name).ok_or_else(|| format!("it has no column {name}; its columns are: {found}"))
         };
         let (architecture, latency) = (named("architecture").map_err(format)?, named("latency_ms").map_err(format)?);
-        let ends = column("low_ms").zip(column("high_ms"));
+        let ends = match (column("low_ms"), column("high_ms")) {
+            (Some(low), Some(high)) => Some((low, high)),
+            (None, None) => None,
+            _ => {
+                return Err(format("of its columns low_ms and high_ms, an interval's ends, one is missing".to_owned()));
+            }
+        };
         let mut networks = Vec::new();
         for record in reader.records() {
             let record = record.map_err(|error| format(csv_fault(text, &error)))?;
@@ -104,8 +110,7 @@ impl WholeNetworks {
                 Latency::from_ms(number).map_err(|error| value(column, error.to_string()))
             };
             let text = record.get(architecture).unwrap_or_default();
-            let architecture =
-                space.parse_architecture(text).map_err(|error| value("architecture", error.to_string()))?;
+            let architecture = space.resolve_own(text).map_err(|error| value("architecture", error.to_string()))?;
             let latency = ms(latency, "latency_ms")?;
             if latency == Latency::ZERO {
                 return Err(value("latency_ms", "no network takes 0 ms".to_owned()));
@@ -136,6 +141,11 @@ impl WholeNetworks {
     /// The networks.
     pub fn networks(&self) -> &[WholeNetwork] {
         &self.networks
+    }
+
+    /// What each took, in ms.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Architecture, f64)> {
+        self.networks.iter().map(|network| (&network.architecture, network.latency.ms()))
     }
 
     /// The file's head.

@@ -1,5 +1,5 @@
-//! What all readers of CSVs have in common: lines that begin with `#` are comments, blanks around a field don't count, and a line's number is
-//! that of the text.
+//! What all readers of CSVs have in common: lines that begin with `#` are comments, blanks around a field don't count, a header without a
+//! comma tells another separator, and a line's number is that of the text.
 
 use std::path::Path;
 
@@ -25,7 +25,17 @@ pub fn csv_head(text: &str, path: &Path) -> Option<(Provenance, Vec<String>)> {
 
 /// Reads the records of a text.
 pub fn csv_records(text: &str) -> csv::Reader<&[u8]> {
-    csv::ReaderBuilder::new().comment(Some(b'#')).trim(csv::Trim::All).from_reader(text.as_bytes())
+    csv_format(text.as_bytes()).from_reader(text.as_bytes())
+}
+
+/// How a text is to be read that begins so: its first line that is no comment separates fields by commas, else by tabs or semicolons.
+pub fn csv_format(beginning: &[u8]) -> csv::ReaderBuilder {
+    let mut lines = beginning.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let header = lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).unwrap_or_default();
+    let delimiter = b",\t;".iter().find(|delimiter| header.contains(delimiter)).unwrap_or(&b',');
+    let mut format = csv::ReaderBuilder::new();
+    format.comment(Some(b'#')).trim(csv::Trim::All).delimiter(*delimiter);
+    format
 }
 
 /// What is wrong with a text that its reader stumbled over.
@@ -36,5 +46,22 @@ pub fn csv_fault(text: &str, error: &csv::Error) -> String {
             format!("line {line} has {len} fields, the header {expected_len}: the file may be cut")
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_are_told_by_the_header() {
+        for separator in [",", "\t", ";", " ; "] {
+            let text = format!("# a, b; c\n\n{}\n{}\n", ["a", "b"].join(separator), ["1", "x"].join(separator));
+            let mut reader = csv_records(&text);
+            assert_eq!(reader.headers().unwrap(), vec!["a", "b"]);
+            assert_eq!(reader.records().next().unwrap().unwrap(), vec!["1", "x"]);
+        }
+        let mut reader = csv_records("a,b\n1;2,x\n");
+        assert_eq!(reader.records().next().unwrap().unwrap(), vec!["1;2", "x"]);
     }
 }

@@ -330,9 +330,22 @@ impl LatencyTable {
                     let path = path.display();
                     warnings.push(format!("{path} holds numbers in doubt: {summary}, see its column 'doubts'"));
                 }
+                warnings.extend(table.unsure().map(|what| format!("{}: {what}", path.display())));
                 Ok((table, warnings))
             }
         }
+    }
+
+    /// What is to be said of latencies without an interval, if there are any: sums of them tell nothing of how sure they are.
+    pub fn unsure(&self) -> Option<String> {
+        let own = self.rows.iter().filter(|row| self.cost == Cost::Latency && row.latency > Latency::ZERO);
+        let count = own.filter(|row| row.low == row.high).count();
+        let all = self.rows.len();
+        (count > 0).then(|| {
+            format!(
+                "{count} of its {all} rows have no interval (low_ms, high_ms): those of predictions are too narrow by what isn't known of them"
+            )
+        })
     }
 }
 
@@ -427,6 +440,12 @@ impl Columns {
                 return Err(TableError::Column { path: path.to_path_buf(), column: required, hint });
             }
         }
+        let [_, low, high, ..] = cost.columns();
+        if let [Some(only), None] | [None, Some(only)] = [low, high].map(|end| position(end).map(|_| end)) {
+            let column = if only == low { high } else { low };
+            let hint = format!(": its column {only} is one end of an interval, and the other one is missing");
+            return Err(TableError::Column { path: path.to_path_buf(), column, hint });
+        }
         let foreign = Cost::ALL.into_iter().filter(|other| *other != cost).flat_map(Cost::columns);
         if let Some(foreign) = foreign.into_iter().find(|name| position(name).is_some()) {
             let what = format!("column '{foreign}' beside '{own}': a table is of one cost, in one unit");
@@ -476,6 +495,11 @@ impl Columns {
         };
         let [own, low_end, high_end, raw, boundary] = self.cost.columns();
         let middle = latency(own, None)?;
+        if let [(only, false), (end, true)] | [(end, true), (only, false)] =
+            [low_end, high_end].map(|end| (end, text(end).is_empty()))
+        {
+            return Err(value(end, format!("nothing stands there, but {only} has the interval's other end")));
+        }
         let (low, high) = (latency(low_end, Some(middle))?, latency(high_end, Some(middle))?);
         if low > middle || high < middle {
             let [middle, low, high] = [middle, low, high].map(|amount| self.cost.show(amount));

@@ -145,7 +145,7 @@ proptest! {
 fn a_bare_table_is_read_with_a_warning() {
     let text = "operator,kernel,stride,c_in,c_out,height,width,latency_ms\nconv,3,2,3,8,32,32,0.25\n";
     let (table, warnings) = LatencyTable::parse(text, Path::new("bare.csv")).unwrap();
-    assert!(warnings[0].contains("provenance unknown"));
+    assert!(warnings[0].contains("provenance unknown") && warnings[1].contains("1 of its 1 rows have no interval"));
     let row = &table.rows()[0];
     assert_eq!((row.latency, row.low, row.high, row.samples), (ms(0.25), ms(0.25), ms(0.25), 0));
     assert_eq!((table.overhead(), table.conditions()), (Latency::ZERO, None));
@@ -153,27 +153,31 @@ fn a_bare_table_is_read_with_a_warning() {
 
 #[test]
 fn what_is_wrong_is_said_with_line_and_column() {
-    let header = "operator,kernel,stride,c_in,c_out,height,width,latency_ms,low_ms\n";
+    let header = "operator,kernel,stride,c_in,c_out,height,width,latency_ms,low_ms,high_ms\n";
     for (row, wanted) in [
-        ("conv,3,2,3,8,32,32,NaN,0.1\n", "line 2, column latency_ms"),
-        ("conv,3,2,3,8,32,32,-0.5,0.1\n", "at least 0"),
-        ("conv,3,2,3,8,32,32,inf,0.1\n", "column latency_ms"),
-        ("conv,3,2,3,8,32,32,fast,0.1\n", "'fast' is no number"),
-        ("conv,3,2,3,8,32,32,0.5,0.6\n", "lies outside of its interval"),
-        ("conv,4,2,3,8,32,32,0.5,0.4\n", "line 2, column operator"),
-        ("swish,3,2,3,8,32,32,0.5,0.4\n", "unknown operator 'swish'"),
-        ("conv,3.5,2,3,8,32,32,0.5,0.4\n", "column kernel"),
-        ("conv,,2,3,8,32,32,0.5,0.4\n", "nothing stands there"),
+        ("conv,3,2,3,8,32,32,0.5,0.4,\n", "line 2, column high_ms: nothing stands there"),
+        ("conv,3,2,3,8,32,32,NaN,0.1,0.9\n", "line 2, column latency_ms"),
+        ("conv,3,2,3,8,32,32,-0.5,0.1,0.9\n", "at least 0"),
+        ("conv,3,2,3,8,32,32,inf,0.1,0.9\n", "column latency_ms"),
+        ("conv,3,2,3,8,32,32,fast,0.1,0.9\n", "'fast' is no number"),
+        ("conv,3,2,3,8,32,32,0.5,0.6,0.9\n", "lies outside of its interval"),
+        ("conv,4,2,3,8,32,32,0.5,0.4,0.9\n", "line 2, column operator"),
+        ("swish,3,2,3,8,32,32,0.5,0.4,0.9\n", "unknown operator 'swish'"),
+        ("conv,3.5,2,3,8,32,32,0.5,0.4,0.9\n", "column kernel"),
+        ("conv,,2,3,8,32,32,0.5,0.4,0.9\n", "nothing stands there"),
         ("conv,3,2,3,8,32\n", "line 2 has 6 fields"),
-        ("conv,3,2,3,8,32,32,0.5,0.4\nconv,3,2,3,8,32,32,0.5,0.4\n", "two rows for conv-k3"),
+        ("conv,3,2,3,8,32,32,0.5,0.4,0.9\nconv,3,2,3,8,32,32,0.5,0.4,0.9\n", "two rows for conv-k3"),
         ("", "holds no rows"),
     ] {
         let error = LatencyTable::parse(&format!("{header}{row}"), Path::new("t.csv")).unwrap_err().to_string();
         assert!(error.contains(wanted), "{row}: {error}");
     }
-    let micro = header.replace("latency_ms", "latency_us") + "conv,3,2,3,8,32,32,250,200\n";
+    let micro = header.replace("latency_ms", "latency_us") + "conv,3,2,3,8,32,32,250,200,300\n";
     let error = LatencyTable::parse(&micro, Path::new("t.csv")).unwrap_err().to_string();
     assert!(error.contains("no column 'latency_ms'") && error.contains("latency_us"), "{error}");
+    let half = header.replace(",high_ms", "") + "conv,3,2,3,8,32,32,0.5,0.4\n";
+    let error = LatencyTable::parse(&half, Path::new("t.csv")).unwrap_err().to_string();
+    assert!(error.contains("no column 'high_ms'") && error.contains("low_ms is one end"), "{error}");
 }
 
 #[test]

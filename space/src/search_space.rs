@@ -215,6 +215,16 @@ pub enum SpaceError {
         /// How many candidates it has.
         candidates: usize,
     },
+    /// A named architecture that is none of the space's own.
+    #[error(
+        "architecture '{architecture}' has widths of its own: it is none of those that space '{space}' chooses from"
+    )]
+    Widened {
+        /// Its name.
+        architecture: String,
+        /// The space.
+        space: String,
+    },
     /// A network that can't be built.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -381,6 +391,20 @@ impl SearchSpace {
         };
         let architecture = space.parse_architecture(named.choices())?;
         Ok((space, architecture))
+    }
+
+    /// As [`resolve`](Self::resolve), but one in the space's own widths.
+    pub fn resolve_own(&self, text: &str) -> Result<Architecture, SpaceError> {
+        let (space, architecture) = self.resolve(text)?;
+        match space.is_as_wide_as(self) {
+            true => Ok(architecture),
+            false => Err(SpaceError::Widened { architecture: text.to_owned(), space: self.name.clone() }),
+        }
+    }
+
+    /// Whether it has the same units as another one.
+    pub fn is_as_wide_as(&self, other: &Self) -> bool {
+        self.decisions == other.decisions && self.front == other.front && self.back == other.back
     }
 
     /// Digits, checked against the decisions.

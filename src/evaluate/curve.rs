@@ -1,19 +1,19 @@
 //! Learning curves: how good predictions are as a function of the number of networks that were measured.
 
-use std::collections::HashSet;
 use std::io::{self, StdoutLock, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use fleetfoot_console::{claim, usage};
 use fleetfoot_predictor::{CurvePoint, Protocol, Spread, learning_curve};
-use fleetfoot_profiler::{Conditions, write_json};
+use fleetfoot_profiler::write_json;
 use fleetfoot_space::SearchSpace;
 use serde::Serialize;
 
 use super::repeated::Repeated;
 use super::{Options, tell};
-use crate::{evidence, picture};
+use crate::evidence::{self, Purpose};
+use crate::picture;
 
 /// The share of the networks that is predicted, and how many at most, unless told.
 const TEST: (usize, usize) = (5, 1000);
@@ -50,11 +50,12 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
     }
     // Shuffled, each is predicted in some window.
     let tested = networks.networks().iter().rev().take(if protocol.shuffle { count } else { protocol.test });
-    let tested: HashSet<_> = tested.map(|network| network.architecture.clone()).collect();
-    let conditions = Conditions::from_provenance(networks.provenance());
-    let evidence = evidence::read(&space, options.table.as_deref(), &options.others, conditions.as_ref(), &tested)?;
-    let repeated =
-        Repeated::new(&space, (&networks, path), &options.again, |architecture| tested.contains(architecture))?;
+    let left_out = tested.map(|network| network.architecture.clone()).collect();
+    let purpose = Purpose { space: &space, measured: Some(&networks), left_out };
+    let evidence = evidence::read(&purpose, options.table.as_deref(), &options.others)?;
+    let repeated = Repeated::new(&space, (&networks, path), &options.again, |architecture| {
+        purpose.left_out.contains(architecture)
+    })?;
     let points = learning_curve(&space, &networks, &evidence, &protocol)?;
     let (name, file) = (space.name().to_owned(), path.display().to_string());
     let curve = Curve { space: name, networks: file, protocol, repeated, points };

@@ -63,6 +63,16 @@ pub fn run(options: &Options, path: &Path) -> Result<()> {
         (None, Some(model)) => {
             let model = NetworkModel::read_for(&space, model)?;
             model.check(measured_under.as_ref())?;
+            let fitted: HashSet<Architecture> =
+                model.networks().into_iter().map(|(architecture, _)| architecture).collect();
+            let known = networks.pairs().filter(|(architecture, _)| fitted.contains(architecture)).count();
+            if known > 0 {
+                eprintln!(
+                    "warning: {known} of these {} networks are among those that the model was fitted to: figures are better than those of \
+                     new ones",
+                    networks.networks().len()
+                );
+            }
             let predicted = networks.networks().iter().map(|network| Ok(model.predict(&network.architecture)?));
             (90, predicted.collect::<Result<Vec<_>>>()?)
         }

@@ -56,6 +56,12 @@ impl Repeated {
         }
         let values: Vec<Vec<f64>> = values.into_values().filter(|values| values.len() > 1).collect();
         let repeated_networks = values.len();
+        if let (0, Some(path)) = (repeated_networks, again.first()) {
+            bail!(
+                "--again {}: none of the networks that are evaluated was measured more than once in these files",
+                path.display()
+            );
+        }
         Ok((repeated_networks > 0).then(|| Self { repeatability_percent: repeatability(&values), repeated_networks }))
     }
 

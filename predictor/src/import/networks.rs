@@ -42,7 +42,7 @@ pub fn import_networks(
     }
     let mut architectures = Vec::new();
     if let Some(space) = space {
-        networks.retain(|network| match space.parse_architecture(&network.architecture) {
+        networks.retain(|network| match space.resolve_own(&network.architecture) {
             Ok(architecture) => {
                 architectures.push(architecture);
                 true

@@ -235,8 +235,10 @@ fn step(values: &[f64]) -> f64 {
     steps.into_iter().find(|&step| is_step(step)).unwrap_or_default()
 }
 
+/// Whether a value is so many steps, as exactly as numbers tell: of a step that is next to nothing beside it, any value is.
 fn is_multiple(value: f64, step: f64) -> bool {
-    (value / step - (value / step).round()).abs() * step <= SAME * value.max(step)
+    let exact = SAME * value;
+    4.0 * exact < step && (value / step - (value / step).round()).abs() * step <= exact
 }
 
 /// The last place in which a value is written; 0 beyond the ninth.
@@ -249,7 +251,7 @@ fn own_step(value: f64) -> f64 {
 fn coarse(values: &[f64], step: f64, doubts: &mut [Doubts]) -> Option<String> {
     let mut count = 0;
     for (value, doubts) in values.iter().zip(doubts).filter(|(value, _)| step / 2.0 > COARSE * **value) {
-        if is_multiple(*value, step) {
+        if *value > 0.0 && is_multiple(*value, step) {
             doubts.insert(Doubt::Coarse);
             count += 1;
         }

@@ -162,8 +162,8 @@ fn what_is_predicted_before_a_wrong_line_is_written_and_a_full_disk_is_no_wrong_
     assert_eq!(common::stdout(&failed).lines().count(), 9001);
     assert!(stderr(&failed).contains("list.txt, line 9001"), "{}", stderr(&failed));
     fs::write(&list, "k3e3\n".repeat(9000)).unwrap();
-    let mut full = common::fleetfoot_process(&predict);
-    let full = full.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+    let mut full = fleetfoot_process(&predict);
+    let full = full.stdout(File::create("/dev/full").unwrap()).output().unwrap();
     let said = String::from_utf8(full.stderr).unwrap();
     assert!(!full.status.success() && said.contains("can't write to standard output"), "{said}");
     assert!(!said.contains("line"), "{said}");

@@ -247,6 +247,44 @@ fn traps_are_found_marked_and_never_used_in_silence() {
     assert_eq!(Csv::read(&table).texts("operator").len(), published.len() - 2);
 }
 
+/// Tables of real devices, whose first blocks are made slower or faster: found to the row, where they end within a stage, and nowhere else.
+#[test]
+fn first_rows_of_measured_tables_are_found_to_the_row() {
+    let files = Files::new();
+    for table in [
+        "epyc-genoa/fashion-28.local-cpu.csv",
+        "epyc-genoa/proxyless-224.local-cpu-2threads.csv",
+        "epyc-milan/proxyless-224.csv",
+        "h100/fashion-28.local-cuda.csv",
+    ] {
+        let table = Csv::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(table));
+        let latencies = table.numbers("latency_ms");
+        let keep = ["operator", "kernel", "expansion", "stride", "c_in", "c_out", "groups", "shortcut", "c_hidden"];
+        let keep = [&keep[..], &["classes", "batch", "height", "width", "precision"]].concat();
+        let columns: Vec<Vec<&str>> = keep.iter().map(|name| table.texts(name)).collect();
+        let marked = |first: usize, factor: f64| {
+            let mut text = format!("{},latency_ms\n", keep.join(","));
+            for (row, ms) in latencies.iter().enumerate() {
+                let ms = if row < first { factor * ms } else { *ms };
+                let fields: Vec<&str> = columns.iter().map(|column| column[row]).collect();
+                text += &format!("{},{ms:.7}\n", fields.join(","));
+            }
+            let imported = Csv::read(&files.import(&text, &[]).1);
+            if !imported.header.iter().any(|column| column == "doubts") {
+                return 0;
+            }
+            imported.texts("doubts").iter().filter(|doubts| doubts.contains("first-rows")).count()
+        };
+        assert_eq!(marked(0, 1.0), 0);
+        // The stem and the first block, which is of another kind, stand in front of them.
+        for first in [5, 6, 9, 10, 12] {
+            for factor in [1.65, 1.0 / 1.65] {
+                assert_eq!(marked(first, factor), first, "{factor}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_table_of_others_cannot_say_is_refused_with_its_line() {
     let files = Files::new();

@@ -13,7 +13,7 @@
 //! Episodes in which several measurements in a row are far off are left out beforehand, and, where measurements are few, each that is far from
 //! what a model of the others says.
 
-mod matrix;
+pub(crate) mod matrix;
 
 use std::f64::consts::TAU;
 

@@ -5,6 +5,7 @@
 //! to be left out.
 
 mod columns;
+mod first_rows;
 mod lookup;
 mod networks;
 mod onnxruntime;

@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, Axis, s};
 const SMALL: usize = 32;
 
 /// The inverse of a symmetric, positive definite matrix; `None` where it isn't positive definite.
-pub(super) fn inverse(matrix: &Array2<f64>) -> Option<Array2<f64>> {
+pub(crate) fn inverse(matrix: &Array2<f64>) -> Option<Array2<f64>> {
     let mut factor = matrix.clone();
     if !cholesky(factor.view_mut()) {
         return None;
@@ -21,7 +21,7 @@ pub(super) fn inverse(matrix: &Array2<f64>) -> Option<Array2<f64>> {
 
 /// Logarithm of the density of a normal distribution with mean 0 at `y`, but for a constant; the covariance is used up. `None` where that
 /// isn't positive definite.
-pub(super) fn log_density(mut covariance: Array2<f64>, y: &Array1<f64>) -> Option<f64> {
+pub(crate) fn log_density(mut covariance: Array2<f64>, y: &Array1<f64>) -> Option<f64> {
     if !cholesky(covariance.view_mut()) {
         return None;
     }

@@ -6,32 +6,23 @@
 
 use std::collections::BTreeMap;
 
-use fleetfoot_profiler::{Doubt, Doubts, MAD, median, middle_and_spread};
+use fleetfoot_profiler::{Doubt, Doubts, MAD, median};
 use fleetfoot_space::{Architecture, Layer, Network, Operator, SearchSpace};
 
-use super::{Entry, Piece, few, network_of};
+use super::{Entry, Piece, few, first_rows, network_of};
 
 /// By what factor a value differs from the guess that is near zero or far off, and by how many robust standard deviations.
 const FACTOR: f64 = 8.0;
 const DEVIATIONS: f64 = 6.0;
 /// Half a step above this share of a value is coarse.
 const COARSE: f64 = 0.01;
-/// Fewest rows that tell a step, a guess, and how first rows differ.
+/// Fewest rows that tell a step and a guess.
 const FEW_FOR_STEP: usize = 5;
 const FEW_FOR_GUESS: usize = 5;
-const FEW_FOR_FIRST: usize = 30;
 /// By what share first rows differ, at least: of networks, which come in any order, and of a table's rows, which mostly come in that of a
-/// network, so that what the guess doesn't know shows there, too. By how many standard errors; they are at most a third of all.
+/// network, so that what the guess doesn't know shows there, too.
 const FIRST_OFF: f64 = 0.1;
 const FIRST_OFF_IN_TABLES: f64 = 0.3;
-const FIRST_ERRORS: f64 = 5.0;
-const FIRST_SHARE: usize = 3;
-const FIRST_LEAST: usize = 3;
-/// By what part of that they differ from as many behind them.
-const SHARP: f64 = 0.6;
-/// The least spread that is believed, and how many of it count of a residual.
-const LEAST_SPREAD: f64 = 1e-3;
-const FAR: f64 = 6.0;
 /// What chance makes less often than this isn't chance; of equal values, which aren't spread evenly, so many times more.
 const CHANCE: f64 = 0.01;
 const MORE_THAN_CHANCE: f64 = 3.0;
@@ -74,12 +65,20 @@ pub(super) fn look(entries: &mut [Entry]) -> Found {
     }
     found.warnings.extend(unlikely_unit(&descriptors, &values));
     // Stems and heads stand at the ends of most tables, and are of another kind.
-    let residuals = entries.iter().zip(&guesses).map(|(entry, guess)| {
+    let residuals = entries.iter().zip(&guesses).zip(&doubts).map(|((entry, guess), doubts)| {
         let is_block =
             matches!(entry.piece, Piece::Unit(key) if matches!(key.operator, Operator::MbConv { expansion: Some(_), .. }));
-        (is_block && entry.ms > 0.0).then_some((entry.ms / (*guess)?).ln())
+        (is_block && entry.ms > 0.0 && !doubts.contains(Doubt::NearZero)).then_some((entry.ms / (*guess)?).ln())
     });
-    if let Some((first, off)) = first_rows(&residuals.collect::<Vec<_>>(), FIRST_OFF_IN_TABLES) {
+    let residuals: Vec<Option<f64>> = residuals.collect();
+    let least = (1.0 + FIRST_OFF_IN_TABLES).ln();
+    let blocks: Vec<(&Piece, &[f64])> = entries
+        .iter()
+        .zip(&descriptors)
+        .map(|(entry, sizes)| (&entry.piece, sizes.as_ref().map_or(&[][..], |sizes| &sizes[1..])))
+        .collect();
+    let first = first_rows::of_blocks(&blocks, &residuals, least).or_else(|| first_rows::of_rows(&residuals, least));
+    if let Some((first, off)) = first {
         doubts[..first].iter_mut().for_each(|doubts| doubts.insert(Doubt::FirstRows));
         found.warnings.push(say_first(first, off));
     }
@@ -135,7 +134,7 @@ pub(crate) fn of_networks(
         }
     }
     let residuals = values.iter().zip(&guesses).map(|(ms, guess)| (*ms > 0.0).then_some((ms / (*guess)?).ln()));
-    if let Some((first, off)) = first_rows(&residuals.collect::<Vec<_>>(), FIRST_OFF) {
+    if let Some((first, off)) = first_rows::of_rows(&residuals.collect::<Vec<_>>(), (1.0 + FIRST_OFF).ln()) {
         doubts[..first].iter_mut().for_each(|doubts| doubts.insert(Doubt::FirstRows));
         warnings.push(say_first(first, off));
     }
@@ -360,47 +359,6 @@ fn mark_outliers(values: &[f64], guesses: &[Option<f64>], doubts: &mut [Doubts])
             _ => {}
         }
     }
-}
-
-/// How many rows in front differ from all behind them, and by what logarithm. Their end must be sharp: as many behind them don't.
-fn first_rows(residuals: &[Option<f64>], least: f64) -> Option<(usize, f64)> {
-    let known: Vec<(usize, f64)> =
-        residuals.iter().enumerate().filter_map(|(index, residual)| Some((index, (*residual)?))).collect();
-    let n = known.len();
-    if n < FEW_FOR_FIRST {
-        return None;
-    }
-    let (level, spread) = middle_and_spread(&known.iter().map(|(_, residual)| *residual).collect::<Vec<f64>>())?;
-    let spread = spread.max(LEAST_SPREAD);
-    // Means of what is drawn in tell an end more sharply than medians do.
-    let most = FAR * spread;
-    let sums: Vec<f64> = std::iter::once(0.0)
-        .chain(known.iter().scan(0.0, |sum, (_, residual)| {
-            *sum += (residual - level).clamp(-most, most);
-            Some(*sum)
-        }))
-        .collect();
-    let mean = |from: usize, to: usize| (sums[to] - sums[from]) / (to - from) as f64;
-    let score = |first: usize| {
-        let (front, behind, rest) = (mean(0, first), mean(first, 2 * first), mean(first, n));
-        let (off, sharp) = (front - rest, front - behind);
-        let error = spread * (1.0 / first as f64 + 1.0 / (n - first) as f64).sqrt();
-        (off * sharp > 0.0 && sharp.abs() > SHARP * off.abs()).then_some(off.abs() / error)
-    };
-    let scored = (FIRST_LEAST..=n / FIRST_SHARE).filter_map(|first| Some((score(first)?, first)));
-    let (best, first) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let middle = |rows: &[(usize, f64)]| median(rows.iter().map(|(_, residual)| *residual));
-    let (front, rest) = (middle(&known[..first])?, middle(&known[first..])?);
-    let off = front - rest;
-    let on_its_side = known[..first].iter().filter(|(_, residual)| (residual - rest) * off > 0.0).count();
-    let is_off = best > FIRST_ERRORS && off.abs() > (1.0 + least).ln() && 10 * on_its_side >= 9 * first;
-    // The end is where they differ least: what still is off behind it belongs to them.
-    let is_still = |(_, residual): &&(usize, f64)| {
-        let (side, least) = (off.signum(), (1.0 + least).ln().max(2.0 * spread));
-        side * (residual - rest) > least
-    };
-    let first = first + known[first..].iter().take_while(is_still).count();
-    is_off.then(|| (known[first - 1].0 + 1, off))
 }
 
 /// What tells a piece from others of its kind: its extents, by name. Height and width are one, as are they in most tables.

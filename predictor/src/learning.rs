@@ -118,12 +118,12 @@ pub enum CurveError {
         samples: usize,
     },
     /// A window that no model can be fitted to.
-    #[error("{samples} networks from number {first} on: {source}")]
+    #[error("{samples} networks {which}: {source}")]
     Fit {
         /// Their number.
         samples: usize,
-        /// The first of them.
-        first: usize,
+        /// Which of them, for people.
+        which: String,
         /// Why.
         source: Box<NetworkModelError>,
     },
@@ -158,7 +158,11 @@ pub fn learning_curve(
             pool.iter().cycle().skip(*first).take(samples).map(|network| (*network).clone()).collect();
         let window = WholeNetworks::new(measured.provenance().clone(), window);
         let outcome = NetworkModel::fit(space, &window, evidence).and_then(|model| judge(&model, test));
-        outcome.map_err(|source| CurveError::Fit { samples, first: *first, source: Box::new(source) })
+        outcome.map_err(|source| {
+            let from = |first: usize| format!("from number {first} on");
+            let which = if protocol.shuffle { "of a random order".to_owned() } else { from(first + 1) };
+            CurveError::Fit { samples, which, source: Box::new(source) }
+        })
     };
     // Jobs are dealt out in turns, so that every thread gets some of every size.
     let results = thread::scope(|scope| {

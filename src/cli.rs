@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -232,8 +232,16 @@ fn each_of_file(path: &Path, mut take: impl FnMut(&str) -> Result<()>) -> Result
     if file.fill_buf().with_context(cannot)?.starts_with(b"\xef\xbb\xbf") {
         file.consume(3);
     }
-    let mut format = csv_format(file.buffer());
-    let mut reader = format.has_headers(false).flexible(true).from_reader(file);
+    // All up to the first line that is no comment, whatever a pipe gives at once.
+    let (mut head, mut line) = (Vec::new(), 0);
+    while head[line..].trim_ascii().is_empty() || head[line..].starts_with(b"#") {
+        line = head.len();
+        if file.read_until(b'\n', &mut head).with_context(cannot)? == 0 {
+            break;
+        }
+    }
+    let mut format = csv_format(&head);
+    let mut reader = format.has_headers(false).flexible(true).from_reader(head.as_slice().chain(file));
     let (mut column, mut record, mut is_first, mut found) = (0, csv::StringRecord::new(), true, false);
     while reader.read_record(&mut record).with_context(|| path.display().to_string())? {
         if std::mem::take(&mut is_first)

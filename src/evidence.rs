@@ -85,17 +85,18 @@ fn own_table(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
         })?,
         _ => eprintln!("warning: whether {} and the networks are of one device isn't known", path.display()),
     }
-    costs(purpose.space, path, table)
+    costs(purpose.space, path, table, true)
 }
 
-fn costs(space: &SearchSpace, path: &Path, table: LatencyTable) -> Result<Costs> {
+/// A table's costs; the device's own table must be of the space, that of another one may be all that is known of it.
+fn costs(space: &SearchSpace, path: &Path, table: LatencyTable, is_own: bool) -> Result<Costs> {
     if table.cost() != Cost::Latency {
         bail!("{} is a table of {}, not of latency", path.display(), table.cost());
     }
     let mut predictor = TablePredictor::new(table, None).for_space(space.name());
     let unmeasured = predictor.unmeasured(space).len();
     let units = space.distinct_units(predictor.table().batch(), predictor.table().precision());
-    if unmeasured == units.iter().filter(|unit| unit.operator != Operator::Zero).count() {
+    if is_own && unmeasured == units.iter().filter(|unit| unit.operator != Operator::Zero).count() {
         bail!("{} has no row for any unit of {}: it is a table of another space", path.display(), space.name());
     }
     if unmeasured > 0 {
@@ -117,7 +118,10 @@ fn other(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
         let known = model.networks();
         refuse_repeated(purpose, path, known.iter().map(|(architecture, ms)| (architecture, *ms)))?;
         let is_judge = known.iter().any(|(architecture, _)| left_out.contains(architecture));
-        if !left_out.is_empty() && (known.is_empty() || is_judge) {
+        if left_out.is_empty() && known.is_empty() {
+            eprintln!("warning: {} doesn't say what it was fitted to: it may be this device itself", path.display());
+        }
+        if !left_out.is_empty() && (model.knows_others() || is_judge) {
             let how = if is_judge { "knows" } else { "may know" };
             bail!(
                 "model {} {how} networks that are to be predicted: name the networks that it was fitted to",
@@ -129,7 +133,7 @@ fn other(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
     if !csv_records(text).headers().is_ok_and(|header| header.iter().any(|column| column == "architecture")) {
         let (table, warnings) = LatencyTable::parse(text, path)?;
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        return costs(space, path, table);
+        return costs(space, path, table, false);
     }
     let (networks, warnings) = WholeNetworks::parse(text, path, space)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -151,6 +155,11 @@ fn refuse_repeated<'a>(
     match repeats(own.pairs(), other) {
         Some(Repeated::Same(shared)) => bail!(
             "{} is no other device: the {shared} networks that it shares with those of --networks take the same there, to the last digit",
+            path.display()
+        ),
+        Some(Repeated::Alike(shared)) => eprintln!(
+            "warning: {} may be no other device: the {shared} networks that it shares with those of --networks take the same, as far as such \
+             coarse values tell; if they are one measurement, intervals will be too narrow",
             path.display()
         ),
         Some(Repeated::Scaled(shared)) => eprintln!(

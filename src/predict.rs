@@ -202,7 +202,7 @@ fn by_model(options: &Options, path: &Path) -> Result<()> {
         }
         rows.push(&architecture.to_string(), [estimate.ms, estimate.low_ms, estimate.high_ms])
     });
-    if let (count, Some((first, total))) = beyond {
+    if let (true, (count, Some((first, total)))) = (done.is_ok(), beyond) {
         eprintln!(
             "warning: {count} networks lie outside of what the model was fitted to, such as {first} (by its {total}): their intervals are \
              wider, and they may lie outside all the same"

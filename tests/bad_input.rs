@@ -145,7 +145,8 @@ fn fields_may_be_separated_as_spreadsheets_do() {
     let predict = ["predict", "--table", text(&path), "--space", "fashion-28", "--architectures", text(&list)];
     let outputs = [",", "\t", ";"].map(|separator| {
         fs::write(&path, table_text().replace(',', separator)).unwrap();
-        fs::write(&list, "model,architecture\na,k3e3\nb,k3e6\n".replace(',', separator)).unwrap();
+        fs::write(&list, "# c, d; e\n".repeat(9000) + &"model,architecture\na,k3e3\nb,k3e6\n".replace(',', separator))
+            .unwrap();
         common::stdout(&fleetfoot(&predict).assert().success())
     });
     assert!(outputs[0].lines().count() == 3 && outputs[1..].iter().all(|output| *output == outputs[0]), "{outputs:?}");

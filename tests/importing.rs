@@ -286,6 +286,35 @@ fn first_rows_of_measured_tables_are_found_to_the_row() {
 }
 
 #[test]
+fn first_rows_of_long_tables_are_found_to_the_row() {
+    let files = Files::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut rows = Vec::new();
+    for channels in [16, 24, 32, 40, 48, 64, 80, 96, 128, 160] {
+        for size in [56, 28, 14, 7] {
+            for (kernel, expansion) in [3, 5, 7].iter().flat_map(|kernel| [1, 2, 3, 4, 6].map(|ratio| (kernel, ratio)))
+            {
+                let hidden = channels * expansion;
+                let macs = size * size * hidden * (2 * channels + 8 * kernel * kernel);
+                let ms = (0.01 + 1e-8 * macs as f64) * (1.0 + 0.03 * rng.random_range(-1.0..1.0));
+                rows.push((format!("mbconv,{kernel},{expansion},1,{channels},{channels},1,{size},{size},1"), ms));
+            }
+        }
+    }
+    for first in [0, 85, 157, 197] {
+        let mut text =
+            "operator,kernel,expansion,stride,c_in,c_out,shortcut,height,width,expansion_conv,latency_ms\n".to_owned();
+        for (row, (fields, ms)) in rows.iter().enumerate() {
+            text += &format!("{fields},{:.6}\n", if row < first { 1.65 * ms } else { *ms });
+        }
+        let imported = Csv::read(&files.import(&text, &[]).1);
+        let doubted = imported.header.iter().any(|column| column == "doubts");
+        let marked = if doubted { imported.texts("doubts") } else { Vec::new() };
+        assert_eq!(marked.iter().filter(|doubts| doubts.contains("first-rows")).count(), first);
+    }
+}
+
+#[test]
 fn what_a_table_of_others_cannot_say_is_refused_with_its_line() {
     let files = Files::new();
     let stem = "Conv-input:224x224x3-output:112x112x32: {count: 3, mean: 1.5, std: 0.1}\n";

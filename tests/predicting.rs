@@ -27,6 +27,9 @@ fn table() -> &'static Path {
     })
 }
 
+/// A model of units, as it is shipped.
+const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/epyc-milan/fashion-28.model.json");
+
 fn predict(space: &str, options: &[&str]) -> Assert {
     let arguments = ["predict", "--table", text(table()), "--space", space];
     fleetfoot(&[&arguments[..], options].concat()).assert()
@@ -438,10 +441,22 @@ fn other_devices_help_and_those_of_another_kind_do_no_harm() {
     fit(&same, &[]);
     let leaks = |model: &Path| fails_in_one_line(fleetfoot(&[&curve[..], &["--transfer-from", text(model)]].concat()));
     assert!(leaks(&model).contains("knows networks that are to be predicted"), "{}", leaks(&model));
+    fit(&few, &["--transfer-from", text(&sibling)]);
+    let own = folder.path().join("own.json");
+    fs::rename(&model, &own).unwrap();
+    let elsewhere = ["evaluate", "--space", "fashion-28", "--networks", text(&other), "--learning-curve", "10"];
+    let elsewhere = [&elsewhere[..], &["--transfer-from", text(&own)]].concat();
+    let through = fails_in_one_line(fleetfoot(&elsewhere));
+    assert!(through.contains("may know networks that are to be predicted"), "what another device told it: {through}");
     let mut old: Value = serde_json::from_str(&fs::read_to_string(&sibling_model).unwrap()).unwrap();
     old.as_object_mut().unwrap().remove("networks").unwrap();
     fs::write(&model, old.to_string()).unwrap();
     assert!(leaks(&model).contains("may know networks that are to be predicted"), "{}", leaks(&model));
+    let told = ["fit", "--space", "fashion-28", "--networks", text(&few), "--transfer-from", text(&model), "-o"];
+    let told = fleetfoot(&[&told[..], &[text(&folder.path().join("told.json"))]].concat()).assert().success();
+    assert!(stderr(&told).contains("doesn't say what it was fitted to"), "{}", stderr(&told));
+    let units = fails_in_one_line(fleetfoot(&["predict", "--model", UNITS, "--random", "1"]));
+    assert!(units.contains("it is a model of units"), "{units}");
 }
 
 #[test]
@@ -517,15 +532,11 @@ fn what_a_model_is_not_for_is_refused() {
         ("/covariance/2", Value::from(-1e-9)),
         ("/calibration", Value::from(0.0)),
         ("/scatter", Value::from(-1.0)),
-        ("/rmspe", Value::Null),
         ("/networks/0/0", Value::from("99")),
         ("/networks/0/1", Value::from(0.0)),
     ] {
         let mut edited = whole.clone();
-        match edited.pointer_mut(pointer) {
-            Some(place) => *place = value,
-            None => edited["validation"]["rmspe_percent"] = value,
-        }
+        *edited.pointer_mut(pointer).unwrap() = value;
         fs::write(&broken, edited.to_string()).unwrap();
         let refused = fails_in_one_line(fleetfoot(&["predict", "--model", text(&broken), "--random", "1"]));
         assert!(refused.contains("broken.json"), "{pointer}: {refused}");
@@ -605,7 +616,7 @@ fn networks_that_were_measured_again_tell_the_repeatability() {
     let others = folder.path().join("others.csv");
     networks_file(&others, 60, 4, [0.2, 0.002, 0.01]);
     let error = fails_in_one_line(fleetfoot(&[&curve[..], &["--again", text(&others)]].concat()));
-    assert!(error.contains("none of the networks that are evaluated was measured more than once"), "{error}");
+    assert!(error.contains("none of the 12 networks that are predicted stands there"), "{error}");
 }
 
 #[test]

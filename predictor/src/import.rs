@@ -22,6 +22,7 @@ pub use columns::{Columns, ColumnsError};
 pub use lookup::lookup_keys;
 pub use networks::{ImportedNetworks, doubts_of_networks, import_networks, is_of_networks};
 pub use table::{Imported, import_table};
+pub(crate) use traps::resolution;
 
 /// In what form a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

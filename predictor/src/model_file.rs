@@ -40,8 +40,22 @@ pub(crate) fn write(path: &Path, model: &impl Serialize) -> Result<(), ModelFile
     write_json(path, model).map_err(|source| ModelFileError::Io { path: path.to_path_buf(), source })
 }
 
-/// Reads a model, which `command` makes.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path, command: &'static str) -> Result<T, ModelFileError> {
+/// Reads a model of a kind, where its kind has a name, which `command` makes.
+pub(crate) fn read<T: DeserializeOwned>(
+    path: &Path,
+    command: &'static str,
+    kind: Option<&str>,
+) -> Result<T, ModelFileError> {
     let bytes = std::fs::read(path).map_err(|source| ModelFileError::Io { path: path.to_path_buf(), source })?;
-    serde_json::from_slice(&bytes).map_err(|error| ModelFileError::format(path, error.to_string(), command))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let model: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&bytes).ok();
+        let own = model.as_ref().map(|model| model.get("kind").and_then(|kind| kind.as_str()));
+        let what = match own {
+            Some(own) if own != kind => {
+                format!("it is a model of {}", own.unwrap_or("units, for --estimate beside --table"))
+            }
+            _ => error.to_string(),
+        };
+        ModelFileError::format(path, what, command)
+    })
 }

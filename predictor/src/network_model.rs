@@ -69,6 +69,9 @@ pub struct NetworkModel {
     /// What it was fitted to, in ms: it must be neither judged by these networks nor taken for another device's. Unknown of older models.
     #[serde(default)]
     networks: Vec<(String, f64)>,
+    /// How many other devices it knows of besides.
+    #[serde(default)]
+    others: usize,
 }
 
 /// How far networks lie from random ones by a total, in standard deviations of theirs.
@@ -219,6 +222,7 @@ impl NetworkModel {
             components: found.components,
             validation,
             networks: chosen.iter().map(|network| (network.architecture.to_string(), network.latency.ms())).collect(),
+            others: evidence.others.len(),
         };
         match model.is_sound() {
             true => Ok(model),
@@ -269,6 +273,11 @@ impl NetworkModel {
     /// What it was fitted to, in ms; none where that isn't known, as of older models.
     pub fn networks(&self) -> Vec<(Architecture, f64)> {
         self.networks.iter().filter_map(|(architecture, ms)| Some((architecture.parse().ok()?, *ms))).collect()
+    }
+
+    /// Whether it may know networks that it doesn't tell: other devices', or all that it was fitted to.
+    pub fn knows_others(&self) -> bool {
+        self.networks.is_empty() || self.others > 0
     }
 
     /// How good it is.
@@ -359,7 +368,7 @@ impl NetworkModel {
 
     /// Reads a model.
     pub fn read(path: &Path) -> Result<Self, NetworkModelError> {
-        let model: Self = model_file::read(path, COMMAND)?;
+        let model: Self = model_file::read(path, COMMAND, Some(KIND))?;
         let wrong = |what: String| ModelFileError::format(path, what, COMMAND).into();
         if model.kind != KIND || model.format != FORMAT {
             return Err(wrong(format!("it is a model of {}, format {}", model.kind, model.format)));

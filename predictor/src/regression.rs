@@ -282,7 +282,7 @@ impl Regression {
 
     /// Reads a model.
     pub fn read(path: &Path) -> Result<Self, RegressionError> {
-        let model: Self = model_file::read(path, COMMAND)?;
+        let model: Self = model_file::read(path, COMMAND, None)?;
         let format = |what: String| ModelFileError::format(path, what, COMMAND).into();
         let width = FEATURES.len();
         let lengths = [model.mean.len(), model.scale.len(), model.weights.len(), model.range.len()];

@@ -115,6 +115,12 @@ impl WholeNetworks {
             if latency == Latency::ZERO {
                 return Err(value("latency_ms", "no network takes 0 ms".to_owned()));
             }
+            let is_empty = |index: usize| record.get(index).is_none_or(str::is_empty);
+            let ends = ends.filter(|(low, high)| !(is_empty(*low) && is_empty(*high)));
+            if let Some((low, _)) = ends.filter(|(low, high)| is_empty(*low) || is_empty(*high)) {
+                let [empty, other] = if is_empty(low) { ["low_ms", "high_ms"] } else { ["high_ms", "low_ms"] };
+                return Err(value(empty, format!("nothing stands there, but {other} has the interval's other end")));
+            }
             let interval = ends.map(|(low, high)| Ok((ms(low, "low_ms")?, ms(high, "high_ms")?))).transpose()?;
             if let Some((low, high)) = interval.filter(|(low, high)| *low > latency || *high < latency) {
                 return Err(value("low_ms", format!("{low} to {high} doesn't hold {latency}")));
@@ -171,6 +177,8 @@ mod tests {
         assert_eq!((networks.networks().len(), warnings.len()), (1, 0));
         assert_eq!(networks.networks()[0].latency.ms(), 1.5);
         assert_eq!(networks.networks()[0].interval.unwrap().0.ms(), 1.4);
+        let (some, _) = parsed("architecture,latency_ms,low_ms,high_ms\n0000000000,1,,\n1111111111,2,1,3\n").unwrap();
+        assert_eq!(some.networks().iter().filter(|network| network.interval.is_some()).count(), 1);
         let bare = "latency_ms,architecture\n2,1111111111\n3,0000000000";
         for (end, warned) in [("\n", 1), ("", 2)] {
             let (bare, warnings) = parsed(&format!("{bare}{end}")).unwrap();
@@ -188,6 +196,9 @@ mod tests {
             (format!("{head}0000000000,NaN,1,2\n"), "column latency_ms"),
             (format!("{head}0000000000,0,0,2\n"), "no network takes 0 ms"),
             (format!("{head}0000000000,3,1,2\n"), "doesn't hold"),
+            (format!("{head}0000000000,1,,2\n"), "line 2, column low_ms: nothing stands there, but high_ms"),
+            (format!("{head}0000000000,1,1,\n"), "line 2, column high_ms: nothing stands there, but low_ms"),
+            ("architecture,latency_ms,low_ms\n0000000000,1,1\n".to_owned(), "low_ms and high_ms, an interval's ends"),
             (format!("{head}0000,1,1,2\n"), "line 2, column architecture"),
             (format!("{head}0000000000,1\n"), "line 2 has 2 fields, the header 4"),
             (format!("{head}# c\n\n0000000000,x,1,2\n"), "line 4, column latency_ms: 'x' is no number"),

@@ -1,6 +1,6 @@
 //! How far measurements of files repeat.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 
@@ -56,11 +56,11 @@ impl Repeated {
         }
         let values: Vec<Vec<f64>> = values.into_values().filter(|values| values.len() > 1).collect();
         let repeated_networks = values.len();
-        if let (0, Some(path)) = (repeated_networks, again.first()) {
-            bail!(
-                "--again {}: none of the networks that are evaluated was measured more than once in these files",
-                path.display()
-            );
+        if repeated_networks == 0 && !again.is_empty() {
+            let evaluated: HashSet<&Architecture> = networks.pairs().map(|(architecture, _)| architecture).collect();
+            let evaluated = evaluated.into_iter().filter(|architecture| is_evaluated(architecture)).count();
+            let files: Vec<String> = again.iter().map(|path| path.display().to_string()).collect();
+            bail!("--again {}: none of the {evaluated} networks that are predicted stands there", files.join(" "));
         }
         Ok((repeated_networks > 0).then(|| Self { repeatability_percent: repeatability(&values), repeated_networks }))
     }

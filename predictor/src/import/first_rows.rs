@@ -21,7 +21,8 @@ const SHARP: f64 = 0.6;
 const LEAST_SPREAD: f64 = 1e-3;
 const FAR: f64 = 6.0;
 /// Blocks that a model is fitted to: so many in front, and so many of those behind them.
-const HALF: usize = 120;
+const DENSE: usize = 60;
+const THIN: usize = 180;
 /// Variances of logarithms: where a fit starts, of what sizes explain, of the first rows' difference, and of noise at least.
 const START: f64 = 0.01;
 const FIXED: f64 = 100.0;
@@ -79,23 +80,35 @@ pub(super) fn of_blocks(blocks: &[(&Piece, &[f64])], residuals: &[Option<f64>], 
     if all < FEW {
         return None;
     }
-    let behind = all.saturating_sub(HALF);
-    let step = behind.div_ceil(HALF).max(1);
-    let kept: Vec<(usize, f64)> =
-        known.iter().take(HALF).chain(known.iter().skip(HALF).step_by(step)).copied().collect();
-    let spread = middle_and_spread(&kept.iter().map(|(_, residual)| *residual).collect::<Vec<f64>>())?.1;
+    // Many are thinned out behind the first ones; around the end of those that differ all are looked at then.
+    let step = all.saturating_sub(DENSE).div_ceil(THIN).max(1);
+    let is_thin = |index: &usize| *index < DENSE || (*index - DENSE).is_multiple_of(step);
+    let (first, off) = among(blocks, &known, &(0..all).filter(is_thin).collect::<Vec<_>>(), least)?;
+    let (first, off) = if step > 1 && first > DENSE {
+        let near = first.saturating_sub(step)..first + step;
+        let kept = (0..all).filter(|index| is_thin(index) || near.contains(index));
+        among(blocks, &known, &kept.collect::<Vec<_>>(), least).unwrap_or((first, off))
+    } else {
+        (first, off)
+    };
+    Some((known[first - 1].0 + 1, off))
+}
+
+/// How many of the known blocks differ, by some of them.
+fn among(blocks: &[(&Piece, &[f64])], known: &[(usize, f64)], kept: &[usize], least: f64) -> Option<(usize, f64)> {
+    let residuals: Vec<f64> = kept.iter().map(|index| known[*index].1).collect();
+    let (middle, spread) = (median(residuals.iter().copied())?, middle_and_spread(&residuals)?.1);
     let most = FAR * spread.max(LEAST_SPREAD);
-    let middle = median(kept.iter().map(|(_, residual)| *residual))?;
-    let y: Array1<f64> = kept.iter().map(|(_, residual)| (residual - middle).clamp(-most, most)).collect();
-    let model = Levels::new(&kept.iter().map(|(row, _)| blocks[*row]).collect::<Vec<_>>());
-    let last = (all / SHARE).min(HALF).min(kept.len() / 2);
+    let y: Array1<f64> = residuals.iter().map(|residual| (residual - middle).clamp(-most, most)).collect();
+    let model = Levels::new(&kept.iter().map(|index| blocks[known[*index].0]).collect::<Vec<_>>());
+    let last = kept.iter().take_while(|index| **index < known.len() / SHARE).count();
     let without = model.fitted(&y, None)?;
     // Variances that a difference has blown up hide it: they are fitted once more with the likeliest.
     let likeliest = model.likeliest(&y, &without.variances, last)?;
     let with = model.fitted(&y, Some(likeliest.0))?;
     let (first, off) = model.likeliest(&y, &with.variances, last)?;
     let with = if first == likeliest.0 { with } else { model.fitted(&y, Some(first))? };
-    (off.abs() > least && with.density > without.density + CLEARLY).then(|| (kept[first - 1].0 + 1, off))
+    (off.abs() > least && with.density > without.density + CLEARLY).then(|| (kept[first - 1] + 1, off))
 }
 
 fn known(residuals: &[Option<f64>]) -> Vec<(usize, f64)> {
@@ -180,7 +193,9 @@ impl Levels {
             Some(mean) => &sizes - &mean,
             None => sizes,
         };
-        let fixed = (centred.dot(&centred.t()) + 1.0) * FIXED;
+        // Where a call costs, too, logarithms bend.
+        let bent = centred.slice(s![.., ..count.min(1)]).mapv(|value| value * value);
+        let fixed = (centred.dot(&centred.t()) + bent.dot(&bent.t()) + 1.0) * FIXED;
         Self { fixed, kernels: kernels.into_iter().flatten().collect() }
     }
 

@@ -71,6 +71,10 @@ pub fn import_networks(
     if networks.is_empty() {
         return Err(ImportError::Nothing(origin.to_owned()));
     }
+    let without = networks.iter().filter(|network| network.interval.is_none()).count();
+    if without > 0 && without < networks.len() {
+        notes.push(format!("{origin}: {without} networks have no interval, so those of the others aren't kept"));
+    }
     let mut warnings = cut(text, origin, Format::Csv);
     warnings.extend(found.into_iter().map(|warning| format!("{origin}: {warning}")));
     provenance.set("imported_form", Format::Csv);

@@ -240,6 +240,14 @@ fn is_multiple(value: f64, step: f64) -> bool {
     4.0 * exact < step && (value / step - (value / step).round()).abs() * step <= exact
 }
 
+/// To what values are rounded: the step of which nearly all are multiples, or, where few tell it, the last place in which any is written.
+pub(crate) fn resolution(values: &[f64]) -> f64 {
+    if values.len() >= FEW_FOR_STEP {
+        return step(values);
+    }
+    values.iter().map(|value| own_step(*value)).reduce(f64::min).unwrap_or_default()
+}
+
 /// The last place in which a value is written; 0 beyond the ninth.
 fn own_step(value: f64) -> f64 {
     let steps = (0..=9).map(|places| 10f64.powi(-places));

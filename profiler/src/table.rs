@@ -330,16 +330,20 @@ impl LatencyTable {
                     let path = path.display();
                     warnings.push(format!("{path} holds numbers in doubt: {summary}, see its column 'doubts'"));
                 }
-                warnings.extend(table.unsure().map(|what| format!("{}: {what}", path.display())));
+                let stand = columns.has(cost.columns()[1]);
+                warnings.extend(table.unsure(stand).map(|what| format!("{}: {what}", path.display())));
                 Ok((table, warnings))
             }
         }
     }
 
-    /// What is to be said of latencies without an interval, if there are any: sums of them tell nothing of how sure they are.
-    pub fn unsure(&self) -> Option<String> {
+    /// What is to be said of latencies without an interval, if there are any: sums of them tell nothing of how sure they are. `stand` says whether
+    /// the ends stand in the file at all. Where fleetfoot measured, samples that are all the same make an interval of nothing.
+    pub fn unsure(&self, stand: bool) -> Option<String> {
+        let is_own = self.provenance.get("tool").is_some() && self.provenance.get("imported_form").is_none();
+        let is_unsure = |row: &&Row| row.low == row.high && !(stand && is_own && row.samples > 0);
         let own = self.rows.iter().filter(|row| self.cost == Cost::Latency && row.latency > Latency::ZERO);
-        let count = own.filter(|row| row.low == row.high).count();
+        let count = own.filter(is_unsure).count();
         let all = self.rows.len();
         (count > 0).then(|| {
             format!(
@@ -452,6 +456,10 @@ impl Columns {
             return Err(TableError::Csv { path: path.to_path_buf(), what });
         }
         Ok(columns)
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.names.iter().zip(self.positions).any(|(name, position)| *name == column && position.is_some())
     }
 
     fn row(&self, record: &csv::StringRecord, path: &Path, file: &str) -> Result<Row, TableError> {

@@ -74,7 +74,7 @@ pub fn import_table(
     provenance.set("imported_form", format);
     let table = LatencyTable::new(provenance, Latency::ZERO, rows)
         .map_err(|source| ImportError::Table { origin: origin.to_owned(), source: Box::new(source) })?;
-    notes.extend(table.unsure().map(|what| format!("{origin}: {what}")));
+    notes.extend(table.unsure(true).map(|what| format!("{origin}: {what}")));
     if let Some(space) = space {
         notes.extend(missing(&table, space, origin, format)?);
     }

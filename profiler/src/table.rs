@@ -444,16 +444,16 @@ impl Columns {
                 return Err(TableError::Column { path: path.to_path_buf(), column: required, hint });
             }
         }
+        let foreign = Cost::ALL.into_iter().filter(|other| *other != cost).flat_map(Cost::columns);
+        if let Some(foreign) = foreign.into_iter().find(|name| position(name).is_some()) {
+            let what = format!("column '{foreign}' beside '{own}': a table is of one cost, in one unit");
+            return Err(TableError::Csv { path: path.to_path_buf(), what });
+        }
         let [_, low, high, ..] = cost.columns();
         if let [Some(only), None] | [None, Some(only)] = [low, high].map(|end| position(end).map(|_| end)) {
             let column = if only == low { high } else { low };
             let hint = format!(": its column {only} is one end of an interval, and the other one is missing");
             return Err(TableError::Column { path: path.to_path_buf(), column, hint });
-        }
-        let foreign = Cost::ALL.into_iter().filter(|other| *other != cost).flat_map(Cost::columns);
-        if let Some(foreign) = foreign.into_iter().find(|name| position(name).is_some()) {
-            let what = format!("column '{foreign}' beside '{own}': a table is of one cost, in one unit");
-            return Err(TableError::Csv { path: path.to_path_buf(), what });
         }
         Ok(columns)
     }

@@ -9,7 +9,7 @@ use fleetfoot_predictor::{
     Costs, Evidence, NetworkModel, Regression, Repeated, TablePredictor, WholeNetworks, doubts_of_networks, repeats,
 };
 use fleetfoot_profiler::{Conditions, Cost, LatencyTable, csv_records};
-use fleetfoot_space::{Architecture, Operator, SearchSpace, without_mark};
+use fleetfoot_space::{Architecture, SearchSpace, without_mark};
 
 /// Options that name evidence beside whole networks.
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ pub fn read(purpose: &Purpose<'_>, table: Option<&Path>, others: &OtherOptions) 
     let said: Vec<(&Path, &Costs)> =
         table.into_iter().zip(&own).chain(paths.iter().map(PathBuf::as_path).zip(&others)).collect();
     for (index, (path, costs)) in said.iter().enumerate() {
-        if let Some((before, _)) = said[..index].iter().find(|(_, before)| before.says_what(costs)) {
+        if let Some((before, _)) = said[..index].iter().find(|(_, before)| before.is_copy_of(costs)) {
             bail!("{} says the same as {}: name it once", path.display(), before.display());
         }
     }
@@ -85,20 +85,22 @@ fn own_table(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
         })?,
         _ => eprintln!("warning: whether {} and the networks are of one device isn't known", path.display()),
     }
-    costs(purpose.space, path, table, true)
+    // Another device's may be all that is known of it, but the own one is to be of the space.
+    let units = purpose.space.distinct_units(table.batch(), table.precision());
+    if table.cost() == Cost::Latency && units.iter().all(|unit| table.get(unit).is_none()) {
+        let name = purpose.space.name();
+        bail!("{} has no row for any unit of {name}: it is a table of another space", path.display());
+    }
+    costs(purpose.space, path, table)
 }
 
-/// A table's costs; the device's own table must be of the space, that of another one may be all that is known of it.
-fn costs(space: &SearchSpace, path: &Path, table: LatencyTable, is_own: bool) -> Result<Costs> {
+/// A table's costs.
+fn costs(space: &SearchSpace, path: &Path, table: LatencyTable) -> Result<Costs> {
     if table.cost() != Cost::Latency {
         bail!("{} is a table of {}, not of latency", path.display(), table.cost());
     }
     let mut predictor = TablePredictor::new(table, None).for_space(space.name());
     let unmeasured = predictor.unmeasured(space).len();
-    let units = space.distinct_units(predictor.table().batch(), predictor.table().precision());
-    if is_own && unmeasured == units.iter().filter(|unit| unit.operator != Operator::Zero).count() {
-        bail!("{} has no row for any unit of {}: it is a table of another space", path.display(), space.name());
-    }
     if unmeasured > 0 {
         let regression = Regression::fit(predictor.table(), 0)
             .with_context(|| format!("{} has no row for {unmeasured} units of {}", path.display(), space.name()))?;
@@ -118,10 +120,14 @@ fn other(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
         let known = model.networks();
         refuse_repeated(purpose, path, known.iter().map(|(architecture, ms)| (architecture, *ms)))?;
         let is_judge = known.iter().any(|(architecture, _)| left_out.contains(architecture));
-        if left_out.is_empty() && known.is_empty() {
-            eprintln!("warning: {} doesn't say what it was fitted to: it may be this device itself", path.display());
-        }
-        if !left_out.is_empty() && (model.knows_others() || is_judge) {
+        if left_out.is_empty() {
+            if known.is_empty() {
+                eprintln!(
+                    "warning: {} doesn't say what it was fitted to: it may be this device itself",
+                    path.display()
+                );
+            }
+        } else if model.knows_others() || is_judge {
             let how = if is_judge { "knows" } else { "may know" };
             bail!(
                 "model {} {how} networks that are to be predicted: name the networks that it was fitted to",
@@ -133,7 +139,7 @@ fn other(purpose: &Purpose<'_>, path: &Path) -> Result<Costs> {
     if !csv_records(text).headers().is_ok_and(|header| header.iter().any(|column| column == "architecture")) {
         let (table, warnings) = LatencyTable::parse(text, path)?;
         warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        return costs(space, path, table, false);
+        return costs(space, path, table);
     }
     let (networks, warnings) = WholeNetworks::parse(text, path, space)?;
     warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -152,22 +158,19 @@ fn refuse_repeated<'a>(
     other: impl Iterator<Item = (&'a Architecture, f64)>,
 ) -> Result<()> {
     let Some(own) = purpose.measured else { return Ok(()) };
-    match repeats(own.pairs(), other) {
+    let (shared, how) = match repeats(own.pairs(), other) {
+        None => return Ok(()),
         Some(Repeated::Same(shared)) => bail!(
             "{} is no other device: the {shared} networks that it shares with those of --networks take the same there, to the last digit",
             path.display()
         ),
-        Some(Repeated::Alike(shared)) => eprintln!(
-            "warning: {} may be no other device: the {shared} networks that it shares with those of --networks take the same, as far as such \
-             coarse values tell; if they are one measurement, intervals will be too narrow",
-            path.display()
-        ),
-        Some(Repeated::Scaled(shared)) => eprintln!(
-            "warning: {} may be no other device: the {shared} networks that it shares with those of --networks take the same but for a \
-             factor; if they are one measurement, intervals will be too narrow",
-            path.display()
-        ),
-        None => {}
-    }
+        Some(Repeated::Alike(shared)) => (shared, "take the same, as far as such coarse values tell"),
+        Some(Repeated::Scaled(shared)) => (shared, "take the same but for a factor"),
+    };
+    eprintln!(
+        "warning: {} may be no other device: the {shared} networks that it shares with those of --networks {how}; if they are one \
+         measurement, intervals will be too narrow",
+        path.display()
+    );
     Ok(())
 }

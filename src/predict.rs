@@ -216,17 +216,7 @@ fn by_model(options: &Options, path: &Path) -> Result<()> {
 struct Rows {
     writer: csv::Writer<Vec<u8>>,
     held: usize,
-    state: State,
-}
-
-/// What became of the rows that aren't held any more.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// There are none.
-    Fresh,
-    Written,
-    /// Nobody takes them.
-    Refused,
+    has_written: bool,
 }
 
 impl Rows {
@@ -236,7 +226,7 @@ impl Rows {
     fn new(header: [&str; 4]) -> Result<Self> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(header)?;
-        Ok(Self { writer, held: 0, state: State::Fresh })
+        Ok(Self { writer, held: 0, has_written: false })
     }
 
     fn push(&mut self, label: &str, numbers: [f64; 3]) -> Result<()> {
@@ -254,14 +244,14 @@ impl Rows {
         let writer = std::mem::replace(&mut self.writer, csv::Writer::from_writer(Vec::new()));
         let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
         let mut out = io::stdout().lock();
-        let done = out.write_all(&bytes).and_then(|()| out.flush());
-        self.state = if done.is_ok() { State::Written } else { State::Refused };
-        Ok(done.map_err(Unwritten::from)?)
+        out.write_all(&bytes).and_then(|()| out.flush()).map_err(Unwritten::from)?;
+        self.has_written = true;
+        Ok(())
     }
 
     /// Writes what is held, be it that something behind it was wrong.
     fn finish(mut self, done: Result<()>) -> Result<()> {
-        if done.is_ok() || self.state == State::Written {
+        if done.is_ok() || self.has_written {
             self.write()?;
         }
         done

@@ -65,8 +65,8 @@ impl Costs {
         Ok(Self { constant_ms, rows_ms, deviations: Some(Deviations { ms, unit, units: known.len() }) })
     }
 
-    /// Whether other evidence says the same to the last digit: it is this one's copy.
-    pub fn says_what(&self, other: &Self) -> bool {
+    /// Whether other evidence says the same to the last digit.
+    pub fn is_copy_of(&self, other: &Self) -> bool {
         self.constant_ms == other.constant_ms && self.rows_ms == other.rows_ms
     }
 

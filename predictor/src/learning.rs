@@ -159,8 +159,10 @@ pub fn learning_curve(
         let window = WholeNetworks::new(measured.provenance().clone(), window);
         let outcome = NetworkModel::fit(space, &window, evidence).and_then(|model| judge(&model, test));
         outcome.map_err(|source| {
-            let from = |first: usize| format!("from number {first} on");
-            let which = if protocol.shuffle { "of a random order".to_owned() } else { from(first + 1) };
+            let which = match protocol.shuffle {
+                true => "of a random order".to_owned(),
+                false => format!("from number {} on", first + 1),
+            };
             CurveError::Fit { samples, which, source: Box::new(source) }
         })
     };

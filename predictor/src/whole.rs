@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_profiler::{Latency, Provenance, csv_fault, csv_head, csv_records};
+use fleetfoot_profiler::{Latency, Provenance, csv_fault, csv_head, csv_records, half_an_interval, missing_end};
 use fleetfoot_space::{Architecture, SearchSpace, line_of_record, without_mark};
+
+/// Columns of an interval's ends.
+const ENDS: [&str; 2] = ["low_ms", "high_ms"];
 
 /// A network that was measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,13 +90,10 @@ impl WholeNetworks {
             column(name).ok_or_else(|| format!("it has no column {name}; its columns are: {found}"))
         };
         let (architecture, latency) = (named("architecture").map_err(format)?, named("latency_ms").map_err(format)?);
-        let ends = match (column("low_ms"), column("high_ms")) {
-            (Some(low), Some(high)) => Some((low, high)),
-            (None, None) => None,
-            _ => {
-                return Err(format("of its columns low_ms and high_ms, an interval's ends, one is missing".to_owned()));
-            }
-        };
+        if missing_end(ENDS.map(|end| (end, column(end).is_some()))).is_some() {
+            return Err(format("of its columns low_ms and high_ms, an interval's ends, one is missing".to_owned()));
+        }
+        let ends = ENDS.map(column);
         let mut networks = Vec::new();
         for record in reader.records() {
             let record = record.map_err(|error| format(csv_fault(text, &error)))?;
@@ -115,13 +115,12 @@ impl WholeNetworks {
             if latency == Latency::ZERO {
                 return Err(value("latency_ms", "no network takes 0 ms".to_owned()));
             }
-            let is_empty = |index: usize| record.get(index).is_none_or(str::is_empty);
-            let ends = ends.filter(|(low, high)| !(is_empty(*low) && is_empty(*high)));
-            if let Some((low, _)) = ends.filter(|(low, high)| is_empty(*low) || is_empty(*high)) {
-                let [empty, other] = if is_empty(low) { ["low_ms", "high_ms"] } else { ["high_ms", "low_ms"] };
-                return Err(value(empty, format!("nothing stands there, but {other} has the interval's other end")));
+            let [low, high] =
+                ends.map(|end| end.filter(|index| record.get(*index).is_some_and(|text| !text.is_empty())));
+            if let Some([missing, other]) = missing_end([(ENDS[0], low.is_some()), (ENDS[1], high.is_some())]) {
+                return Err(value(missing, half_an_interval(other)));
             }
-            let interval = ends.map(|(low, high)| Ok((ms(low, "low_ms")?, ms(high, "high_ms")?))).transpose()?;
+            let interval = low.zip(high).map(|(low, high)| Ok((ms(low, ENDS[0])?, ms(high, ENDS[1])?))).transpose()?;
             if let Some((low, high)) = interval.filter(|(low, high)| *low > latency || *high < latency) {
                 return Err(value("low_ms", format!("{low} to {high} doesn't hold {latency}")));
             }

@@ -38,6 +38,19 @@ pub fn csv_format(beginning: &[u8]) -> csv::ReaderBuilder {
     format
 }
 
+/// Of an interval's two ends, each with whether it stands there, the one that is missing beside the other.
+pub fn missing_end(ends: [(&'static str, bool); 2]) -> Option<[&'static str; 2]> {
+    match ends {
+        [(other, true), (missing, false)] | [(missing, false), (other, true)] => Some([missing, other]),
+        _ => None,
+    }
+}
+
+/// What is wrong with a record that has one of an interval's ends.
+pub fn half_an_interval(other: &str) -> String {
+    format!("nothing stands there, but {other} has the interval's other end")
+}
+
 /// What is wrong with a text that its reader stumbled over.
 pub fn csv_fault(text: &str, error: &csv::Error) -> String {
     match error.kind() {

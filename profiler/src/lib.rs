@@ -54,7 +54,7 @@ pub use comparison::{Comparison, Ratio};
 pub use conditions::{Conditions, Context, ContextParseError, Differences, Provenance};
 pub use cost::{Cost, CostParseError};
 pub use course::{Course, Moment, Spent};
-pub use csv_text::{csv_fault, csv_format, csv_head, csv_records};
+pub use csv_text::{csv_fault, csv_format, csv_head, csv_records, half_an_interval, missing_end};
 pub use device::{BUILT_IN_DEVICES, Cores, DeviceConfig, DeviceError, Hygiene, TransportKind, own_devices};
 pub use disturbance::Sharing;
 pub use doubts::{Doubt, DoubtParseError, Doubts};

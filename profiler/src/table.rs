@@ -8,7 +8,7 @@ use fleetfoot_space::{Operator, OperatorKey, Precision, Shape, line_of_record, w
 use crate::atomic_file::write_atomically;
 use crate::conditions::{Conditions, Context, Differences, Provenance};
 use crate::cost::Cost;
-use crate::csv_text::{csv_fault, csv_head, csv_records};
+use crate::csv_text::{csv_fault, csv_head, csv_records, half_an_interval, missing_end};
 use crate::doubts::Doubts;
 use crate::latency::Latency;
 
@@ -330,7 +330,7 @@ impl LatencyTable {
                     let path = path.display();
                     warnings.push(format!("{path} holds numbers in doubt: {summary}, see its column 'doubts'"));
                 }
-                let stand = columns.has(cost.columns()[1]);
+                let stand = columns.position(cost.columns()[1]).is_some();
                 warnings.extend(table.unsure(stand).map(|what| format!("{}: {what}", path.display())));
                 Ok((table, warnings))
             }
@@ -450,16 +450,16 @@ impl Columns {
             return Err(TableError::Csv { path: path.to_path_buf(), what });
         }
         let [_, low, high, ..] = cost.columns();
-        if let [Some(only), None] | [None, Some(only)] = [low, high].map(|end| position(end).map(|_| end)) {
-            let column = if only == low { high } else { low };
-            let hint = format!(": its column {only} is one end of an interval, and the other one is missing");
+        if let Some([column, other]) = missing_end([low, high].map(|end| (end, position(end).is_some()))) {
+            let hint = format!(": its column {other} is one end of an interval, and the other one is missing");
             return Err(TableError::Column { path: path.to_path_buf(), column, hint });
         }
         Ok(columns)
     }
 
-    fn has(&self, column: &str) -> bool {
-        self.names.iter().zip(self.positions).any(|(name, position)| *name == column && position.is_some())
+    /// Where a column stands, if it does.
+    fn position(&self, column: &str) -> Option<usize> {
+        self.names.iter().zip(self.positions).find(|(name, _)| **name == column).and_then(|(_, position)| position)
     }
 
     fn row(&self, record: &csv::StringRecord, path: &Path, file: &str) -> Result<Row, TableError> {
@@ -467,10 +467,7 @@ impl Columns {
             let line = line_of(record, file);
             TableError::Value { path: path.to_path_buf(), line, column, what }
         };
-        let text = |column: &'static str| {
-            let index = self.names.iter().position(|known| *known == column).and_then(|known| self.positions[known]);
-            index.and_then(|index| record.get(index)).unwrap_or_default()
-        };
+        let text = |column: &'static str| self.position(column).and_then(|index| record.get(index)).unwrap_or_default();
         let number = |column: &'static str, absent: Option<usize>| match (text(column), absent) {
             ("", Some(absent)) => Ok(absent),
             (text, _) => {
@@ -503,10 +500,8 @@ impl Columns {
         };
         let [own, low_end, high_end, raw, boundary] = self.cost.columns();
         let middle = latency(own, None)?;
-        if let [(only, false), (end, true)] | [(end, true), (only, false)] =
-            [low_end, high_end].map(|end| (end, text(end).is_empty()))
-        {
-            return Err(value(end, format!("nothing stands there, but {only} has the interval's other end")));
+        if let Some([missing, other]) = missing_end([low_end, high_end].map(|end| (end, !text(end).is_empty()))) {
+            return Err(value(missing, half_an_interval(other)));
         }
         let (low, high) = (latency(low_end, Some(middle))?, latency(high_end, Some(middle))?);
         if low > middle || high < middle {

@@ -1,7 +1,7 @@
 //! First rows of a device that wasn't settled: they take longer, or less, than those behind them, all by one factor.
 
 use fleetfoot_profiler::{median, middle_and_spread};
-use fleetfoot_space::Operator;
+use fleetfoot_space::{Operator, OperatorKey};
 use ndarray::{Array1, Array2, s};
 
 use super::Piece;
@@ -129,16 +129,11 @@ struct Traits {
 
 impl Traits {
     fn of(piece: &Piece) -> Self {
-        match *piece {
-            Piece::Unit(key) => match key.operator {
-                Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, .. } => {
-                    let expansion = expansion.unwrap_or_default();
-                    Self { kernel, expansion, groups, height: key.input.h, c_in, c_out, stride }
-                }
-                _ => Self::default(),
-            },
-            _ => Self::default(),
-        }
+        let Piece::Unit(OperatorKey { operator, input, .. }) = *piece else { return Self::default() };
+        let Operator::MbConv { kernel, expansion, stride, c_in, c_out, groups, .. } = operator else {
+            return Self::default();
+        };
+        Self { kernel, expansion: expansion.unwrap_or_default(), groups, height: input.h, c_in, c_out, stride }
     }
 }
 

@@ -1,114 +1,260 @@
-//! What a step of the search costs: weight step (one path), gate step (two candidates of every decision), all candidates
-//! after each other; in both memory orders, interleaved. One JSON line a configuration; times are medians in seconds.
-//! `make bench` runs it; `FLEETFOOT_BENCH_STEPS` sets the number of steps (default 20).
+//! What a step of the search costs: a weight step (one path), a gate step (two candidates of every decision), and a step of
+//! all candidates mixed, as DARTS does it; and how much memory each takes beyond the built weights. One JSON line a
+//! configuration. `make bench-search` runs it.
+//!
+//! Both memory orders are timed in one process, their steps interleaved. Memory is measured in a process of its own for each
+//! figure: its peak (VmHWM) minus what was resident once the weights were built.
+//!
+//! Options: `--config NAME` (default: all), `--layout nchw|channels-last` (default: both), `--steps N` (default 20),
+//! `--threads N` (default 2).
 
-use std::sync::Arc;
+use std::process::Command;
 use std::time::Instant;
 
-use fleetfoot_predictor::CostMatrix;
+use clap::{Parser, ValueEnum};
 use fleetfoot_search::{
-    Batch, Classes, Constraint, Dataset, Images, LatencyLoss, Layout, Search, SearchError, SearchSettings,
+    Backward, Batch, Gates, Layout, Mode, Parameter, Path, SearchError, Sgd, Supernet, by_two_paths, cross_entropy,
+    learn,
 };
 use fleetfoot_space::SearchSpace;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-const BATCH: usize = 64;
+/// A geometry: name, space, channels and size of images, classes, images of a step.
+type Config = (&'static str, &'static str, (i64, i64), usize, i64);
 
-fn main() -> Result<(), SearchError> {
+const CONFIGS: [Config; 3] = [
+    ("proxyless-32", "proxyless-224", (3, 32), 10, 64),
+    ("proxyless-224", "proxyless-224", (3, 224), 1000, 8),
+    ("fashion-28", "fashion-28", (1, 28), 10, 64),
+];
+
+#[derive(Debug, Parser)]
+struct Options {
+    #[arg(long)]
+    config: Option<String>,
+    #[arg(long)]
+    layout: Option<String>,
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    #[arg(long, default_value_t = 2)]
+    threads: i32,
+    /// In a process of its own: measure the memory of this.
+    #[arg(long, hide = true)]
+    memory: Option<Kept>,
+    /// What cargo says to benches.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What is kept for the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kept {
+    OnePath,
+    Recomputed,
+    AllPaths,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     fleetfoot_search::keep_memory();
-    let steps = std::env::var("FLEETFOOT_BENCH_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(20);
-    for threads in [1, 2] {
-        tch::set_num_threads(threads);
-        let mut searches = [search(true)?, search(false)?];
-        let mut times = [(Vec::new(), Vec::new()), (Vec::new(), Vec::new())];
-        // The first step of each kind allocates and isn't counted.
-        for step in 0..=steps {
-            for ((search, layout), times) in
-                searches.iter_mut().zip([Layout::ChannelsLast, Layout::Nchw]).zip(&mut times)
-            {
-                let (weight, gate) = (batch(layout)?, batch(layout)?);
-                let start = Instant::now();
-                search.weight_step(&weight, 0.01)?;
-                let middle = Instant::now();
-                search.gate_step(&gate)?;
-                if step > 0 {
-                    times.0.push((middle - start).as_secs_f64());
-                    times.1.push(middle.elapsed().as_secs_f64());
-                }
-            }
-        }
-        for (layout, (weight, gate)) in ["channels-last", "nchw"].into_iter().zip(&mut times) {
-            let (weight, gate) = (median(weight), median(gate));
-            #[allow(clippy::print_stdout)] // its output is data
-            {
-                println!(
-                    "{{\"space\":\"fashion-28\",\"batch\":{BATCH},\"threads\":{threads},\"layout\":\"{layout}\",\
-                 \"weight_step_s\":{weight:.4},\"gate_step_s\":{gate:.4},\"gate_to_weight\":{:.3}}}",
-                    gate / weight
-                );
-            }
+    let options = Options::parse();
+    tch::set_num_threads(options.threads);
+    let configs = CONFIGS.iter().filter(|config| options.config.as_ref().is_none_or(|wanted| wanted == config.0));
+    for config in configs {
+        match options.memory {
+            Some(kept) => say(&memory(config, layout(options.layout.as_deref())?, kept, options.steps)?.to_string()),
+            None => times(config, &options)?,
         }
     }
     Ok(())
 }
 
-fn search(channels_last: bool) -> Result<Search, SearchError> {
-    let space = SearchSpace::load("fashion-28")?;
-    let rows = space.decisions().iter().map(|decision| vec![0.02; decision.candidates.len()]).collect();
-    let images = Images {
-        channels: 1,
-        height: 28,
-        width: 28,
-        classes: Classes::Exactly(10),
-        pixels: vec![0; 784 * 256],
-        labels: vec![0; 256],
+fn layout(text: Option<&str>) -> Result<Layout, String> {
+    let known = [Layout::ChannelsLast, Layout::Nchw].into_iter();
+    let wanted = text.unwrap_or("channels-last");
+    known.into_iter().find(|layout| layout.to_string() == wanted).ok_or_else(|| format!("no layout '{wanted}'"))
+}
+
+/// Times of both layouts, interleaved, and their memory.
+fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+    let layouts: Vec<Layout> = match &options.layout {
+        Some(text) => vec![layout(Some(text))?],
+        None => vec![Layout::ChannelsLast, Layout::Nchw],
     };
-    let images = Arc::new(images);
-    let dataset = Dataset { name: "none".to_owned(), train: Arc::clone(&images), test: images };
-    let settings = SearchSettings {
-        warmup_epochs: 0,
-        search_epochs: 1,
-        inherit_after: 0,
-        batch: BATCH,
-        gate_batch: BATCH,
-        train_images: BATCH,
-        validation_images: BATCH,
-        warmup_lr: 0.05,
-        search_lr: 0.025,
-        alpha_lr: 1e-3,
-        weight_steps: 1,
-        loss: LatencyLoss::AddLinear,
-        constraint: Constraint::fixed(0.1),
-        target_ms: 0.3,
-        smoothing: 0.1,
-        shift: 0,
-        flip: false,
-        seed: 1,
-        channels_last,
-    };
-    let costs = CostMatrix { constant_ms: 0.1, rows };
-    Search::new(
-        &space,
-        CostMatrix { rows: costs.rows.into_iter().map(first_free).collect(), ..costs },
-        &dataset,
-        settings,
-    )
+    let mut steps = layouts.iter().map(|layout| Steps::new(config, *layout)).collect::<Result<Vec<_>, _>>()?;
+    let mut times = vec![[0.0; 4]; layouts.len()];
+    // The first step of each kind allocates and isn't counted.
+    for round in 0..=options.steps {
+        for (steps, times) in steps.iter_mut().zip(&mut times) {
+            steps.draw();
+            let start = Instant::now();
+            steps.weight_step(false)?;
+            let weight = start.elapsed();
+            steps.weight_step(true)?;
+            let recomputed = start.elapsed();
+            steps.gate_step()?;
+            let gate = start.elapsed();
+            // Mixing all takes long: every fourth round.
+            let mixed = round.is_multiple_of(4);
+            if mixed {
+                steps.all_paths_step()?;
+            }
+            let all = start.elapsed();
+            if round > 0 {
+                let share = 1.0 / options.steps as f64;
+                times[0] += share * weight.as_secs_f64();
+                times[1] += share * (recomputed - weight).as_secs_f64();
+                times[2] += share * (gate - recomputed).as_secs_f64();
+                if mixed {
+                    times[3] += (all - gate).as_secs_f64() / (options.steps / 4).max(1) as f64;
+                }
+            }
+        }
+    }
+    drop(steps);
+    for (layout, [weight, recomputed, gate, all]) in layouts.iter().zip(times) {
+        let memory = |kept: &str| -> Result<f64, Box<dyn std::error::Error>> {
+            let mut again = Command::new(std::env::current_exe()?);
+            again.args(["--config", config.0, "--layout", &layout.to_string(), "--memory", kept]);
+            again.args(["--steps", &options.steps.to_string(), "--threads", &options.threads.to_string()]);
+            let output = again.output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok(text.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?)
+        };
+        let line = json!({
+            "config": config.0, "layout": layout.to_string(), "batch": config.4, "threads": options.threads,
+            "weight_step_s": round4(weight), "recompute_step_s": round4(recomputed), "arch_step_s": round4(gate),
+            "all_paths_step_s": round4(all), "memory_mib": memory("one-path")?,
+            "memory_recompute_mib": memory("recomputed")?, "memory_all_paths_mib": memory("all-paths")?,
+        });
+        say(&line.to_string());
+    }
+    Ok(())
 }
 
-/// One cheap candidate, so that the target lies within the space.
-fn first_free(mut row: Vec<f64>) -> Vec<f64> {
-    row[0] = 0.0;
-    row[1] = 0.1;
-    row
+fn round4(seconds: f64) -> f64 {
+    (seconds * 1e4).round() / 1e4
 }
 
-fn batch(layout: Layout) -> Result<Batch, SearchError> {
-    let images = Tensor::f_randn([BATCH as i64, 1, 28, 28], (Kind::Float, Device::Cpu))?;
-    let labels = Tensor::f_randint(10, [BATCH as i64], (Kind::Int64, Device::Cpu))?;
-    Ok(Batch { images: layout.arrange(&images)?, labels })
+#[allow(clippy::print_stdout)] // its output is data
+fn say(line: &str) {
+    println!("{line}");
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// MiB beyond the built weights at the peak of so many steps.
+fn memory(config: &Config, layout: Layout, kept: Kept, count: usize) -> Result<f64, Box<dyn std::error::Error>> {
+    let mut steps = Steps::new(config, layout)?;
+    let built = status("VmRSS:")?;
+    let count = if kept == Kept::AllPaths { 3 } else { count };
+    for _ in 0..count {
+        steps.draw();
+        match kept {
+            Kept::OnePath => {
+                steps.weight_step(false)?;
+                steps.gate_step()?;
+            }
+            Kept::Recomputed => {
+                steps.weight_step(true)?;
+            }
+            Kept::AllPaths => steps.all_paths_step()?,
+        }
+    }
+    Ok(((status("VmHWM:")? - built) / 1024.0).round())
+}
+
+/// An entry of /proc/self/status in KiB.
+fn status(name: &str) -> Result<f64, Box<dyn std::error::Error>> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such entry")?;
+    Ok(value.trim().trim_end_matches(" kB").parse()?)
+}
+
+struct Steps {
+    supernet: Supernet,
+    gates: Gates,
+    rng: ChaCha8Rng,
+    path: Path,
+    batch: Batch,
+}
+
+impl Steps {
+    fn new(&(_, space, (channels, size), classes, images): &Config, layout: Layout) -> Result<Self, SearchError> {
+        let text = SearchSpace::load(space)?.text().to_owned();
+        // The geometry alone is changed.
+        let own = text.lines().filter(|line| !line.starts_with("classes =") && !line.starts_with("input ="));
+        let own: Vec<&str> = own.collect();
+        let head =
+            format!("classes = {classes}\ninput = {{ channels = {channels}, height = {size}, width = {size} }}\n");
+        let space = SearchSpace::from_toml(&format!("{head}{}", own.join("\n")), space)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let values = Tensor::f_randn([images, channels, size, size], (Kind::Float, Device::Cpu))?;
+        let labels = Tensor::f_randint(classes as i64, [images], (Kind::Int64, Device::Cpu))?;
+        Ok(Self {
+            supernet: Supernet::new(&space, 1, layout)?,
+            gates: Gates::new(&space, &mut rng),
+            rng,
+            path: Path(Vec::new()),
+            batch: Batch { images: layout.arrange(&values)?, labels },
+        })
+    }
+
+    fn draw(&mut self) {
+        self.path = self.gates.sample_path(&mut self.rng);
+    }
+
+    fn weight_step(&mut self, recompute: bool) -> Result<(), SearchError> {
+        let how = Backward { smoothing: 0.1, recompute, parts: 1 };
+        let learned = learn(&self.supernet.chain(&self.path), &self.batch, how)?;
+        Ok(Sgd::default().step(&mut self.supernet.trainable_mut(&self.path), &learned.gradients, 0.01)?)
+    }
+
+    fn gate_step(&mut self) -> Result<(), SearchError> {
+        let pairs = self.gates.sample_pairs(&mut self.rng);
+        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch)?;
+        // Not to the point where drawing gets easy.
+        self.gates.step_pairs(&pairs, &gradients, 1e-4);
+        Ok(())
+    }
+
+    /// `y = sum_i p_i o_i(x)` in every decision, with gradients of all weights and all p.
+    fn all_paths_step(&mut self) -> Result<(), SearchError> {
+        let p: Vec<Tensor> = self
+            .gates
+            .logits()
+            .iter()
+            .map(|row| {
+                let row: Vec<f32> = row.iter().map(|&logit| logit as f32).collect();
+                Tensor::from_slice(&row).set_requires_grad(true)
+            })
+            .collect();
+        let mut x = self.supernet.front(&self.batch.images, Mode::Train)?;
+        for (decision, logits) in p.iter().enumerate() {
+            let q = logits.f_softmax(0, Kind::Float)?;
+            let mut sum: Option<Tensor> = None;
+            for candidate in self.supernet.candidates(decision) {
+                let y = self.supernet.candidate(decision, candidate, &x, Mode::Train)?;
+                let y = y.f_mul(&q.f_select(0, candidate as i64)?)?;
+                sum = Some(match sum {
+                    Some(sum) => sum.f_add(&y)?,
+                    None => y,
+                });
+            }
+            x = sum.unwrap_or(x);
+        }
+        let loss = cross_entropy(&self.supernet.head(&x, Mode::Train)?, &self.batch.labels, 0.1)?;
+        let mut parameters: Vec<&mut Parameter> = self
+            .supernet
+            .modules_mut()
+            .flat_map(|(_, module)| module.parameters_mut())
+            .filter(|parameter| parameter.trainable)
+            .collect();
+        let mut values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
+        let weights = values.len();
+        values.extend(&p);
+        let mut gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
+        gradients.truncate(weights);
+        Ok(Sgd::default().step(&mut parameters, &gradients, 0.01)?)
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use fleetfoot_space::Architecture;
+use fleetfoot_space::{Architecture, Decision, OperatorKey, Precision, SearchSpace};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,30 @@ impl CostMatrix {
             }
         }
         Ok(Self { constant_ms, rows })
+    }
+
+    /// The matrix of a space at a batch size in a precision: `cost` says what a unit costs, in ms or in whatever unit the
+    /// matrix is to have; a network costs `call` besides. An identity costs nothing and isn't asked for.
+    pub fn of_units<E: From<CostError>>(
+        space: &SearchSpace,
+        (batch, precision): (usize, Precision),
+        call: f64,
+        cost: impl Fn(&OperatorKey) -> Result<f64, E>,
+    ) -> Result<Self, E> {
+        let cost = |key: OperatorKey| cost(&key.at(batch, precision));
+        let mut constant = call;
+        for unit in space.front().iter().chain(space.back()) {
+            constant += cost(unit.key)?;
+        }
+        let row = |decision: &Decision| {
+            let costs = decision.candidates.iter().map(|&candidate| match decision.is_identity(candidate) {
+                true => Ok(0.0),
+                false => cost(decision.key(candidate, precision)),
+            });
+            costs.collect::<Result<Vec<f64>, E>>()
+        };
+        let rows = space.decisions().iter().map(row).collect::<Result<Vec<_>, E>>()?;
+        Ok(Self::new(constant, rows)?)
     }
 
     /// Latency of an architecture in milliseconds. The architecture must be one of the matrix' space.

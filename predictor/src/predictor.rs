@@ -262,18 +262,7 @@ pub fn cost_matrix(
     batch: usize,
     precision: Precision,
 ) -> Result<CostMatrix, CostModelError> {
-    let cost = |key: OperatorKey| predictor.unit(&key.at(batch, precision)).map(|estimate| estimate.latency.ms());
-    let mut constant = predictor.overhead().ms();
-    for unit in space.front().iter().chain(space.back()) {
-        constant += cost(unit.key)?;
-    }
-    let row = |decision: &fleetfoot_space::Decision| {
-        let costs = decision.candidates.iter().map(|&candidate| match decision.is_identity(candidate) {
-            true => Ok(0.0),
-            false => cost(decision.key(candidate, precision)),
-        });
-        costs.collect::<Result<Vec<f64>, PredictError>>()
-    };
-    let rows = space.decisions().iter().map(row).collect::<Result<Vec<_>, _>>()?;
-    Ok(CostMatrix::new(constant, rows)?)
+    CostMatrix::of_units(space, (batch, precision), predictor.overhead().ms(), |key| {
+        Ok(predictor.unit(key).map(|estimate| estimate.latency.ms())?)
+    })
 }

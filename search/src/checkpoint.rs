@@ -16,7 +16,7 @@ use crate::error::SearchError;
 use crate::module::{Module, Parameter};
 
 /// Version of the checkpoint's form.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// Entry of the metadata for the time that the run had taken.
 const SECONDS: &str = "seconds";
 /// Suffix of a parameter's momentum.

@@ -49,7 +49,7 @@ impl DataOptions {
 }
 
 /// Which images a run learned from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Images {
     /// Their folder, where one was named.
     folder: Option<PathBuf>,

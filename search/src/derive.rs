@@ -1,101 +1,144 @@
-//! From the most probable network that meets the target to a better one that meets it, too: single exchanges.
+//! From the most probable network that meets the limits to a better one that meets them, too: single exchanges.
 //!
-//! One candidate at a time is exchanged, judged by the supernet's cross entropy on validation images: the one that lowers
-//! it most, as long as one that fits lowers it.
+//! One candidate at a time is exchanged, judged by the supernet on validation images: the exchange that betters it most, as
+//! long as one that fits does.
 
-use fleetfoot_predictor::CostMatrix;
 use fleetfoot_space::Architecture;
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::gates::Path;
+use crate::limits::Limits;
 use crate::loss::cross_entropy;
 use crate::module::Mode;
 use crate::supernet::Supernet;
+
+/// How a path does on the judge's images.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Mean cross entropy.
+    pub cross_entropy: f64,
+    /// Images that it classifies rightly.
+    pub right: u64,
+}
 
 /// Judges paths on a few large batches.
 #[derive(Debug)]
 pub struct Judge<'a> {
     supernet: &'a Supernet,
-    costs: &'a CostMatrix,
+    limits: &'a Limits,
     batches: Vec<Batch>,
 }
 
-/// A single exchange: the decision, the new candidate, what it does to cross entropy and latency (ms).
-#[derive(Clone, Copy, Debug)]
+/// A single exchange: the decision, the new candidate, the network then, and what the supernet says of it.
+#[derive(Clone, Debug)]
 struct Exchange {
     decision: usize,
     choice: usize,
-    entropy: f64,
-    latency_ms: f64,
+    share: f64,
+    score: Score,
 }
 
 impl<'a> Judge<'a> {
     /// Judges by these batches. Batch normalisation uses each batch's statistics.
-    pub fn new(supernet: &'a Supernet, costs: &'a CostMatrix, batches: Vec<Batch>) -> Self {
-        Self { supernet, costs, batches }
+    pub fn new(supernet: &'a Supernet, limits: &'a Limits, batches: Vec<Batch>) -> Self {
+        Self { supernet, limits, batches }
     }
 
-    /// The architecture that exchanges lead to from a start that meets the target: at most `target_ms`, too, and no single
-    /// exchange that fits lowers the cross entropy. `watch` is told of every exchange that is made.
-    pub fn refine(
+    /// How a path does.
+    pub fn score(&self, path: &Path) -> Result<Score, SearchError> {
+        let mut score = Score::default();
+        for batch in &self.batches {
+            let logits = no_grad(|| self.supernet.forward(path, &batch.images, Mode::Probe))?;
+            self.add(&mut score, &logits, &batch.labels)?;
+        }
+        Ok(score)
+    }
+
+    /// The architecture that exchanges lead to from a start that meets the limits: it meets them, too, and no single exchange
+    /// that fits lowers the cross entropy. `watch` is told of every exchange that is made.
+    pub fn refine(&self, start: &Architecture, watch: &mut dyn FnMut(&str)) -> Result<Architecture, SearchError> {
+        let better = |_: f64, before: &Score, exchange: &Exchange| exchange.score.cross_entropy < before.cross_entropy;
+        self.exchange(start, &better, watch)
+    }
+
+    /// The same for a network that needs less than `least` of what it may (a share): exchanges for candidates that need more
+    /// and raise the number of images that are classified rightly, until `least` is reached or there is none.
+    pub fn use_up(
         &self,
         start: &Architecture,
-        target_ms: f64,
+        least: f64,
         watch: &mut dyn FnMut(&str),
     ) -> Result<Architecture, SearchError> {
-        let mut path = Path(start.choices().collect());
+        let better = |share: f64, before: &Score, exchange: &Exchange| {
+            share < least && exchange.share > share && exchange.score.right > before.right
+        };
+        self.exchange(start, &better, watch)
+    }
+
+    fn exchange(
+        &self,
+        start: &Architecture,
+        better: &dyn Fn(f64, &Score, &Exchange) -> bool,
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<Architecture, SearchError> {
+        let mut network = start.clone();
         loop {
-            let now = self.latency_ms(&path);
-            let (entropy, exchanges) = self.exchanges(&path, target_ms)?;
-            let better = exchanges.into_iter().filter(|exchange| exchange.entropy < entropy);
-            let best = better.min_by(|a, b| a.entropy.total_cmp(&b.entropy));
-            let Some(best) = best else { break };
+            let share = self.limits.share(&network);
+            let mut path = Path(network.choices().collect());
+            let (before, exchanges) = self.exchanges(&path)?;
+            let better = exchanges.into_iter().filter(|exchange| better(share, &before, exchange));
+            let Some(best) = better.min_by(|a, b| a.score.cross_entropy.total_cmp(&b.score.cross_entropy)) else {
+                return Ok(network);
+            };
             watch(&format!(
-                "decision {}: candidate {} becomes {}, cross entropy {entropy:.4} -> {:.4}, latency {now:.4} -> {:.4} ms",
+                "decision {}: candidate {} becomes {}, cross entropy {:.4} -> {:.4}, {:.1} % -> {:.1} % of what the network may need",
                 best.decision + 1,
                 path.0[best.decision],
                 best.choice,
-                best.entropy,
-                best.latency_ms
+                before.cross_entropy,
+                best.score.cross_entropy,
+                100.0 * share,
+                100.0 * best.share,
             ));
             path.0[best.decision] = best.choice;
+            network = named(path)?;
         }
-        let unnamed = || SearchError::Settings("a decision has more candidates than digits".to_owned());
-        Architecture::new(path.0).ok_or_else(unnamed)
     }
 
-    fn latency_ms(&self, path: &Path) -> f64 {
-        let costs = path.0.iter().zip(&self.costs.rows).map(|(&choice, row)| row[choice]);
-        self.costs.constant_ms + costs.sum::<f64>()
-    }
-
-    /// The path's cross entropy, and every exchange that stays within a latency.
-    fn exchanges(&self, path: &Path, limit_ms: f64) -> Result<(f64, Vec<Exchange>), SearchError> {
+    /// How a path does, and every exchange for a candidate that is still there and meets the limits.
+    fn exchanges(&self, path: &Path) -> Result<(Score, Vec<Exchange>), SearchError> {
         let mut exchanges = Vec::new();
-        for (decision, row) in self.costs.rows.iter().enumerate() {
-            for choice in (0..row.len()).filter(|&choice| choice != path.0[decision]) {
+        for decision in 0..path.0.len() {
+            for choice in self.supernet.candidates(decision).filter(|&choice| choice != path.0[decision]) {
                 let mut other = path.clone();
                 other.0[decision] = choice;
-                let latency_ms = self.latency_ms(&other);
-                if latency_ms <= limit_ms {
-                    exchanges.push(Exchange { decision, choice, entropy: 0.0, latency_ms });
+                let network = named(other)?;
+                if self.limits.fit(&network) {
+                    let share = self.limits.share(&network);
+                    exchanges.push(Exchange { decision, choice, share, score: Score::default() });
                 }
             }
         }
-        let mut entropy = 0.0;
-        let share = 1.0 / self.batches.len() as f64;
+        let mut score = Score::default();
         for batch in &self.batches {
             // What lies in front of an exchange is the same for all: computed once.
             let trace = no_grad(|| self.supernet.trace(path, &batch.images))?;
-            entropy += share * cross_entropy(&trace.logits, &batch.labels, 0.0)?.f_double_value(&[])?;
+            self.add(&mut score, &trace.logits, &batch.labels)?;
             for exchange in &mut exchanges {
                 let logits = no_grad(|| self.behind(path, exchange, &trace.inputs[exchange.decision]))?;
-                exchange.entropy += share * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
+                self.add(&mut exchange.score, &logits, &batch.labels)?;
             }
         }
-        Ok((entropy, exchanges))
+        Ok((score, exchanges))
+    }
+
+    fn add(&self, score: &mut Score, logits: &Tensor, labels: &Tensor) -> Result<(), SearchError> {
+        score.cross_entropy += cross_entropy(logits, labels, 0.0)?.f_double_value(&[])? / self.batches.len() as f64;
+        let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+        score.right += u64::try_from(right.f_int64_value(&[])?).unwrap_or(0);
+        Ok(())
     }
 
     /// The logits behind an exchange.
@@ -106,4 +149,9 @@ impl<'a> Judge<'a> {
         }
         self.supernet.head(&x, Mode::Probe)
     }
+}
+
+fn named(path: Path) -> Result<Architecture, SearchError> {
+    let unnamed = || SearchError::Settings("a decision has more candidates than digits".to_owned());
+    Architecture::new(path.0).ok_or_else(unnamed)
 }

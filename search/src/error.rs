@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fleetfoot_space::{NetworkError, SpaceError, WeightsError};
 
+use crate::demand::DemandError;
 use crate::learning::checkpoint_path;
 use fleetfoot_dataset::DatasetError;
 
@@ -43,18 +44,40 @@ pub enum SearchError {
         /// What it takes.
         wanted: String,
     },
-    /// A target that no network of the space can meet or miss.
+    /// A limit that no network of the space meets, or a target that all stay below.
     #[error(
-        "target {target_ms} ms lies outside of what the space holds on this device: the fastest network takes \
-         {fastest_ms:.4} ms, the slowest {slowest_ms:.4} ms"
+        "{name}: target {target} lies outside of what the space holds: the {} network needs {least}, the {} {most}",
+        if name.starts_with("latency") { "fastest" } else { "smallest" },
+        if name.starts_with("latency") { "slowest" } else { "largest" }
     )]
     Target {
-        /// The target.
-        target_ms: f64,
-        /// The fastest network.
-        fastest_ms: f64,
-        /// The slowest network.
-        slowest_ms: f64,
+        /// What is limited.
+        name: String,
+        /// The limit, with its unit.
+        target: String,
+        /// What the space's networks need at least.
+        least: String,
+        /// What they need at most.
+        most: String,
+    },
+    /// Limits each of which can be met, but not together.
+    #[error("no network of the space meets all of: {limits}; the nearest that one does: {nearest}")]
+    Limits {
+        /// The limits.
+        limits: String,
+        /// The same, each wider by one factor, so that a network meets them.
+        nearest: String,
+    },
+    /// What networks need can't be computed.
+    #[error(transparent)]
+    Demand(#[from] DemandError),
+    /// A candidate that isn't there any more.
+    #[error("candidate {candidate} of decision {decision} (counted from 0) was cut: it has no weights any more")]
+    Cut {
+        /// The decision's index.
+        decision: usize,
+        /// The candidate's index.
+        candidate: usize,
     },
     /// `mul#log` has no value at or below a 80th of its reference.
     #[error(

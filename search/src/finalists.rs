@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use fleetfoot_predictor::CostMatrix;
 use fleetfoot_profiler::write_json;
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::Rng;
@@ -19,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::SearchError;
 use crate::gates::Gates;
 use crate::learning::{Learning as _, checkpoint_path};
+use crate::limits::{Limit, Limits};
 use crate::train::{Recipe, Training};
 use fleetfoot_dataset::Dataset;
 
@@ -32,7 +32,7 @@ const DRAWS: usize = 200;
 pub struct Finalist {
     /// The network.
     pub architecture: String,
-    /// Its latency by the cost matrix, in ms.
+    /// What it needs of what is limited first: its latency in ms, by the cost matrix.
     pub predicted_ms: f64,
     /// Accuracy on the validation images, in percent.
     pub accuracy_percent: f64,
@@ -54,8 +54,8 @@ pub enum News<'a> {
 pub struct Contest<'a> {
     /// The space.
     pub space: &'a SearchSpace,
-    /// Latencies.
-    pub costs: &'a CostMatrix,
+    /// What networks may need.
+    pub limits: &'a Limits,
     /// What is learned from; its test images are what is judged by.
     pub dataset: &'a Dataset,
     /// How all are trained.
@@ -73,23 +73,33 @@ struct Record {
     finalist: Finalist,
 }
 
-/// Up to `count` networks for the last stage: `first`, and others drawn from those between 95 and 100 % of the target by
+/// Up to `count` networks for the last stage: `first`, and others drawn from those that need 95 to 100 % of what they may by
 /// the square roots of the gates' probabilities, since gates that are sure of a thing may still be wrong. Fewer where
 /// that many can't be found.
 pub fn draw_finalists(
     first: &Architecture,
     count: usize,
     gates: &Gates,
-    (costs, target_ms): (&CostMatrix, f64),
+    limits: &Limits,
     rng: &mut impl Rng,
 ) -> Vec<Architecture> {
     let roots = |row: Vec<f64>| row.into_iter().map(f64::sqrt).collect::<Vec<f64>>();
     let weights: Vec<Vec<f64>> = gates.probabilities().into_iter().map(roots).collect();
-    let sampler = costs.sampler_within((1.0 - ROOM) * target_ms..=target_ms, &weights);
+    // By sums of the limit that keeps the first network; the others are looked at one by one.
+    let tightest = limits.iter().max_by(|a, b| {
+        let share = |limit: &Limit| limit.demand.of(first) / limit.at_most;
+        share(a).total_cmp(&share(b))
+    });
+    let Some(tightest) = tightest else { return vec![first.clone()] };
+    // Of memory, only weights add up; working memory is allowed for at its least.
+    let sums = tightest.demand.sum();
+    let besides = tightest.demand.range(gates.live()).0 - sums.range_ms().0;
+    let sampler = sums.sampler_within((1.0 - ROOM) * tightest.at_most - besides..=tightest.at_most - besides, &weights);
+    let fits = |drawn: &Architecture| limits.fit(drawn) && limits.share(drawn) >= 1.0 - ROOM;
     let mut finalists = vec![first.clone()];
     while finalists.len() < count {
         let draws = std::iter::repeat_with(|| sampler.draw(rng)).take(DRAWS);
-        let Some(new) = draws.flatten().find(|drawn| !finalists.contains(drawn)) else { break };
+        let Some(new) = draws.flatten().find(|drawn| fits(drawn) && !finalists.contains(drawn)) else { break };
         finalists.push(new);
     }
     finalists
@@ -156,7 +166,7 @@ impl Contest<'_> {
         }
         training.run(&folder, stop, &mut |_| watch(News::Steps(1)))?;
         let (accuracy_percent, cross_entropy) = training.evaluate()?;
-        let predicted_ms = self.costs.latency_ms(architecture);
+        let predicted_ms = self.limits.first().demand.of(architecture);
         let finalist =
             Finalist { architecture: architecture.to_string(), predicted_ms, accuracy_percent, cross_entropy };
         let record = Record { recipe: self.recipe.clone(), finalist };

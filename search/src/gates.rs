@@ -1,19 +1,17 @@
 //! Architecture parameters: one logit per decision and candidate, and the paths that are drawn from them.
 
-use fleetfoot_predictor::CostMatrix;
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Normal;
+use serde::{Deserialize, Serialize};
 
 /// Standard deviation of the logits before training.
 const INITIAL_STD: f64 = 1e-3;
 /// Adam's decay of the mean of squares and its epsilon; the mean's decay is 0, so that a logit without gradient stays.
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
-/// How finely latencies are told apart where the most probable network must be made to fit.
-const KNAPSACK_STEPS: usize = 20_000;
 
 /// A sampled path: one candidate per decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +28,28 @@ pub struct Pair {
     pub q: (f64, f64),
 }
 
-/// The logits with Adam's state.
-#[derive(Clone, Debug, PartialEq)]
+/// A candidate that was cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Weight steps until then.
+    pub step: usize,
+    /// The decision's index.
+    pub decision: usize,
+    /// The candidate's index.
+    pub candidate: usize,
+}
+
+/// The logits with Adam's state, and which candidates are still there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gates {
     alpha: Vec<Vec<f64>>,
     /// Adam's decayed means of squares, and how often each logit was updated.
     squares: Vec<Vec<f64>>,
     steps: u64,
+    /// Candidates that weren't cut.
+    live: Vec<Vec<bool>>,
+    /// For how many steps in a row each candidate has been improbable.
+    faint: Vec<Vec<u64>>,
 }
 
 /// `exp(a_i) / sum_j exp(a_j)`.
@@ -70,10 +83,12 @@ impl Gates {
         Self::from_logits(alpha)
     }
 
-    /// Given logits, Adam at its start.
+    /// Given logits, all candidates there, Adam at its start.
     pub fn from_logits(alpha: Vec<Vec<f64>>) -> Self {
-        let squares = alpha.iter().map(|row| vec![0.0; row.len()]).collect();
-        Self { alpha, squares, steps: 0 }
+        let like = |value| alpha.iter().map(|row| vec![value; row.len()]).collect();
+        let live = alpha.iter().map(|row| vec![true; row.len()]).collect();
+        let faint = alpha.iter().map(|row| vec![0; row.len()]).collect();
+        Self { squares: like(0.0), steps: 0, live, faint, alpha }
     }
 
     /// The logits: `[decision][candidate]`.
@@ -81,23 +96,36 @@ impl Gates {
         &self.alpha
     }
 
-    /// Adam's state: decayed means of squares, number of steps.
-    pub fn adam(&self) -> (&[Vec<f64>], u64) {
-        (&self.squares, self.steps)
+    /// Which candidates weren't cut: `[decision][candidate]`.
+    pub fn live(&self) -> &[Vec<bool>] {
+        &self.live
     }
 
-    /// With Adam's state as [`adam`](Self::adam) gave it.
-    pub fn restore(alpha: Vec<Vec<f64>>, squares: Vec<Vec<f64>>, steps: u64) -> Self {
-        Self { alpha, squares, steps }
+    /// Whether their state has these numbers of candidates, throughout, and only numbers in it.
+    pub fn fit(&self, space: &SearchSpace) -> bool {
+        let counts: Vec<usize> = space.decisions().iter().map(|decision| decision.candidates.len()).collect();
+        let sizes = |rows: Vec<usize>| rows == counts;
+        sizes(self.alpha.iter().map(Vec::len).collect())
+            && sizes(self.squares.iter().map(Vec::len).collect())
+            && sizes(self.live.iter().map(Vec::len).collect())
+            && sizes(self.faint.iter().map(Vec::len).collect())
+            && self.live.iter().all(|row| row.contains(&true))
+            && self.alpha.iter().chain(&self.squares).flatten().all(|value| value.is_finite())
     }
 
-    /// Softmax of every decision's logits.
+    /// A decision's softmax over what is left of its candidates; 0 for those that were cut.
+    fn row(&self, decision: usize) -> Vec<f64> {
+        let gone = |(&logit, &live): (&f64, &bool)| if live { logit } else { f64::NEG_INFINITY };
+        softmax(&self.alpha[decision].iter().zip(&self.live[decision]).map(gone).collect::<Vec<f64>>())
+    }
+
+    /// Softmax of every decision's logits over what is left of its candidates; 0 for those that were cut.
     pub fn probabilities(&self) -> Vec<Vec<f64>> {
-        self.alpha.iter().map(|row| softmax(row)).collect()
+        (0..self.alpha.len()).map(|decision| self.row(decision)).collect()
     }
 
     /// Entropy of a decision's softmax over that of equally probable candidates, mean over the decisions: 1 at the
-    /// start, 0 once every choice is made. Decisions with one candidate don't count.
+    /// start, 0 once every choice is made. Candidates that were cut count as there; decisions with one candidate don't.
     pub fn entropy(&self) -> f64 {
         let open = self.probabilities().into_iter().filter(|row| row.len() > 1);
         let entropies: Vec<f64> = open
@@ -109,111 +137,121 @@ impl Gates {
     /// The most probable candidate of every decision.
     pub fn most_probable(&self) -> Option<Architecture> {
         let best = |row: &Vec<f64>| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(index, _)| index);
-        self.alpha.iter().map(best).collect::<Option<Vec<_>>>().and_then(Architecture::new)
+        self.probabilities().iter().map(best).collect::<Option<Vec<_>>>().and_then(Architecture::new)
     }
 
-    /// The most probable network that takes at most `limit_ms`: the product of its candidates' probabilities is the
-    /// largest. `None` where no network is that fast.
-    ///
-    /// A knapsack with one choice per decision, solved by dynamic programming over latencies in steps of the room above
-    /// the fastest network / 20,000. Costs are rounded up to steps, so the limit holds; what is lost by rounding is at
-    /// most a step per decision.
-    pub fn most_probable_within(&self, costs: &CostMatrix, limit_ms: f64) -> Option<Architecture> {
-        let network = self.most_probable()?;
-        if costs.latency_ms(&network) <= limit_ms {
-            return Some(network);
-        }
-        let room = limit_ms - costs.range_ms().0;
-        if room < 0.0 {
-            return None;
-        }
-        let step = room / KNAPSACK_STEPS as f64;
-        // In steps above the decision's cheapest candidate; the cheapest is free, whatever the step.
-        let weights = |row: &Vec<f64>| -> Vec<usize> {
-            let least = row.iter().copied().fold(f64::INFINITY, f64::min);
-            let weight = |&cost: &f64| if cost <= least { 0 } else { ((cost - least) / step).ceil() as usize };
-            row.iter().map(weight).collect()
-        };
-        let weights: Vec<Vec<usize>> = costs.rows.iter().map(weights).collect();
-        // best[room left]: the largest log-probability of the decisions so far; chosen[decision][room left]: how.
-        let mut best = vec![0.0; KNAPSACK_STEPS + 1];
-        let mut chosen = Vec::with_capacity(self.alpha.len());
-        for (p, weights) in self.probabilities().iter().zip(&weights) {
-            let candidates: Vec<(usize, f64)> = weights.iter().zip(p).map(|(&weight, p)| (weight, p.ln())).collect();
-            let pick = |room: usize| {
-                let fitting = candidates.iter().enumerate().filter(|(_, (weight, _))| *weight <= room);
-                let scored = fitting.map(|(index, &(weight, log_p))| (index, log_p + best[room - weight]));
-                scored.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, f64::NEG_INFINITY))
-            };
-            let picked: Vec<(usize, f64)> = (0..=KNAPSACK_STEPS).map(pick).collect();
-            best = picked.iter().map(|&(_, score)| score).collect();
-            chosen.push(picked.into_iter().map(|(index, _)| index).collect::<Vec<usize>>());
-        }
-        let mut room = KNAPSACK_STEPS;
-        let mut choices = Vec::with_capacity(chosen.len());
-        for (picked, weights) in chosen.iter().zip(&weights).rev() {
-            let choice = picked[room];
-            room -= weights[choice];
-            choices.push(choice);
-        }
-        choices.reverse();
-        Architecture::new(choices)
-    }
-
-    /// Draws every decision's candidate by its probability.
+    /// Draws a path: one candidate of every decision, by its probability.
     pub fn sample_path(&self, rng: &mut ChaCha8Rng) -> Path {
-        Path(self.alpha.iter().map(|row| draw(&softmax(row), rng)).collect())
+        Path(self.probabilities().iter().map(|row| draw(row, rng)).collect())
     }
 
     /// Draws two candidates of every decision without replacement by their probabilities, and the active one of the
-    /// two by the softmax of their logits. `None` where a decision has one candidate only.
+    /// two by the softmax of their logits. `None` where a decision has one candidate left.
     pub fn sample_pairs(&self, rng: &mut ChaCha8Rng) -> Vec<Option<Pair>> {
-        let pair = |row: &Vec<f64>| {
-            if row.len() < 2 {
-                return None;
-            }
-            let p = softmax(row);
-            let first = draw(&p, rng);
-            let mut rest = p;
-            rest[first] = 0.0;
-            let second = match rest.iter().sum::<f64>() > 0.0 {
-                true => draw(&rest, rng),
-                // All mass on one candidate: its rivals are equally improbable.
-                false => (first + 1) % row.len(),
-            };
-            let q = softmax(&[row[first], row[second]]);
-            let swap = draw(&q, rng) == 1;
-            let (active, other) = if swap { (second, first) } else { (first, second) };
-            Some(Pair { active, other, q: if swap { (q[1], q[0]) } else { (q[0], q[1]) } })
+        (0..self.alpha.len()).map(|decision| self.sample_pair(decision, rng)).collect()
+    }
+
+    fn sample_pair(&self, decision: usize, rng: &mut ChaCha8Rng) -> Option<Pair> {
+        let (logits, live) = (&self.alpha[decision], &self.live[decision]);
+        if live.iter().filter(|live| **live).count() < 2 {
+            return None;
+        }
+        let p = self.row(decision);
+        let first = draw(&p, rng);
+        let mut rest = p;
+        rest[first] = 0.0;
+        let second = match rest.iter().sum::<f64>() > 0.0 {
+            true => draw(&rest, rng),
+            // All mass on one candidate: its rivals are equally improbable.
+            false => (1..live.len()).map(|ahead| (first + ahead) % live.len()).find(|&index| live[index])?,
         };
-        self.alpha.iter().map(pair).collect()
+        let q = softmax(&[logits[first], logits[second]]);
+        let swap = draw(&q, rng) == 1;
+        let (active, other) = if swap { (second, first) } else { (first, second) };
+        Some(Pair { active, other, q: if swap { (q[1], q[0]) } else { (q[0], q[1]) } })
+    }
+
+    /// The path that goes through the active candidates of pairs, and where there is no pair through the only one left.
+    pub fn active_path(&self, pairs: &[Option<Pair>]) -> Path {
+        let only = |live: &Vec<bool>| live.iter().position(|live| *live).unwrap_or(0);
+        let active =
+            pairs.iter().zip(&self.live).map(|(pair, live)| pair.map_or_else(|| only(live), |pair| pair.active));
+        Path(active.collect())
     }
 
     /// One step of Adam on the logits of pairs; their gradients are those of `active` and of `other`. Afterwards both
     /// are shifted so that the pair's probability mass among all candidates is what it was.
-    pub fn step(&mut self, pairs: &[Option<Pair>], gradients: &[(f64, f64)], lr: f64) {
+    pub fn step_pairs(&mut self, pairs: &[Option<Pair>], gradients: &[(f64, f64)], lr: f64) {
+        let mut rows: Vec<Vec<f64>> = self.alpha.iter().map(|row| vec![0.0; row.len()]).collect();
+        let mass = |alpha: &[f64], pair: &Pair| log_sum_exp(&[alpha[pair.active], alpha[pair.other]]);
+        let mut before = Vec::with_capacity(pairs.len());
+        for ((row, alpha), (pair, gradient)) in rows.iter_mut().zip(&self.alpha).zip(pairs.iter().zip(gradients)) {
+            before.push(pair.as_ref().map(|pair| mass(alpha, pair)));
+            if let Some(pair) = pair {
+                (row[pair.active], row[pair.other]) = *gradient;
+            }
+        }
+        self.step(&rows, lr);
+        for (alpha, (pair, before)) in self.alpha.iter_mut().zip(pairs.iter().zip(before)) {
+            if let (Some(pair), Some(before)) = (pair, before) {
+                let shift = mass(alpha, pair) - before;
+                alpha[pair.active] -= shift;
+                alpha[pair.other] -= shift;
+            }
+        }
+    }
+
+    /// One step of Adam by the gradient of every logit, `[decision][candidate]`. A logit whose gradient is 0 stays where
+    /// it is, and so does one that was cut.
+    pub fn step(&mut self, gradients: &[Vec<f64>], lr: f64) {
         self.steps += 1;
         let correction = 1.0 - BETA2.powf(self.steps as f64);
-        for (decision, (pair, gradient)) in pairs.iter().zip(gradients).enumerate() {
-            let Some(pair) = pair else { continue };
-            let (alpha, squares) = (&mut self.alpha[decision], &mut self.squares[decision]);
-            let before = log_sum_exp(&[alpha[pair.active], alpha[pair.other]]);
-            // The mean of squares decays for every logit, as Adam's does for a gradient of 0.
-            squares.iter_mut().for_each(|square| *square *= BETA2);
-            for (index, g) in [(pair.active, gradient.0), (pair.other, gradient.1)] {
-                squares[index] += (1.0 - BETA2) * g * g;
-                alpha[index] -= lr * g / ((squares[index] / correction).sqrt() + EPSILON);
+        for (decision, gradients) in gradients.iter().enumerate() {
+            for (index, &g) in gradients.iter().enumerate().filter(|(index, _)| self.live[decision][*index]) {
+                let square = &mut self.squares[decision][index];
+                // It decays for every logit, as Adam's does for a gradient of 0.
+                *square = BETA2 * *square + (1.0 - BETA2) * g * g;
+                self.alpha[decision][index] -= lr * g / ((*square / correction).sqrt() + EPSILON);
             }
-            let shift = log_sum_exp(&[alpha[pair.active], alpha[pair.other]]) - before;
-            alpha[pair.active] -= shift;
-            alpha[pair.other] -= shift;
         }
+    }
+
+    /// Adds to every logit, `[decision][candidate]`; Adam doesn't hear of it.
+    pub fn shift(&mut self, by: &[Vec<f64>]) {
+        for (row, by) in self.alpha.iter_mut().zip(by) {
+            row.iter_mut().zip(by).for_each(|(logit, by)| *logit += by);
+        }
+    }
+
+    /// Cuts candidates that have been less probable than `below` for `patience` steps in a row, counting this call as one.
+    /// The most probable candidate of a decision stays, and so does one that `needed` says of what is left without it
+    /// that it must stay. Gives decisions and candidates.
+    pub fn cut(&mut self, below: f64, patience: u64, needed: impl Fn(&[Vec<bool>]) -> bool) -> Vec<(usize, usize)> {
+        let mut cut = Vec::new();
+        for decision in 0..self.alpha.len() {
+            let p = self.row(decision);
+            let largest = p.iter().copied().fold(0.0, f64::max);
+            for (candidate, &p) in p.iter().enumerate() {
+                let faint = &mut self.faint[decision][candidate];
+                *faint = if p < below && p < largest { *faint + 1 } else { 0 };
+                if !self.live[decision][candidate] || *faint < patience.max(1) {
+                    continue;
+                }
+                self.live[decision][candidate] = false;
+                if needed(&self.live) {
+                    self.live[decision][candidate] = true;
+                } else {
+                    cut.push((decision, candidate));
+                }
+            }
+        }
+        cut
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rand::{RngExt, SeedableRng};
+    use rand::SeedableRng;
 
     use super::*;
 
@@ -223,7 +261,7 @@ mod tests {
         for step in 0..50 {
             let before = gates.probabilities()[0].clone();
             let pair = Pair { active: step % 4, other: (step + 1) % 4, q: (0.5, 0.5) };
-            gates.step(&[Some(pair)], &[(0.7, -0.4 * step as f64)], 0.1);
+            gates.step_pairs(&[Some(pair)], &[(0.7, -0.4 * step as f64)], 0.1);
             let after = &gates.probabilities()[0];
             let mass = |p: &[f64]| p[pair.active] + p[pair.other];
             assert!((mass(&before) - mass(after)).abs() < 1e-6);
@@ -235,9 +273,23 @@ mod tests {
     #[test]
     fn the_candidate_with_the_smaller_gradient_gains() {
         let mut gates = Gates::from_logits(vec![vec![0.0; 3]]);
-        gates.step(&[Some(Pair { active: 0, other: 2, q: (0.5, 0.5) })], &[(0.5, -0.5)], 0.01);
+        gates.step_pairs(&[Some(Pair { active: 0, other: 2, q: (0.5, 0.5) })], &[(0.5, -0.5)], 0.01);
         let p = &gates.probabilities()[0];
         assert!(p[2] > p[1] && p[1] > p[0]);
+    }
+
+    #[test]
+    fn adam_follows_its_equations_and_leaves_logits_without_gradient() {
+        let mut gates = Gates::from_logits(vec![vec![0.5, -0.5, 0.1]]);
+        let (mut alpha, mut square) = (0.5, 0.0);
+        for step in 1..=5 {
+            let g = 0.3 - 0.2 * f64::from(step);
+            gates.step(&[vec![g, 0.0, 0.0]], 1e-3);
+            square = 0.999 * square + 0.001 * g * g;
+            alpha -= 1e-3 * g / (f64::sqrt(square / (1.0 - 0.999f64.powi(step))) + 1e-8);
+        }
+        assert!((gates.logits()[0][0] - alpha).abs() < 1e-15);
+        assert_eq!(gates.logits()[0][1..], [-0.5, 0.1]);
     }
 
     #[test]
@@ -266,29 +318,31 @@ mod tests {
     }
 
     #[test]
-    fn the_most_probable_network_within_a_limit_is_the_best_of_all_that_fit() {
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        for _ in 0..30 {
-            let mut numbers = |count: usize| (0..count).map(|_| rng.random_range(0.0..2.0)).collect::<Vec<f64>>();
-            let gates = Gates::from_logits(vec![numbers(3), numbers(2), numbers(4)]);
-            let costs = CostMatrix::new(0.5, vec![numbers(3), numbers(2), numbers(4)]).unwrap();
-            let score = |network: &Architecture| -> f64 {
-                gates.probabilities().iter().zip(network.choices()).map(|(row, choice)| row[choice].ln()).sum()
-            };
-            let choices = (0..3).flat_map(|a| (0..2).flat_map(move |b| (0..4).map(move |c| vec![a, b, c])));
-            let networks: Vec<Architecture> = choices.map(|choices| Architecture::new(choices).unwrap()).collect();
-            let (fastest, slowest) = costs.range_ms();
-            assert_eq!(gates.most_probable_within(&costs, fastest - 1e-9), None);
-            for part in [0.0, 0.2, 0.4, 0.7, 1.0] {
-                let limit = fastest + part * (slowest - fastest);
-                let found = gates.most_probable_within(&costs, limit).unwrap();
-                assert!(costs.latency_ms(&found) <= limit + 1e-9);
-                // Rounding may cost a network that lies within 3 steps of the limit.
-                let fitting = networks.iter().filter(|network| costs.latency_ms(network) <= limit - 1e-3 * part);
-                let best = fitting.map(score).fold(f64::NEG_INFINITY, f64::max);
-                assert!(score(&found) >= best - 1e-12, "{found}: {} < {best}", score(&found));
-            }
+    fn a_candidate_is_cut_once_it_has_been_improbable_for_long_and_is_never_drawn_again() {
+        let mut gates = Gates::from_logits(vec![vec![0.0, -5.0, -6.0], vec![2.0, 2.0]]);
+        assert_eq!(gates.cut(0.01, 3, |_| false), []);
+        assert_eq!(gates.cut(0.01, 3, |_| false), []);
+        // One moment above the threshold, and the count starts anew.
+        gates.shift(&[vec![0.0, 5.0, 0.0], vec![0.0, 0.0]]);
+        assert_eq!(gates.cut(0.01, 3, |_| false), [(0, 2)]);
+        gates.shift(&[vec![0.0, -5.0, 0.0], vec![0.0, 0.0]]);
+        assert_eq!(gates.cut(0.01, 3, |_| false), []);
+        assert_eq!(gates.cut(0.01, 3, |_| false), []);
+        // What is needed stays.
+        assert_eq!(gates.cut(0.01, 3, |live| !live[0][1]), []);
+        assert_eq!(gates.cut(0.01, 3, |_| false), [(0, 1)]);
+        assert_eq!(gates.live(), [vec![true, false, false], vec![true, true]]);
+        assert_eq!(gates.probabilities()[0], [1.0, 0.0, 0.0]);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for _ in 0..50 {
+            assert_eq!(gates.sample_path(&mut rng).0[0], 0);
+            assert_eq!(gates.sample_pairs(&mut rng)[0], None);
         }
+        // Not both of two that are equally probable, however high the threshold.
+        for _ in 0..5 {
+            gates.cut(0.9, 1, |_| false);
+        }
+        assert!(gates.live()[1].contains(&true));
     }
 
     #[test]

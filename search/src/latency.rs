@@ -1,4 +1,4 @@
-//! Latency in the loss: expected latency of the gates, the two forms of the loss, the controller of its weight.
+//! Latency in the loss: what the gates expect, and the two forms of the loss.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,10 @@ use fleetfoot_predictor::CostMatrix;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
+use crate::demand::Demand;
 use crate::error::SearchError;
-use crate::gates::Pair;
+use crate::gate_gradient::through_softmax;
+use crate::gates::{Gates, Pair};
 
 /// Expected latency of a softmax over every decision's candidates, in ms, as a scalar with gradient:
 /// `E = constant + sum_d sum_i softmax(alpha_d)_i cost_di`.
@@ -23,22 +25,23 @@ pub fn expected_latency(alpha: &[Tensor], costs: &CostMatrix) -> Result<Tensor, 
     Ok(total)
 }
 
-/// Expected latency of drawn pairs, in ms, and its gradient by the logits of each pair: within a pair the candidates
-/// have the probabilities q, all others 0. A decision with one candidate costs that candidate's.
-pub fn expected_latency_of_pairs(pairs: &[Option<Pair>], costs: &CostMatrix) -> (f64, Vec<(f64, f64)>) {
-    let mut total = costs.constant_ms;
-    let gradients = pairs.iter().zip(&costs.rows).map(|(pair, row)| {
-        let Some(Pair { active, other, q }) = *pair else {
-            total += row.first().copied().unwrap_or(0.0);
-            return (0.0, 0.0);
-        };
-        let mean = q.0 * row[active] + q.1 * row[other];
-        total += mean;
-        // d/dalpha_i sum_j q_j c_j = q_i (c_i - mean).
-        (q.0 * (row[active] - mean), q.1 * (row[other] - mean))
+/// Expected amount of drawn pairs, and its gradient by the logits of each pair: within a pair the candidates have the
+/// probabilities q, all others 0. Where there is no pair, `gates` have one candidate left, which counts.
+pub fn expectation_of_pairs(demand: &Demand, gates: &Gates, pairs: &[Option<Pair>]) -> (f64, Vec<(f64, f64)>) {
+    let mut p = gates.probabilities();
+    for (p, pair) in p.iter_mut().zip(pairs) {
+        if let Some(pair) = pair {
+            p.fill(0.0);
+            (p[pair.active], p[pair.other]) = pair.q;
+        }
+    }
+    let (expected, slopes) = demand.expectation(&p);
+    let gradients = pairs.iter().zip(p.iter().zip(&slopes)).map(|(pair, (p, slopes))| {
+        let Some(pair) = pair else { return (0.0, 0.0) };
+        let gradient = through_softmax(p, slopes);
+        (gradient[pair.active], gradient[pair.other])
     });
-    let gradients = gradients.collect();
-    (total, gradients)
+    (expected, gradients.collect())
 }
 
 /// How latency enters the loss of the architecture parameters.
@@ -76,6 +79,9 @@ impl FromStr for LatencyLoss {
 }
 
 impl LatencyLoss {
+    /// The authors' weight of latency in `add#linear`.
+    pub const LAMBDA: f64 = 0.1;
+
     /// The loss of a cross entropy and an expected latency E (ms) against a reference (ms), and its derivatives by the
     /// two.
     pub fn apply(
@@ -101,44 +107,6 @@ impl LatencyLoss {
                 Ok((factor * ce, factor, ce * slope / (expected_ms * MUL_LOG_REFERENCE.ln())))
             }
         }
-    }
-}
-
-/// The weight of latency in `add#linear`. Where a target is to be met, a controller sets it: the integral of the
-/// relative error (dual ascent on the constraint `E <= target`), plus a share of the error itself, without which the
-/// expected latency swings far beyond the target before the integral has come down again.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Constraint {
-    /// The integral part: the multiplier of the constraint, at least 0.
-    pub lambda: f64,
-    /// How fast the integral follows the error; 0 keeps it as it is.
-    pub rate: f64,
-    /// Weight of the present error.
-    pub gain: f64,
-}
-
-impl Constraint {
-    /// The authors' weight, fixed or as the start of the ascent.
-    pub const INITIAL_LAMBDA: f64 = 0.1;
-    /// Gain and rate that keep the weight near the exchange rate between cross entropy and latency: faster ones cut every
-    /// block alike before the gates have learned which of them matter.
-    pub const GAIN: f64 = 0.5;
-    /// See [`GAIN`](Self::GAIN).
-    pub const RATE: f64 = 0.005;
-
-    /// A weight that stays.
-    pub fn fixed(lambda: f64) -> Self {
-        Self { lambda, rate: 0.0, gain: 0.0 }
-    }
-
-    /// `max(0, lambda + gain (E - target) / target)`.
-    pub fn weight(&self, expected_ms: f64, target_ms: f64) -> f64 {
-        (self.lambda + self.gain * (expected_ms - target_ms) / target_ms).max(0.0)
-    }
-
-    /// `lambda <- max(0, lambda + rate (E - target) / target)`.
-    pub fn follow(&mut self, expected_ms: f64, target_ms: f64) {
-        self.lambda = (self.lambda + self.rate * (expected_ms - target_ms) / target_ms).max(0.0);
     }
 }
 
@@ -237,7 +205,9 @@ mod tests {
         let (a, b) = (0.3, -0.6);
         let q = softmax(&[a, b]);
         let pairs = [Some(Pair { active: 1, other: 2, q: (q[0], q[1]) }), None];
-        let (expected, gradients) = expected_latency_of_pairs(&pairs, &costs());
+        let mut gates = Gates::from_logits(vec![vec![0.0, a, b], vec![9.0, 0.0]]);
+        assert_eq!(gates.cut(0.01, 1, |_| false), [(1, 1)]);
+        let (expected, gradients) = expectation_of_pairs(&Demand::Sum(costs()), &gates, &pairs);
         let value = |a: f64, b: f64| {
             let q = softmax(&[a, b]);
             0.5 + q[0] * 2.5 + q[1] * 0.0 + 0.3

@@ -19,7 +19,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Commands {
     /// Search the network of a space that is accurate and meets a latency on a device
-    Search(commands::search::Options),
+    Search(Box<commands::search::Options>),
     /// Train an architecture from scratch
     Train(commands::train::Options),
     /// Export a trained network to ONNX, checked against libtorch on real images

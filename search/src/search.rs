@@ -1,32 +1,35 @@
-//! The search: weights and architecture parameters learn in turn, on the task and against the device's latencies.
+//! The search: weights and architecture parameters learn in turn, on the task and against the device's limits.
+
+mod outcome;
 
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
-use fleetfoot_predictor::CostMatrix;
-use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, no_grad};
+use tch::no_grad;
 
 use crate::batches::{Augmentation, Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
-use crate::derive::Judge;
 use crate::error::SearchError;
-use crate::finalists::draw_finalists;
-use crate::gates::{Gates, Path};
-use crate::latency::{Constraint, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency};
+use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths, through_softmax};
+use crate::gates::{Cut, Gates, Path};
+use crate::latency::{LatencyLoss, expectation_of_pairs};
 use crate::layout::Layout;
+use crate::learn::{Backward, learn};
 use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
-use crate::loss::{accuracy, cross_entropy};
+use crate::limits::{Bound, Limits};
+use crate::loss::accuracy;
 use crate::module::Mode;
 use crate::optimizer::{Sgd, cosine};
-use crate::settings::{SearchPoint, SearchSettings};
+use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
-use crate::train::Recipe;
 use fleetfoot_dataset::{Dataset, channel_statistics};
+
+pub use outcome::{Found, Reached};
 
 /// What changes from step to step, tensors aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,15 +37,16 @@ struct State {
     settings: SearchSettings,
     space: String,
     dataset: String,
-    costs: CostMatrix,
+    limits: Limits,
     step: usize,
-    lambda: f64,
-    alpha: Vec<Vec<f64>>,
-    adam_squares: Vec<Vec<f64>>,
-    adam_steps: u64,
+    lambda: Vec<f64>,
+    gates: Gates,
+    baseline: Option<f64>,
     gate_rng: RngState,
     sums: Sums,
     curve: Vec<SearchPoint>,
+    history: Vec<GatePoint>,
+    cuts: Vec<Cut>,
 }
 
 /// Sums since the last point of the curve.
@@ -55,14 +59,15 @@ struct Sums {
 
 /// Points of the curve, about.
 const CURVE_POINTS: usize = 150;
-/// Images of a batch by which exchanges are judged: large, since batch normalisation uses its statistics.
-const JUDGE_BATCH: usize = 1024;
-/// Share of the search in which the latency limit comes down to the target.
+/// Share of the search in which limits go from what undecided gates expect to the targets.
 const TIGHTENING: f64 = 0.3;
-/// Share of a finalist's training in which its learning rate rises.
-const FINALIST_RISE: f64 = 0.1;
-/// Sets the finalists' seed apart from the search's.
-const FINALIST_SEED: u64 = 0xf17a1;
+/// Share of the gate steps for which a candidate must have been improbable before it is cut.
+const PATIENCE: f64 = 0.05;
+/// Networks of a step by REINFORCE, and how much of its baseline is the last step's mean reward: the authors'.
+const NETWORKS: usize = 10;
+const FRESH: f64 = 0.1;
+/// Exponent of the reward's latency factor: the authors'.
+const REWARD_EXPONENT: f64 = 0.1;
 /// Sets the order of the gates' batches apart from that of the weights'.
 const GATE_SEED: u64 = 0xa1fa;
 
@@ -71,72 +76,49 @@ const GATE_SEED: u64 = 0xa1fa;
 pub struct Search {
     space: SearchSpace,
     dataset: String,
-    costs: CostMatrix,
+    limits: Limits,
     settings: SearchSettings,
     supernet: Supernet,
     gates: Gates,
-    constraint: Constraint,
+    lambda: Vec<f64>,
+    /// Mean reward of REINFORCE so far.
+    baseline: Option<f64>,
     train: Feed,
     validation: Feed,
     gate_rng: ChaCha8Rng,
     step: usize,
     sums: Sums,
     curve: Vec<SearchPoint>,
+    history: Vec<GatePoint>,
+    cuts: Vec<Cut>,
     stopwatch: Stopwatch,
 }
 
-/// What a search found.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// The network: the most probable one that meets the target.
-    pub architecture: Architecture,
-    /// The most probable candidate everywhere.
-    pub most_probable: Architecture,
-    /// Expected latency of the gates at the end, in ms.
-    pub expected_ms: f64,
-    /// Latency of the architecture by the cost matrix, in ms.
-    pub predicted_ms: f64,
-    /// Softmax of the gates.
-    pub probabilities: Vec<Vec<f64>>,
-    /// The curves.
-    pub curve: Vec<SearchPoint>,
-    /// Weight of latency at the end.
-    pub lambda: f64,
-}
-
 impl Search {
-    /// Starts a search; the space must take the data set's images, the target lie within the space.
+    /// Starts a search; the space must take the data set's images.
     pub fn new(
         space: &SearchSpace,
-        costs: CostMatrix,
+        limits: Limits,
         dataset: &Dataset,
         settings: SearchSettings,
     ) -> Result<Self, SearchError> {
         crate::train::check_images(space, dataset)?;
-        let (fastest_ms, slowest_ms) = costs.range_ms();
-        let target_ms = settings.target_ms;
-        if !(fastest_ms..=slowest_ms).contains(&target_ms) {
-            return Err(SearchError::Target { target_ms, fastest_ms, slowest_ms });
-        }
-        if settings.inherit_after > settings.warmup_epochs {
-            let (after, warmup) = (settings.inherit_after, settings.warmup_epochs);
-            let what =
-                format!("candidates inherit after {after} epochs, but the warm-up has {warmup}: wanted at most that");
-            return Err(SearchError::Settings(what));
-        }
+        check(&limits, &settings)?;
         let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
         let (train, validation) = split(dataset, &settings, layout)?;
         let augmentation = Augmentation { shift: settings.shift, flip: settings.flip };
         let gate_seed = settings.seed ^ GATE_SEED;
         let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
         gate_rng.set_stream(1);
+        let lambda = vec![settings.lambda.unwrap_or(LatencyLoss::LAMBDA); limits.iter().len()];
         Ok(Self {
             supernet: Supernet::new(space, settings.seed, layout)?,
             gates: Gates::new(space, &mut gate_rng),
             space: space.clone(),
             dataset: dataset.fingerprint(),
-            costs,
-            constraint: settings.constraint,
+            lambda,
+            limits,
+            baseline: None,
             train: Feed::new(train, settings.seed, settings.batch, augmentation),
             validation: Feed::new(validation, gate_seed, settings.gate_batch, Augmentation::NONE),
             settings,
@@ -144,6 +126,8 @@ impl Search {
             step: 0,
             sums: Sums::default(),
             curve: Vec::new(),
+            history: Vec::new(),
+            cuts: Vec::new(),
             stopwatch: Stopwatch::after(0.0),
         })
     }
@@ -151,6 +135,11 @@ impl Search {
     /// The gates.
     pub fn gates(&self) -> &Gates {
         &self.gates
+    }
+
+    /// What the network may need.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The data set's [fingerprint](Dataset::fingerprint).
@@ -170,80 +159,152 @@ impl Search {
     }
 
     fn learn(&mut self, path: &Path, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
-        let logits = self.supernet.forward(path, &batch.images, Mode::Train)?;
-        let loss = cross_entropy(&logits, &batch.labels, self.settings.smoothing)?;
-        let mut parameters = self.supernet.trainable_mut(path);
-        let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
-        let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
-        Sgd::default().step(&mut parameters, &gradients, lr)?;
-        Ok((loss.f_double_value(&[])?, accuracy(&logits, &batch.labels)?))
+        let settings = &self.settings;
+        let how = Backward { smoothing: settings.smoothing, recompute: settings.recompute, parts: settings.accumulate };
+        let learned = learn(&self.supernet.chain(path), batch, how)?;
+        if learned.loss.is_finite() {
+            Sgd::default().step(&mut self.supernet.trainable_mut(path), &learned.gradients, lr)?;
+        }
+        Ok((learned.loss, learned.accuracy))
     }
 
-    /// Draws two candidates everywhere and updates their gates, by how much each lowers the loss on a batch of the
-    /// validation images and by what each costs on the device.
-    ///
-    /// With the gradient dL/dy behind a decision in hand, `g_j = sum(o_j dL/dy)` for both candidates' outputs o_j;
-    /// the inactive one's is computed without a graph, one decision after the other. Then
-    /// `dL/dalpha_i = sum_j g_j q_j (delta_ij - q_i)`, plus latency's share.
+    /// Updates the gates by how much candidates lower the loss on a batch of the validation images and by what they need of
+    /// what is limited; then holds what they expect at the limits. The weights stay as they are.
     pub fn gate_step(&mut self, batch: &Batch) -> Result<(), SearchError> {
-        let pairs = self.gates.sample_pairs(&mut self.gate_rng);
-        let path = Path(pairs.iter().map(|pair| pair.map_or(0, |pair| pair.active)).collect());
-        let trace = self.supernet.trace(&path, &batch.images)?;
-        let ce = cross_entropy(&trace.logits, &batch.labels, 0.0)?;
-        let slopes = Tensor::f_run_backward(&[&ce], &trace.outputs, false, false)?;
-        let (expected, by_latency) = expected_latency_of_pairs(&pairs, &self.costs);
-        let target = self.settings.target_ms;
-        let lambda = self.constraint.weight(self.held_ms(), self.limit_ms());
-        let (_, by_ce, by_expected) = self.settings.loss.apply(ce.f_double_value(&[])?, expected, target, lambda)?;
-        let mut gradients = Vec::with_capacity(pairs.len());
-        for (decision, pair) in pairs.iter().enumerate() {
-            let Some(pair) = pair else {
-                gradients.push((0.0, 0.0));
-                continue;
-            };
-            let other =
-                no_grad(|| self.supernet.candidate(decision, pair.other, &trace.inputs[decision], Mode::Probe))?;
-            let gate = |output: &Tensor| output.f_detach()?.f_mul(&slopes[decision])?.f_sum(None)?.f_double_value(&[]);
-            let (g, h) = (gate(&trace.outputs[decision])?, gate(&other)?);
-            // sum_j g_j q_j (delta_ij - q_i) for two: q_a q_b (g_a - g_b), and its negative.
-            let by_gate = pair.q.0 * pair.q.1 * (g - h);
-            let latency = by_latency[decision];
-            gradients.push((by_ce * by_gate + by_expected * latency.0, -by_ce * by_gate + by_expected * latency.1));
+        match self.settings.gate_update {
+            GateUpdate::TwoPaths => {
+                let pairs = self.gates.sample_pairs(&mut self.gate_rng);
+                let (ce, by_gates) = by_two_paths(&self.supernet, &self.gates, &pairs, batch)?;
+                let expectations: Vec<_> =
+                    self.limits.iter().map(|limit| expectation_of_pairs(&limit.demand, &self.gates, &pairs)).collect();
+                let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
+                let (by_ce, by_amount) = self.slopes(ce, &expected)?;
+                let mut gradients: Vec<(f64, f64)> = by_gates.iter().map(|g| (by_ce * g.0, by_ce * g.1)).collect();
+                for ((_, rows), slope) in expectations.iter().zip(&by_amount) {
+                    for (gradient, row) in gradients.iter_mut().zip(rows) {
+                        *gradient = (gradient.0 + slope * row.0, gradient.1 + slope * row.1);
+                    }
+                }
+                self.gates.step_pairs(&pairs, &gradients, self.settings.alpha_lr);
+            }
+            GateUpdate::AllGates => {
+                let path = self.gates.sample_path(&mut self.gate_rng);
+                let (ce, mut gradients) = by_all_gates(&self.supernet, &self.gates, &path, batch)?;
+                let p = self.gates.probabilities();
+                let expectations: Vec<_> = self.limits.iter().map(|limit| limit.demand.expectation(&p)).collect();
+                let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
+                let (by_ce, by_amount) = self.slopes(ce, &expected)?;
+                gradients.iter_mut().flatten().for_each(|gradient| *gradient *= by_ce);
+                for ((_, rows), slope) in expectations.iter().zip(&by_amount) {
+                    for ((gradients, row), p) in gradients.iter_mut().zip(rows).zip(&p) {
+                        let through = through_softmax(p, row);
+                        gradients.iter_mut().zip(through).for_each(|(gradient, row)| *gradient += slope * row);
+                    }
+                }
+                self.gates.step(&gradients, self.settings.alpha_lr);
+            }
+            GateUpdate::Reinforce => self.reinforce(batch)?,
         }
-        self.gates.step(&pairs, &gradients, self.settings.alpha_lr);
-        self.constraint.follow(self.held_ms(), self.limit_ms());
+        self.hold();
+        self.prune();
         Ok(())
+    }
+
+    /// Rewards are `accuracy * product over the limits of (limit / amount)^0.1`.
+    fn reinforce(&mut self, batch: &Batch) -> Result<(), SearchError> {
+        let (supernet, limits) = (&self.supernet, &self.limits);
+        let mut reward = |path: &Path| {
+            let logits = no_grad(|| supernet.forward(path, &batch.images, Mode::Probe))?;
+            let drawn = fleetfoot_space::Architecture::new(path.0.clone());
+            let shares = limits
+                .iter()
+                .zip(std::iter::repeat(&drawn))
+                .filter_map(|(limit, drawn)| Some(limit.at_most / limit.demand.of(drawn.as_ref()?)));
+            let factor: f64 = shares.map(|share| share.powf(REWARD_EXPONENT)).product();
+            Ok(accuracy(&logits, &batch.labels)? * factor)
+        };
+        let (mean, gradients) = by_reinforce(&self.gates, NETWORKS, self.baseline, &mut self.gate_rng, &mut reward)?;
+        self.baseline = Some(self.baseline.map_or(mean, |baseline| baseline + FRESH * (mean - baseline)));
+        self.gates.step(&gradients, self.settings.alpha_lr);
+        Ok(())
+    }
+
+    /// Derivatives of the gates' loss by the cross entropy and by every limit's expected amount.
+    fn slopes(&self, ce: f64, expected: &[f64]) -> Result<(f64, Vec<f64>), SearchError> {
+        match self.settings.loss {
+            LatencyLoss::MulLog => {
+                let (_, by_ce, by_expected) =
+                    LatencyLoss::MulLog.apply(ce, expected[0], self.limits.first().at_most, 0.0)?;
+                Ok((by_ce, vec![by_expected]))
+            }
+            LatencyLoss::AddLinear => {
+                Ok((1.0, self.limits.iter().zip(&self.lambda).map(|(limit, lambda)| lambda / limit.at_most).collect()))
+            }
+        }
+    }
+
+    /// Projects the gates onto the limits as they are at this step, and lets the multipliers follow what that took.
+    fn hold(&mut self) {
+        if self.settings.soft {
+            return;
+        }
+        let limits = self.limits_now();
+        let overshoot = self.limits.project(&mut self.gates, &limits);
+        if self.settings.lambda.is_none() {
+            let followed = self.lambda.iter_mut().zip(overshoot);
+            followed.for_each(|(lambda, overshoot)| *lambda = (*lambda + overshoot).max(0.0));
+        }
+    }
+
+    /// Cuts what has long been improbable, as far as the limits can be met and reached without it.
+    fn prune(&mut self) {
+        if self.settings.cut_below <= 0.0 {
+            return;
+        }
+        let gate_steps = self.search_steps() / self.settings.weight_steps.max(1);
+        let patience = (PATIENCE * gate_steps as f64).ceil() as u64;
+        let (limits, soft) = (&self.limits, self.settings.soft);
+        let reachable = limits.can_be_reached(self.gates.live());
+        let needed =
+            |live: &[Vec<bool>]| !limits.can_be_met(live) || (reachable && !soft && !limits.can_be_reached(live));
+        let cut = self.gates.cut(self.settings.cut_below, patience, needed);
+        for &(decision, candidate) in &cut {
+            self.supernet.cut(decision, candidate);
+            self.cuts.push(Cut { step: self.step, decision, candidate });
+        }
+        if !cut.is_empty() {
+            // What is left shares the probability of what is gone.
+            let now = self.limits_now();
+            if !soft {
+                self.limits.project(&mut self.gates, &now);
+            }
+        }
+    }
+
+    fn warmup_steps(&self) -> usize {
+        self.settings.warmup_epochs * self.train.steps_per_epoch()
+    }
+
+    fn search_steps(&self) -> usize {
+        self.total_steps().saturating_sub(self.warmup_steps())
     }
 
     /// How much of the search behind the warm-up is done, 0 to 1.
     fn progress(&self) -> f64 {
-        let warmup = self.settings.warmup_epochs * self.train.steps_per_epoch();
-        self.step.saturating_sub(warmup) as f64 / self.total_steps().saturating_sub(warmup).max(1) as f64
+        self.step.saturating_sub(self.warmup_steps()) as f64 / self.search_steps().max(1) as f64
     }
 
-    /// The latency that the constraint's weight holds at its limit: the expected latency at first, that of the most
-    /// probable network at last, in between a mean of both. It's the network that must meet the target, and while gates
-    /// are undecided it may be far from what they expect.
-    fn held_ms(&self) -> f64 {
-        let progress = self.progress();
-        (1.0 - progress) * self.expected_ms() + progress * self.most_probable_ms()
-    }
-
-    fn expected_ms(&self) -> f64 {
-        mean_latency(&self.gates.probabilities(), &self.costs)
-    }
-
-    fn most_probable_ms(&self) -> f64 {
-        // None only where there is nothing to decide.
-        self.gates.most_probable().map_or(self.costs.constant_ms, |network| self.costs.latency_ms(&network))
-    }
-
-    /// The limit: it comes down from the latency of undecided gates to the target, lest every block be cut alike before
-    /// the gates have learned which of them matter.
-    fn limit_ms(&self) -> f64 {
-        let (target, undecided) = (self.settings.target_ms, self.costs.mean_ms());
-        let down = (self.progress() / TIGHTENING).min(1.0);
-        target + (undecided - target).max(0.0) * (1.0 - down)
+    /// The limits at this step: they go from what undecided gates expect to the targets, lest every block be cut alike
+    /// before the gates have learned which of them matter. Caps that undecided gates keep stay where they are.
+    fn limits_now(&self) -> Vec<f64> {
+        let even: Vec<Vec<f64>> =
+            self.gates.logits().iter().map(|row| vec![1.0 / row.len() as f64; row.len()]).collect();
+        let left = 1.0 - (self.progress() / TIGHTENING).min(1.0);
+        let now = self.limits.iter().zip(self.limits.expected(&even)).map(|(limit, undecided)| {
+            let above = undecided - limit.at_most;
+            limit.at_most + left * if limit.bound == Bound::Cap { above.max(0.0) } else { above }
+        });
+        now.collect()
     }
 
     fn record(&mut self, loss: f64, correct: f64, warming: bool) {
@@ -251,68 +312,33 @@ impl Search {
         self.sums.loss += loss;
         self.sums.correct += correct;
         let every = self.total_steps().div_ceil(CURVE_POINTS).max(1);
-        if self.step.is_multiple_of(every) || self.step == self.total_steps() {
-            let steps = self.sums.steps as f64;
-            self.curve.push(SearchPoint {
-                step: self.step,
-                epoch: self.step as f64 / self.train.steps_per_epoch() as f64,
-                phase: if warming { "warm-up" } else { "search" }.to_owned(),
-                loss: self.sums.loss / steps,
-                accuracy_percent: 100.0 * self.sums.correct / steps,
-                expected_ms: self.expected_ms(),
-                most_probable_ms: self.most_probable_ms(),
-                entropy: self.gates.entropy(),
-                lambda: self.constraint.lambda,
-            });
-            self.sums = Sums::default();
+        if !self.step.is_multiple_of(every) && self.step != self.total_steps() {
+            return;
         }
-    }
-
-    /// The result bettered by single exchanges, judged on this many validation images; 0 leaves it as it is. `watch` is told of every exchange.
-    pub fn refined(&self, images: usize, watch: &mut dyn FnMut(&str)) -> Result<Found, SearchError> {
-        let mut found = self.found()?;
-        let mut judges = self.validation.source().clone();
-        judges.indices = Arc::new(judges.indices.iter().copied().take(images).collect());
-        let batches = judges.in_order(JUDGE_BATCH).collect::<Result<Vec<Batch>, _>>()?;
-        if !batches.is_empty() {
-            let judge = Judge::new(&self.supernet, &self.costs, batches);
-            found.architecture = judge.refine(&found.architecture, self.settings.target_ms, watch)?;
-            found.predicted_ms = self.costs.latency_ms(&found.architecture);
-        }
-        Ok(found)
-    }
-
-    /// The networks of the last stage: `first`, and others by what the gates learned. See [`draw_finalists`].
-    pub fn finalists(&self, first: &Architecture, count: usize) -> Vec<Architecture> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
-        rng.set_stream(3);
-        draw_finalists(first, count, &self.gates, (&self.costs, self.settings.target_ms), &mut rng)
-    }
-
-    /// The search's own split of the training images: what weights learned from, and, as test images, what gates learned
-    /// from.
-    pub fn split(&self) -> Dataset {
-        let subset = |source: &Source| Arc::new(source.images.subset(&source.indices));
-        let name = self.space.name().to_owned();
-        Dataset { name, train: subset(self.train.source()), test: subset(self.validation.source()) }
-    }
-
-    /// How finalists are trained: as the weights of the warm-up are, within this many epochs. Their seed isn't the search's,
-    /// lest luck with one seed be chosen and a training by that seed then profit from it.
-    pub fn finalist_recipe(&self, epochs: usize) -> Recipe {
-        let settings = &self.settings;
-        Recipe {
-            epochs,
-            rise_epochs: FINALIST_RISE * epochs as f64,
-            batch: settings.batch,
-            train_images: settings.train_images,
-            lr: settings.warmup_lr,
-            smoothing: settings.smoothing,
-            shift: settings.shift,
-            flip: settings.flip,
-            seed: settings.seed ^ FINALIST_SEED,
-            channels_last: settings.channels_last,
-        }
+        let steps = self.sums.steps as f64;
+        let probabilities = self.gates.probabilities();
+        let expected = self.limits.expected(&probabilities);
+        let first = &self.limits.first().demand;
+        self.curve.push(SearchPoint {
+            step: self.step,
+            epoch: self.step as f64 / self.train.steps_per_epoch() as f64,
+            phase: if warming { "warm-up" } else { "search" }.to_owned(),
+            loss: self.sums.loss / steps,
+            accuracy_percent: 100.0 * self.sums.correct / steps,
+            expected_ms: expected[0],
+            most_probable_ms: self.gates.most_probable().map_or(expected[0], |network| first.of(&network)),
+            entropy: self.gates.entropy(),
+            lambda: self.lambda[0],
+            candidates: self.gates.live().iter().flatten().filter(|live| **live).count(),
+        });
+        self.history.push(GatePoint {
+            step: self.step,
+            probabilities,
+            expected,
+            limits: if warming { self.limits.amounts() } else { self.limits_now() },
+            lambda: self.lambda.clone(),
+        });
+        self.sums = Sums::default();
     }
 
     /// The curves so far.
@@ -320,39 +346,26 @@ impl Search {
         &self.curve
     }
 
-    /// The result as it stands.
-    pub fn found(&self) -> Result<Found, SearchError> {
-        let settings = |what: &str| SearchError::Settings(what.to_owned());
-        let most_probable = self.gates.most_probable().ok_or_else(|| settings("the space has no decisions"))?;
-        let fitting = self.gates.most_probable_within(&self.costs, self.settings.target_ms);
-        let architecture = fitting.ok_or_else(|| settings("no network meets the target"))?;
-        let expected = expected_latency(&logit_tensors(self.gates.logits()), &self.costs)?;
-        Ok(Found {
-            predicted_ms: self.costs.latency_ms(&architecture),
-            architecture,
-            most_probable,
-            expected_ms: expected.f_double_value(&[])?,
-            probabilities: self.gates.probabilities(),
-            curve: self.curve.clone(),
-            lambda: self.constraint.lambda,
-        })
+    /// The candidates that were cut so far.
+    pub fn cuts(&self) -> &[Cut] {
+        &self.cuts
     }
 
     fn state(&self) -> State {
-        let (squares, steps) = self.gates.adam();
         State {
             settings: self.settings.clone(),
             space: self.space.signature(),
             dataset: self.dataset.clone(),
-            costs: self.costs.clone(),
+            limits: self.limits.clone(),
             step: self.step,
-            lambda: self.constraint.lambda,
-            alpha: self.gates.logits().to_vec(),
-            adam_squares: squares.to_vec(),
-            adam_steps: steps,
+            lambda: self.lambda.clone(),
+            gates: self.gates.clone(),
+            baseline: self.baseline,
             gate_rng: RngState::of(&self.gate_rng),
             sums: self.sums,
             curve: self.curve.clone(),
+            history: self.history.clone(),
+            cuts: self.cuts.clone(),
         }
     }
 
@@ -362,7 +375,7 @@ impl Search {
         Ok(checkpoint)
     }
 
-    /// Goes on from a folder's checkpoint, which must belong to the same settings, space and costs.
+    /// Goes on from a folder's checkpoint, which must belong to the same settings, space and limits.
     pub fn restore(&mut self, folder: &FilePath) -> Result<(), SearchError> {
         let path = checkpoint_path(folder);
         let broken = |what: &str| SearchError::Checkpoint { path: path.clone(), what: what.to_owned() };
@@ -372,25 +385,32 @@ impl Search {
             ("other settings", state.settings != ours.settings),
             ("another space", state.space != ours.space),
             ("another data set", state.dataset != ours.dataset),
-            ("another table", state.costs != ours.costs),
+            ("another table or target", state.limits != ours.limits),
         ];
         if let Some(difference) = difference(&differing) {
             return Err(broken(&format!("it belongs to {difference}")));
+        }
+        if !state.gates.fit(&self.space) || state.lambda.len() != ours.lambda.len() {
+            return Err(broken("its gates aren't those of the space"));
+        }
+        for (decision, row) in state.gates.live().iter().enumerate() {
+            let gone = row.iter().enumerate().filter(|(_, live)| !**live);
+            gone.for_each(|(candidate, _)| self.supernet.cut(decision, candidate));
         }
         for (name, module) in self.supernet.modules_mut() {
             checkpoint.restore(&name, module)?;
         }
         self.gate_rng = state.gate_rng.generator().ok_or_else(|| broken("its random state can't be read"))?;
-        self.gates = Gates::restore(state.alpha, state.adam_squares, state.adam_steps);
-        self.constraint.lambda = state.lambda;
+        (self.gates, self.lambda, self.baseline) = (state.gates, state.lambda, state.baseline);
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
+        (self.history, self.cuts) = (state.history, state.cuts);
         self.stopwatch = Stopwatch::after(checkpoint.seconds);
         self.train.rewind();
         self.validation.rewind();
         Ok(())
     }
 
-    /// SHA-256 over weights, BN's statistics, momentum, gates, Adam, lambda and random state.
+    /// SHA-256 over weights, BN's statistics, momentum, gates, Adam, multipliers and random state.
     pub fn hash(&self) -> Result<String, SearchError> {
         Ok(self.checkpoint()?.hash(&self.state()))
     }
@@ -411,7 +431,7 @@ impl Learning for Search {
 
     /// One weight step, and a gate step where it is due.
     fn advance(&mut self, folder: &FilePath) -> Result<(), SearchError> {
-        let warmup = self.settings.warmup_epochs * self.train.steps_per_epoch();
+        let warmup = self.warmup_steps();
         let warming = self.step < warmup;
         let lr = if warming {
             cosine(self.step, warmup, 0, self.settings.warmup_lr)
@@ -444,6 +464,25 @@ impl Learning for Search {
     fn save(&self, folder: &FilePath) -> Result<(), SearchError> {
         self.checkpoint()?.write(&checkpoint_path(folder), &self.state())
     }
+}
+
+/// Settings that contradict each other or the limits.
+fn check(limits: &Limits, settings: &SearchSettings) -> Result<(), SearchError> {
+    if settings.inherit_after > settings.warmup_epochs {
+        let (after, warmup) = (settings.inherit_after, settings.warmup_epochs);
+        return Err(SearchError::Settings(format!(
+            "candidates inherit after {after} epochs, but the warm-up has {warmup}: wanted at most that"
+        )));
+    }
+    if settings.loss == LatencyLoss::MulLog && limits.iter().len() > 1 {
+        let what = format!("the loss mul#log takes one limit, {} are given: use add#linear", limits.iter().len());
+        return Err(SearchError::Settings(what));
+    }
+    if settings.accumulate == 0 || settings.accumulate > settings.batch {
+        let (parts, batch) = (settings.accumulate, settings.batch);
+        return Err(SearchError::Settings(format!("{parts} parts of a batch of {batch}: wanted 1 to {batch}")));
+    }
+    Ok(())
 }
 
 /// Training and validation images, drawn from the training set without overlap.

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::latency::{Constraint, LatencyLoss};
+use crate::gate_gradient::GateUpdate;
+use crate::latency::LatencyLoss;
 
-/// The settings of a search. Equal settings and seed give the same search on the same number of threads.
+/// The settings of a search. Equal settings, limits and seed give the same search on the same number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchSettings {
     /// Epochs in which only weights learn, along paths drawn by the untrained gates.
@@ -16,6 +17,10 @@ pub struct SearchSettings {
     pub inherit_after: usize,
     /// Images of a step.
     pub batch: usize,
+    /// Parts that a step's batch is computed in, one after the other; their gradients are averaged. Batch normalisation sees
+    /// one part at a time.
+    #[serde(default = "one")]
+    pub accumulate: usize,
     /// Images of a gate step: more of them, less noise in the gates' gradients.
     pub gate_batch: usize,
     /// Images that weights learn from.
@@ -30,12 +35,25 @@ pub struct SearchSettings {
     pub alpha_lr: f64,
     /// Weight steps for one gate step.
     pub weight_steps: usize,
-    /// How latency enters.
+    /// How the gates' gradients are estimated.
+    #[serde(default)]
+    pub gate_update: GateUpdate,
+    /// How what is limited enters the gates' loss.
     pub loss: LatencyLoss,
-    /// Its weight.
-    pub constraint: Constraint,
-    /// The latency to meet, in ms.
-    pub target_ms: f64,
+    /// Its weight in `add#linear`; none: a multiplier for each limit follows how far expectations go beyond it (dual
+    /// ascent).
+    #[serde(default)]
+    pub lambda: Option<f64>,
+    /// Leaves the limits to the loss alone while gates learn, as the paper does; otherwise the gates are projected onto them
+    /// behind every step.
+    #[serde(default)]
+    pub soft: bool,
+    /// Probability below which a candidate is cut once it has stayed there; 0: none is.
+    #[serde(default)]
+    pub cut_below: f64,
+    /// Computes each block a second time instead of keeping what its backward pass needs.
+    #[serde(default)]
+    pub recompute: bool,
     /// Label smoothing of weight steps.
     pub smoothing: f64,
     /// What is done to images of weight steps: largest shift, mirroring.
@@ -46,6 +64,10 @@ pub struct SearchSettings {
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// A point of the search's curves, a mean over some steps.
@@ -61,12 +83,30 @@ pub struct SearchPoint {
     pub loss: f64,
     /// Accuracy of weight steps' paths on their batches, in percent.
     pub accuracy_percent: f64,
-    /// Expected latency of the gates, in ms.
+    /// Expected latency of the gates, in ms, or of what else is limited first.
     pub expected_ms: f64,
-    /// Latency of the most probable network, in ms.
+    /// The same of the most probable network.
     pub most_probable_ms: f64,
     /// Entropy of the gates, 0 to 1.
     pub entropy: f64,
     /// Weight of latency.
     pub lambda: f64,
+    /// Candidates that weren't cut.
+    #[serde(default)]
+    pub candidates: usize,
+}
+
+/// The gates at a point of the curves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatePoint {
+    /// Weight steps so far.
+    pub step: usize,
+    /// Softmax of the gates: `[decision][candidate]`.
+    pub probabilities: Vec<Vec<f64>>,
+    /// Expected amounts, one a limit.
+    pub expected: Vec<f64>,
+    /// Where the limits were at this point: they come down, or up, to the targets.
+    pub limits: Vec<f64>,
+    /// Multipliers, one a limit.
+    pub lambda: Vec<f64>,
 }

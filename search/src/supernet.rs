@@ -13,10 +13,37 @@ use crate::module::{Mode, Module, Parameter};
 #[derive(Debug)]
 pub struct Supernet {
     front: Module,
-    /// `[decision][candidate]`; Zero has no module.
-    decisions: Vec<Vec<Option<Module>>>,
+    /// `[decision][candidate]`.
+    decisions: Vec<Vec<Slot>>,
     back: Module,
     seeds: Path,
+}
+
+/// What stands for a candidate.
+#[derive(Debug)]
+enum Slot {
+    /// Its weights.
+    Module(Box<Module>),
+    /// Zero, which has none.
+    Identity,
+    /// Nothing any more: it was cut.
+    Cut,
+}
+
+impl Slot {
+    fn module(&self) -> Option<&Module> {
+        match self {
+            Self::Module(module) => Some(module),
+            Self::Identity | Self::Cut => None,
+        }
+    }
+
+    fn module_mut(&mut self) -> Option<&mut Module> {
+        match self {
+            Self::Module(module) => Some(module),
+            Self::Identity | Self::Cut => None,
+        }
+    }
 }
 
 /// What a forward pass of a path leaves behind for the gates.
@@ -51,11 +78,11 @@ impl Supernet {
             let mut candidates = Vec::new();
             for &candidate in &decision.candidates {
                 candidates.push(if decision.is_identity(candidate) {
-                    None
+                    Slot::Identity
                 } else {
                     let mut network = Network::empty(decision.input, Precision::Fp32, space.bn_eps());
                     network.push(&decision.name, decision.operator(candidate))?;
-                    Some(seeded(network)?)
+                    Slot::Module(Box::new(seeded(network)?))
                 });
             }
             decisions.push(candidates);
@@ -89,12 +116,30 @@ impl Supernet {
         Ok(Trace { inputs, outputs, logits: self.back.forward(&x, Mode::Probe)? })
     }
 
-    /// A candidate's output; Zero's is its input.
+    /// A candidate's output; Zero's is its input. One that was cut is an error.
     pub fn candidate(&self, decision: usize, choice: usize, x: &Tensor, mode: Mode) -> Result<Tensor, SearchError> {
         match &self.decisions[decision][choice] {
-            Some(module) => Ok(module.forward(x, mode)?),
-            None => Ok(x.shallow_clone()),
+            Slot::Module(module) => Ok(module.forward(x, mode)?),
+            Slot::Identity => Ok(x.shallow_clone()),
+            Slot::Cut => Err(SearchError::Cut { decision, candidate: choice }),
         }
+    }
+
+    /// The candidates of a decision that weren't cut.
+    pub fn candidates(&self, decision: usize) -> impl Iterator<Item = usize> {
+        let row = self.decisions[decision].iter().enumerate();
+        row.filter(|(_, slot)| !matches!(slot, Slot::Cut)).map(|(choice, _)| choice)
+    }
+
+    /// Takes a candidate out, its weights and their momentum with it: the supernet shrinks.
+    pub fn cut(&mut self, decision: usize, choice: usize) {
+        self.decisions[decision][choice] = Slot::Cut;
+    }
+
+    /// The modules that a path goes through, in order; identities have none.
+    pub fn chain(&self, path: &Path) -> Vec<&Module> {
+        let chosen = self.decisions.iter().zip(&path.0).filter_map(|(row, &choice)| row[choice].module());
+        std::iter::once(&self.front).chain(chosen).chain(std::iter::once(&self.back)).collect()
     }
 
     /// What candidates inherit from at every decision: the smallest kernel of the largest expansion. Where there is
@@ -106,7 +151,8 @@ impl Supernet {
     /// The seeds, every second one that can be left out replaced by Zero: they learn to do without each other
     /// (stochastic depth, Huang et al., ECCV 2016), else Zero would look worse later than it is.
     pub fn sample_seeds(&self, rng: &mut impl Rng) -> Path {
-        let draw = |(row, &seed): (&Vec<Option<Module>>, &usize)| match row.iter().position(Option::is_none) {
+        let identity = |slot: &Slot| matches!(slot, Slot::Identity);
+        let draw = |(row, &seed): (&Vec<Slot>, &usize)| match row.iter().position(identity) {
             Some(zero) if rng.random_bool(0.5) => zero,
             _ => seed,
         };
@@ -116,13 +162,21 @@ impl Supernet {
     /// Lets every candidate start from the weights of its decision's [seed](Self::seeds): see [`Module::inherit_from`].
     pub fn inherit(&mut self) -> Result<(), SearchError> {
         for (row, &choice) in self.decisions.iter_mut().zip(&self.seeds.0) {
-            let Some(source) = row[choice].take() else { continue };
-            for module in row.iter_mut().flatten() {
-                module.inherit_from(&source)?;
+            // Out of the row for as long as the others look at it.
+            let source = std::mem::replace(&mut row[choice], Slot::Cut);
+            if let Some(source) = source.module() {
+                for module in row.iter_mut().filter_map(Slot::module_mut) {
+                    module.inherit_from(source)?;
+                }
             }
-            row[choice] = Some(source);
+            row[choice] = source;
         }
         Ok(())
+    }
+
+    /// What the first decision takes of images (N x C x H x W).
+    pub fn front(&self, images: &Tensor, mode: Mode) -> Result<Tensor, SearchError> {
+        Ok(self.front.forward(images, mode)?)
     }
 
     /// Logits (N x classes) of what the last decision puts out.
@@ -132,7 +186,7 @@ impl Supernet {
 
     /// The modules on a path.
     fn active_mut(&mut self, path: &Path) -> impl Iterator<Item = &mut Module> {
-        let chosen = self.decisions.iter_mut().zip(&path.0).filter_map(|(row, &choice)| row[choice].as_mut());
+        let chosen = self.decisions.iter_mut().zip(&path.0).filter_map(|(row, &choice)| row[choice].module_mut());
         std::iter::once(&mut self.front).chain(chosen).chain(std::iter::once(&mut self.back))
     }
 
@@ -146,7 +200,7 @@ impl Supernet {
     pub fn modules(&self) -> impl Iterator<Item = (String, &Module)> {
         let decisions = self.decisions.iter().enumerate().flat_map(|(decision, row)| {
             let candidates = row.iter().enumerate();
-            candidates.filter_map(move |(choice, module)| Some((name(decision, choice), module.as_ref()?)))
+            candidates.filter_map(move |(choice, module)| Some((name(decision, choice), module.module()?)))
         });
         std::iter::once(("front".to_owned(), &self.front))
             .chain(decisions)
@@ -157,7 +211,7 @@ impl Supernet {
     pub fn modules_mut(&mut self) -> impl Iterator<Item = (String, &mut Module)> {
         let decisions = self.decisions.iter_mut().enumerate().flat_map(|(decision, row)| {
             let candidates = row.iter_mut().enumerate();
-            candidates.filter_map(move |(choice, module)| Some((name(decision, choice), module.as_mut()?)))
+            candidates.filter_map(move |(choice, module)| Some((name(decision, choice), module.module_mut()?)))
         });
         std::iter::once(("front".to_owned(), &mut self.front))
             .chain(decisions)
@@ -169,7 +223,7 @@ impl Supernet {
         let mut weights = Weights::default();
         self.front.collect(&mut weights)?;
         for (row, &choice) in self.decisions.iter().zip(&path.0) {
-            if let Some(module) = &row[choice] {
+            if let Some(module) = row[choice].module() {
                 module.collect(&mut weights)?;
             }
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Classes, Constraint, Contest, Dataset, Finalist, Images, LatencyLoss, Learning as _, News, Recipe, Search,
-    SearchError, SearchSettings, Training, checkpoint_path,
+    Classes, Contest, Dataset, Finalist, GateUpdate, Images, LatencyLoss, Learning as _, Limit, Limits, News, Recipe,
+    Search, SearchError, SearchSettings, Training, checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -52,9 +52,13 @@ fn settings() -> SearchSettings {
         search_lr: 0.025,
         alpha_lr: 0.02,
         weight_steps: 2,
+        accumulate: 1,
+        gate_update: GateUpdate::TwoPaths,
         loss: LatencyLoss::AddLinear,
-        constraint: Constraint { lambda: 0.1, rate: 0.1, gain: 1.0 },
-        target_ms: 2.0,
+        lambda: None,
+        soft: false,
+        cut_below: 0.0,
+        recompute: false,
         smoothing: 0.1,
         shift: 1,
         flip: true,
@@ -63,33 +67,60 @@ fn settings() -> SearchSettings {
     }
 }
 
+/// A network costs 1 ms, and each decision's candidates this.
+fn limits(row: [f64; 3]) -> Limits {
+    let costs = CostMatrix::new(1.0, vec![row.to_vec(); 2]).unwrap();
+    Limits::new(vec![Limit::latency(costs, 2.0)]).unwrap()
+}
+
+fn search_with(settings: SearchSettings) -> Search {
+    Search::new(&space(), limits([1.0, 0.7, 0.0]), &dataset(), settings).unwrap()
+}
+
 fn search() -> Search {
-    let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.7, 0.0]; 2]).unwrap();
-    Search::new(&space(), costs, &dataset(), settings()).unwrap()
+    search_with(settings())
+}
+
+/// Searches in all the ways there are; candidates are cut as soon as may be.
+fn ways() -> [SearchSettings; 5] {
+    let cutting = || SearchSettings { cut_below: 0.33, alpha_lr: 0.2, ..settings() };
+    [
+        settings(),
+        SearchSettings { recompute: true, accumulate: 2, ..cutting() },
+        SearchSettings { gate_update: GateUpdate::AllGates, loss: LatencyLoss::MulLog, ..cutting() },
+        SearchSettings { gate_update: GateUpdate::Reinforce, ..cutting() },
+        SearchSettings { soft: true, lambda: Some(0.3), ..cutting() },
+    ]
 }
 
 #[test]
 fn a_search_resumed_anywhere_ends_in_the_same_state() {
     tch::set_num_threads(1);
-    let folder = tempfile::tempdir().unwrap();
-    let mut whole = search();
-    whole.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
-    let found = whole.found().unwrap();
-    let expected = whole.hash().unwrap();
-    // Six steps an epoch: in the warm-up, at its end, between gate steps, in mid-epoch, at the last step.
-    for stop_after in [3, 12, 13, 20, 29] {
+    let mut cuts = 0;
+    for settings in ways() {
         let folder = tempfile::tempdir().unwrap();
-        let mut first = search();
-        (0..stop_after).for_each(|_| first.advance(folder.path()).unwrap());
-        first.save(folder.path()).unwrap();
-        drop(first);
-        let mut second = search();
-        second.restore(folder.path()).unwrap();
-        assert_eq!(second.step(), stop_after);
-        second.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
-        assert_eq!(second.hash().unwrap(), expected, "stopped after {stop_after}");
-        assert_eq!(second.found().unwrap(), found);
+        let mut whole = search_with(settings.clone());
+        whole.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
+        let found = whole.found().unwrap();
+        let expected = whole.hash().unwrap();
+        // Six steps an epoch: in the warm-up, at its end, between gate steps, in mid-epoch, behind a cut, at the last step.
+        let cut = whole.cuts().first().map(|cut| cut.step);
+        cuts += cut.iter().len();
+        for stop_after in [3, 12, 13, 20, 29].into_iter().chain(cut) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut first = search_with(settings.clone());
+            (0..stop_after).for_each(|_| first.advance(folder.path()).unwrap());
+            first.save(folder.path()).unwrap();
+            drop(first);
+            let mut second = search_with(settings.clone());
+            second.restore(folder.path()).unwrap();
+            assert_eq!(second.step(), stop_after);
+            second.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
+            assert_eq!(second.hash().unwrap(), expected, "{settings:?} stopped after {stop_after}");
+            assert_eq!(second.found().unwrap(), found);
+        }
     }
+    assert!(cuts >= 3, "{cuts} searches cut anything");
 }
 
 #[test]
@@ -120,8 +151,7 @@ fn equal_seeds_give_equal_searches_and_other_seeds_others() {
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
     let hash = |seed: u64| {
-        let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.7, 0.0]; 2]).unwrap();
-        let mut search = Search::new(&space(), costs, &dataset(), SearchSettings { seed, ..settings() }).unwrap();
+        let mut search = search_with(SearchSettings { seed, ..settings() });
         (0..8).for_each(|_| search.advance(folder.path()).unwrap());
         search.hash().unwrap()
     };
@@ -170,9 +200,7 @@ fn checkpoints_of_another_run_and_broken_ones_are_refused() {
     let mut one = search();
     one.advance(folder.path()).unwrap();
     one.save(folder.path()).unwrap();
-    let costs = CostMatrix::new(9.0, vec![vec![1.0, 0.7, 0.0]; 2]).unwrap();
-    let settings = SearchSettings { target_ms: 10.0, ..settings() };
-    let mut other = Search::new(&space(), costs, &dataset(), settings).unwrap();
+    let mut other = Search::new(&space(), limits([1.0, 0.8, 0.0]), &dataset(), settings()).unwrap();
     assert!(other.restore(folder.path()).unwrap_err().to_string().contains("--force"));
     let path = checkpoint_path(folder.path());
     let bytes = std::fs::read(&path).unwrap();
@@ -239,10 +267,10 @@ fn a_network_that_can_not_be_judged_is_an_error_though_its_training_loss_was_fin
 fn contest(folder: &Path, threads: usize, stop_after: usize) -> Result<Vec<Finalist>, SearchError> {
     let search = search();
     let (space, dataset, recipe) = (space(), search.split(), search.finalist_recipe(2));
-    let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.98, 0.0]; 2]).unwrap();
+    let limits = limits([1.0, 0.98, 0.0]);
     let finalists = ["02", "20", "12", "21"].map(|text| space.parse_architecture(text).unwrap());
     let folder = folder.to_path_buf();
-    let contest = Contest { space: &space, costs: &costs, dataset: &dataset, recipe: &recipe, folder, threads };
+    let contest = Contest { space: &space, limits: &limits, dataset: &dataset, recipe: &recipe, folder, threads };
     let (stop, steps) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ranked = contest.run(&finalists, &stop, &|news| {
         if let News::Steps(more) = news {
@@ -279,8 +307,8 @@ fn finalists_that_were_stopped_end_as_those_that_were_not_on_any_number_of_threa
 #[test]
 fn finalists_meet_the_target_and_differ_from_each_other() {
     // Target 2 ms, costs 1 + 1, 0.98 or 0: between 1.9 and 2 ms lie 02, 20, 12, 21.
-    let costs = CostMatrix::new(1.0, vec![vec![1.0, 0.98, 0.0]; 2]).unwrap();
-    let search = Search::new(&space(), costs.clone(), &dataset(), settings()).unwrap();
+    let limits = limits([1.0, 0.98, 0.0]);
+    let search = Search::new(&space(), limits.clone(), &dataset(), settings()).unwrap();
     let first = space().parse_architecture("22").unwrap();
     let three = search.finalists(&first, 3);
     assert_eq!((three.len(), &three[0]), (3, &first));

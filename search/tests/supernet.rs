@@ -2,8 +2,8 @@
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Augmentation, Classes, Constraint, Dataset, Gates, Images, LatencyLoss, Layout, Learning as _, Mode, Module, Path,
-    Search, SearchSettings, Supernet, cross_entropy,
+    Augmentation, Classes, Dataset, GateUpdate, Gates, Images, LatencyLoss, Layout, Learning as _, Limit, Limits, Mode,
+    Module, Path, Search, SearchSettings, Supernet, cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
 use rand::{RngExt, SeedableRng};
@@ -178,7 +178,7 @@ fn moved_path(before: &[Snapshot], after: &[Snapshot]) -> Path {
 #[test]
 fn a_weight_step_of_the_search_moves_one_path_and_leaves_all_else_untouched() {
     let folder = tempfile::tempdir().unwrap();
-    let mut search = Search::new(&tiny(), costs(), &noise(64), settings()).unwrap();
+    let mut search = Search::new(&tiny(), limits(7.0), &noise(64), settings()).unwrap();
     let (mut paths, mut kept_momentum) = (Vec::new(), 0);
     // Five steps of the warm-up, then five with a gate step each.
     for _ in 0..search.total_steps() {
@@ -214,7 +214,7 @@ fn only_what_is_on_the_path_gets_a_gradient() {
 #[test]
 fn a_gate_step_changes_gates_only() {
     let dataset = noise(64);
-    let mut search = Search::new(&tiny(), costs(), &dataset, settings()).unwrap();
+    let mut search = Search::new(&tiny(), limits(7.0), &dataset, settings()).unwrap();
     let (x, labels) = images(16, 9);
     let batch = fleetfoot_search::Batch { images: x, labels };
     let before = snapshot(search.supernet());
@@ -264,8 +264,8 @@ fn gate_gradients_are_the_derivatives_of_the_loss_by_the_gates() {
 #[test]
 fn latency_pulls_the_gates_towards_the_cheap_candidate() {
     let dataset = noise(64);
-    let settings = SearchSettings { constraint: Constraint::fixed(50.0), alpha_lr: 0.05, ..settings() };
-    let mut search = Search::new(&tiny(), costs(), &dataset, settings).unwrap();
+    let settings = SearchSettings { lambda: Some(50.0), soft: true, alpha_lr: 0.05, ..settings() };
+    let mut search = Search::new(&tiny(), limits(7.0), &dataset, settings).unwrap();
     let (x, labels) = images(16, 9);
     for _ in 0..60 {
         let batch = fleetfoot_search::Batch { images: x.shallow_clone(), labels: labels.shallow_clone() };
@@ -320,9 +320,13 @@ fn settings() -> SearchSettings {
         search_lr: 0.025,
         alpha_lr: 0.01,
         weight_steps: 1,
+        accumulate: 1,
+        gate_update: GateUpdate::TwoPaths,
         loss: LatencyLoss::AddLinear,
-        constraint: Constraint { lambda: 0.1, rate: 0.05, gain: 2.0 },
-        target_ms: 7.0,
+        lambda: None,
+        soft: false,
+        cut_below: 0.0,
+        recompute: false,
         smoothing: 0.1,
         shift: 1,
         flip: true,
@@ -331,27 +335,32 @@ fn settings() -> SearchSettings {
     }
 }
 
+/// The costs with a target.
+fn limits(target_ms: f64) -> Limits {
+    Limits::new(vec![Limit::latency(costs(), target_ms)]).unwrap()
+}
+
 #[test]
 fn a_target_that_the_space_cannot_meet_is_refused_at_once() {
-    for target_ms in [0.5, 100.0] {
-        let error = Search::new(&tiny(), costs(), &noise(64), SearchSettings { target_ms, ..settings() }).unwrap_err();
+    for target_ms in [0.5, 100.0, f64::NAN] {
+        let error = Limits::new(vec![Limit::latency(costs(), target_ms)]).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("fastest network takes 3.0000 ms") && text.contains("slowest 13.0000 ms"), "{text}");
+        assert!(text.contains("fastest network needs 3.0000 ms") && text.contains("slowest 13.0000 ms"), "{text}");
     }
 }
 
 #[test]
 fn the_found_network_meets_the_target_also_where_the_most_probable_one_does_not() {
-    let settings = SearchSettings { target_ms: 3.5, ..settings() };
-    let found = Search::new(&tiny(), costs(), &noise(64), settings).unwrap().found().unwrap();
+    let found = Search::new(&tiny(), limits(3.5), &noise(64), settings()).unwrap().found().unwrap();
     assert!(costs().latency_ms(&found.most_probable) > 3.5, "{}", found.most_probable);
-    assert!(found.predicted_ms <= 3.5 && found.predicted_ms == costs().latency_ms(&found.architecture), "{found:?}");
+    let predicted = found.limits[0].predicted;
+    assert!(predicted <= 3.5 && predicted == costs().latency_ms(&found.architecture), "{found:?}");
 }
 
 #[test]
 fn candidates_cannot_inherit_behind_the_warm_up() {
     let settings = SearchSettings { inherit_after: 2, ..settings() };
-    let error = Search::new(&tiny(), costs(), &noise(64), settings).unwrap_err().to_string();
+    let error = Search::new(&tiny(), limits(7.0), &noise(64), settings).unwrap_err().to_string();
     assert!(error.contains("inherit after 2 epochs, but the warm-up has 1"), "{error}");
 }
 
@@ -359,7 +368,8 @@ fn candidates_cannot_inherit_behind_the_warm_up() {
 fn images_that_the_space_does_not_take_are_refused() {
     let space = SearchSpace::load("cifar-32").unwrap();
     let costs = CostMatrix::new(1.0, vec![vec![1.0; 7]; 21]).unwrap();
-    let error = Search::new(&space, costs, &noise(64), settings()).unwrap_err().to_string();
+    let limits = Limits::new(vec![Limit::latency(costs, 22.0)]).unwrap();
+    let error = Search::new(&space, limits, &noise(64), settings()).unwrap_err().to_string();
     assert!(error.contains("1 x 12 x 12") && error.contains("3 x 32 x 32"), "{error}");
 }
 
@@ -389,16 +399,16 @@ fn augmentation_shifts_and_mirrors_but_keeps_labels() {
 fn a_refined_network_meets_the_target_and_no_single_exchange_that_fits_is_better() {
     let space = tiny();
     let supernet = Supernet::new(&space, 3, Layout::ChannelsLast).unwrap();
-    let costs = costs();
+    let (costs, limits) = (costs(), limits(7.0));
     let (x, labels) = images(64, 12);
     let batch = || fleetfoot_search::Batch { images: x.shallow_clone(), labels: labels.shallow_clone() };
-    let judge = fleetfoot_search::Judge::new(&supernet, &costs, vec![batch()]);
+    let judge = fleetfoot_search::Judge::new(&supernet, &limits, vec![batch()]);
     let entropy = |choices: &[usize]| {
         let logits = no_grad(|| supernet.forward(&Path(choices.to_vec()), &x, Mode::Probe)).unwrap();
         cross_entropy(&logits, &labels, 0.0).unwrap().double_value(&[])
     };
     for start in ["3323", "3303", "1311"] {
-        let refined = judge.refine(&start.parse().unwrap(), 7.0, &mut |_| {}).unwrap();
+        let refined = judge.refine(&start.parse().unwrap(), &mut |_| {}).unwrap();
         assert!(costs.latency_ms(&refined) <= 7.0);
         let choices: Vec<usize> = refined.choices().collect();
         let reached = entropy(&choices);

@@ -209,6 +209,38 @@ impl Network {
         written.map(|(_, out)| (out.elements() * self.precision.bytes()) as u64).sum()
     }
 
+    /// Bytes of the activations that must be there at the same time, at most, when nodes run in order and what nobody
+    /// reads any more is given back. BN, ReLU6 and (but for int8) Add write into what they read where nobody else does.
+    pub fn peak_activation_bytes(&self) -> u64 {
+        let bytes = |shape: Shape| (shape.elements() * self.precision.bytes()) as u64;
+        let mut left = self.consumers();
+        let of_input = |node: &Node| node.inputs.iter().filter(|&&source| source == Source::Input).count();
+        let mut input_left = self.nodes.iter().map(of_input).sum::<usize>() + usize::from(self.output == Source::Input);
+        let mut live = bytes(self.input);
+        let mut peak = live;
+        for (node, out) in self.walk() {
+            let overwrites = match node.layer {
+                Layer::BatchNorm { .. } | Layer::Relu6 => true,
+                Layer::Add => self.precision != Precision::Int8,
+                _ => false,
+            };
+            let in_place = overwrites && matches!(node.inputs[0], Source::Node(index) if left[index] == 1);
+            live += if in_place { 0 } else { bytes(out) };
+            peak = peak.max(live);
+            for (position, &source) in node.inputs.iter().enumerate() {
+                let uses = match source {
+                    Source::Input => &mut input_left,
+                    Source::Node(index) => &mut left[index],
+                };
+                *uses -= 1;
+                if *uses == 0 && !(in_place && position == 0) {
+                    live -= bytes(self.shape(source));
+                }
+            }
+        }
+        peak
+    }
+
     /// Number of consumers of every node's output, the network's own output counted as one.
     pub fn consumers(&self) -> Vec<usize> {
         let mut counts = vec![0; self.nodes.len()];

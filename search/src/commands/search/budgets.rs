@@ -1,0 +1,201 @@
+//! What the network may need, from the command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use fleetfoot_console::usage;
+use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
+use fleetfoot_profiler::{Budget, Cost};
+use fleetfoot_search::{Bound, Demand, Limit, Limits};
+use fleetfoot_space::{Precision, SearchSpace};
+
+/// Limits: at least one is wanted.
+#[derive(Debug, Args)]
+pub struct BudgetOptions {
+    /// The device's latency table (from `fleetfoot profile`); several devices: one each, a --target behind each
+    #[arg(long, value_name = "FILE", requires = "target")]
+    table: Vec<PathBuf>,
+    /// Estimate units that the table hasn't, by regression
+    #[arg(long, requires = "table")]
+    estimate: bool,
+    /// The regression (from `fleetfoot fit`); without it, one is fitted to the table on the spot
+    #[arg(long, value_name = "FILE", requires = "estimate")]
+    model: Option<PathBuf>,
+    /// What the network may cost on the device, with its unit: a latency (0.25ms, 250us), a throughput (4000/s), or what else
+    /// the table is of (3.5MiB, 12mJ)
+    #[arg(long, value_name = "COST", requires = "table")]
+    target: Vec<Budget>,
+    /// Of several devices, hold the mean of latency over target at 1, weighted by these; without it, every device's target is
+    /// held
+    #[arg(long, value_name = "W,W,…", value_delimiter = ',', value_parser = fleetfoot_console::positive)]
+    device_weights: Vec<f64>,
+    /// Multiply-accumulates that the network may need for an image, such as 300M
+    #[arg(long, value_name = "N", value_parser = amount)]
+    max_macs: Option<f64>,
+    /// Parameters that the network may have, such as 4M
+    #[arg(long, value_name = "N", value_parser = amount)]
+    max_params: Option<f64>,
+    /// Memory that weights and activations may need for an image, such as 3.5MiB; what a runtime takes besides isn't counted
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<Budget>,
+}
+
+/// The limits with what else is known of their tables.
+#[derive(Debug)]
+pub struct Budgets {
+    pub limits: Limits,
+    /// What the first limit is of: `latency`, `memory`, `energy`, `macs`, `params`.
+    pub cost: String,
+    /// Its unit in lower case, with which names of amounts end.
+    pub suffix: String,
+    /// Its cost matrix, where it is of a table.
+    pub costs: Option<CostMatrix>,
+    /// Units of the space whose cost was never measured.
+    pub estimated: Vec<String>,
+}
+
+/// A table's limit.
+struct OfTable {
+    limit: Limit,
+    costs: CostMatrix,
+    cost: Cost,
+    precision: Precision,
+    estimated: Vec<String>,
+}
+
+impl BudgetOptions {
+    /// Reads the tables; `named` is the space as it was named.
+    pub fn read(&self, space: &SearchSpace, named: &str) -> Result<Budgets> {
+        if self.table.len() != self.target.len() {
+            let (tables, targets) = (self.table.len(), self.target.len());
+            return Err(usage(format!(
+                "{tables} times --table, {targets} times --target: wanted one target for each table"
+            )));
+        }
+        let tables =
+            (0..self.table.len()).map(|index| self.of_table(index, space, named)).collect::<Result<Vec<_>>>()?;
+        let first = tables.first().map(|table| (table.cost, table.costs.clone(), table.precision));
+        let estimated = tables.iter().flat_map(|table| table.estimated.clone()).collect();
+        let mut limits = self.weighted(tables)?;
+        let cap = |name: &str, unit: &str, demand: Demand, at_most: f64| Limit {
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            demand,
+            at_most,
+            bound: Bound::Cap,
+        };
+        if let Some(at_most) = self.max_macs {
+            limits.push(cap("multiply-accumulates", "MACs", Demand::macs(space)?, at_most));
+        }
+        if let Some(at_most) = self.max_params {
+            limits.push(cap("parameters", "params", Demand::params(space)?, at_most));
+        }
+        if let Some(budget) = self.max_memory {
+            let precision = first.as_ref().map_or(Precision::Fp32, |(_, _, precision)| *precision);
+            let at_most = budget.amount(Cost::Memory, 1)?.ms();
+            limits.push(cap("memory of weights and activations", "MiB", Demand::memory(space, precision)?, at_most));
+        }
+        if limits.is_empty() {
+            return Err(usage("no limit: give --table with --target, or --max-macs, --max-params or --max-memory"));
+        }
+        let limits = Limits::new(limits)?;
+        let unit = limits.first().unit.to_lowercase();
+        let cost = match &first {
+            Some((cost, ..)) => cost.to_string(),
+            None if unit == "mib" => "memory".to_owned(),
+            None => unit.clone(),
+        };
+        Ok(Budgets { suffix: unit, cost, costs: first.map(|(_, costs, _)| costs), estimated, limits })
+    }
+
+    fn of_table(&self, index: usize, space: &SearchSpace, named: &str) -> Result<OfTable> {
+        let (table, target) = (&self.table[index], self.target[index]);
+        let (predictor, warnings) = TablePredictor::read(table, self.model.as_deref(), self.estimate)?;
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        let predictor = predictor.for_space(named);
+        let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
+        let cost = predictor.table().cost();
+        let costs = cost_matrix(space, &predictor, batch, precision)?;
+        let at_most = target.amount(cost, batch)?.ms();
+        let device =
+            predictor.table().provenance.get("device").map_or_else(|| table.display().to_string(), str::to_owned);
+        let name = if self.table.len() > 1 { format!("{cost} on {device}") } else { cost.to_string() };
+        if batch > 1 {
+            eprintln!(
+                "the table is of {precision} at batch {batch}: latencies, the target too, are those of {batch} images"
+            );
+        }
+        let estimated: Vec<String> = predictor.unmeasured(space).iter().map(ToString::to_string).collect();
+        if let Some(first) = estimated.first() {
+            eprintln!("warning: {} units of the space are estimated by regression, such as {first}", estimated.len());
+        }
+        let demand = Demand::Sum(costs.clone());
+        let limit = Limit { name, unit: cost.unit().to_owned(), demand, at_most, bound: Bound::Target };
+        Ok(OfTable { limit, costs, cost, precision, estimated })
+    }
+
+    /// The tables' limits, or the one that a weighted mean of them is.
+    fn weighted(&self, tables: Vec<OfTable>) -> Result<Vec<Limit>> {
+        if self.device_weights.is_empty() {
+            return Ok(tables.into_iter().map(|table| table.limit).collect());
+        }
+        if self.device_weights.len() != tables.len() {
+            let (weights, tables) = (self.device_weights.len(), tables.len());
+            return Err(usage(format!("{weights} weights in --device-weights for {tables} tables: wanted one each")));
+        }
+        let sum: f64 = self.device_weights.iter().sum();
+        let mut mean = CostMatrix { constant_ms: 0.0, rows: space_of(&tables) };
+        for (table, weight) in tables.iter().zip(&self.device_weights) {
+            let share = weight / sum / table.limit.at_most;
+            mean.constant_ms += share * table.costs.constant_ms;
+            for (mean, row) in mean.rows.iter_mut().flatten().zip(table.costs.rows.iter().flatten()) {
+                *mean += share * row;
+            }
+        }
+        if !mean.constant_ms.is_finite() {
+            bail!("the weighted mean of the devices is no number");
+        }
+        let name = "weighted mean of latency over target".to_owned();
+        Ok(vec![Limit {
+            name,
+            unit: "of target".to_owned(),
+            demand: Demand::Sum(mean),
+            at_most: 1.0,
+            bound: Bound::Target,
+        }])
+    }
+}
+
+/// Nothing for each candidate.
+fn space_of(tables: &[OfTable]) -> Vec<Vec<f64>> {
+    let rows = tables.first().map(|table| table.costs.rows.iter().map(|row| vec![0.0; row.len()]).collect());
+    rows.unwrap_or_default()
+}
+
+/// A number, plain or with k, M or G behind it.
+fn amount(text: &str) -> Result<f64, String> {
+    let factors = [('k', 1e3), ('K', 1e3), ('M', 1e6), ('G', 1e9)];
+    let (number, factor) = factors
+        .into_iter()
+        .find_map(|(letter, factor)| Some((text.strip_suffix(letter)?, factor)))
+        .unwrap_or((text, 1.0));
+    let amount = number.parse::<f64>().ok().map(|number| number * factor);
+    let amount = amount.filter(|amount| amount.is_finite() && *amount > 0.0);
+    amount.ok_or_else(|| "wanted a number above 0, such as 300M, 2.5G or 4000000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_decimal_multiples() {
+        assert_eq!(amount("300M"), Ok(3e8));
+        assert_eq!(amount("2.5k"), Ok(2500.0));
+        assert_eq!(amount("17"), Ok(17.0));
+        for wrong in ["", "M", "-3M", "0", "3 M", "1e400", "3MB", "nan"] {
+            assert!(amount(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! How the loss on a validation batch depends on the gates: three ways to estimate it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tch::{TchError, Tensor, no_grad};
+
+use crate::batches::Batch;
+use crate::error::SearchError;
+use crate::gates::{Gates, Pair, Path};
+use crate::loss::cross_entropy;
+use crate::module::Mode;
+use crate::supernet::{Supernet, Trace};
+
+/// A way to estimate the gates' gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateUpdate {
+    /// Two candidates of every decision are drawn, and only they are computed (ProxylessNAS, section 3.2.1).
+    #[default]
+    TwoPaths,
+    /// One candidate is drawn; all others are computed without a graph, one at a time (`full_v2` of the authors' code).
+    AllGates,
+    /// Whole networks are drawn and judged by their accuracy (REINFORCE; ProxylessNAS, section 3.3.2).
+    Reinforce,
+}
+
+impl GateUpdate {
+    const ALL: [Self; 3] = [Self::TwoPaths, Self::AllGates, Self::Reinforce];
+}
+
+impl fmt::Display for GateUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TwoPaths => "two-paths",
+            Self::AllGates => "all-gates",
+            Self::Reinforce => "reinforce",
+        })
+    }
+}
+
+impl FromStr for GateUpdate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|update| update.to_string() == text);
+        known.ok_or_else(|| format!("'{text}' is no way to update gates: wanted two-paths, all-gates or reinforce"))
+    }
+}
+
+/// A traced path with the cross entropy's slopes behind every decision.
+struct Sloped {
+    trace: Trace,
+    cross_entropy: f64,
+    slopes: Vec<Tensor>,
+}
+
+fn sloped(supernet: &Supernet, path: &Path, batch: &Batch) -> Result<Sloped, SearchError> {
+    let trace = supernet.trace(path, &batch.images)?;
+    let loss = cross_entropy(&trace.logits, &batch.labels, 0.0)?;
+    let slopes = Tensor::f_run_backward(&[&loss], &trace.outputs, false, false)?;
+    Ok(Sloped { cross_entropy: loss.f_double_value(&[])?, trace, slopes })
+}
+
+impl Sloped {
+    /// `g_j = sum(o_j dL/dy)` for the active candidate's output.
+    fn own(&self, decision: usize) -> Result<f64, TchError> {
+        self.against(decision, &self.trace.outputs[decision])
+    }
+
+    /// The same for another candidate, which is computed without a graph.
+    fn of(&self, supernet: &Supernet, decision: usize, candidate: usize) -> Result<f64, SearchError> {
+        let input = &self.trace.inputs[decision];
+        let output = no_grad(|| supernet.candidate(decision, candidate, input, Mode::Probe))?;
+        Ok(self.against(decision, &output)?)
+    }
+
+    fn against(&self, decision: usize, output: &Tensor) -> Result<f64, TchError> {
+        output.f_detach()?.f_mul(&self.slopes[decision])?.f_sum(None)?.f_double_value(&[])
+    }
+}
+
+/// Cross entropy along the active candidates of pairs, and its derivatives by the logits of each pair.
+///
+/// With the gradient dL/dy behind a decision in hand, `g_j = sum(o_j dL/dy)` for both candidates' outputs o_j, and
+/// `dL/dalpha_i = sum_j g_j q_j (delta_ij - q_i)`. Zero is a candidate like any other: its output is its input.
+pub fn by_two_paths(
+    supernet: &Supernet,
+    gates: &Gates,
+    pairs: &[Option<Pair>],
+    batch: &Batch,
+) -> Result<(f64, Vec<(f64, f64)>), SearchError> {
+    let sloped = sloped(supernet, &gates.active_path(pairs), batch)?;
+    let gradient = |(decision, pair): (usize, &Option<Pair>)| {
+        let Some(pair) = pair else { return Ok((0.0, 0.0)) };
+        let (g, h) = (sloped.own(decision)?, sloped.of(supernet, decision, pair.other)?);
+        // For two: q_a q_b (g_a - g_b), and its negative.
+        let by_gate = pair.q.0 * pair.q.1 * (g - h);
+        Ok((by_gate, -by_gate))
+    };
+    let gradients = pairs.iter().enumerate().map(gradient).collect::<Result<Vec<_>, SearchError>>()?;
+    Ok((sloped.cross_entropy, gradients))
+}
+
+/// Cross entropy along a path, and its derivatives by every logit: `dL/dalpha_i = sum_j g_j p_j (delta_ij - p_i)` over all
+/// candidates that weren't cut, each computed without a graph, one at a time.
+pub fn by_all_gates(
+    supernet: &Supernet,
+    gates: &Gates,
+    path: &Path,
+    batch: &Batch,
+) -> Result<(f64, Vec<Vec<f64>>), SearchError> {
+    let sloped = sloped(supernet, path, batch)?;
+    let mut gradients = Vec::with_capacity(path.0.len());
+    for (decision, p) in gates.probabilities().iter().enumerate() {
+        let live = &gates.live()[decision];
+        let alone = live.iter().filter(|live| **live).count() < 2;
+        let g = |candidate: usize| match candidate {
+            candidate if alone || !live[candidate] => Ok(0.0),
+            candidate if candidate == path.0[decision] => Ok(sloped.own(decision)?),
+            candidate => sloped.of(supernet, decision, candidate),
+        };
+        let g = (0..p.len()).map(g).collect::<Result<Vec<f64>, SearchError>>()?;
+        gradients.push(through_softmax(p, &g));
+    }
+    Ok((sloped.cross_entropy, gradients))
+}
+
+/// What the derivatives by probabilities, `slopes`, are by the logits whose softmax `p` is:
+/// `p_i (s_i - sum_j p_j s_j)`.
+pub fn through_softmax(p: &[f64], slopes: &[f64]) -> Vec<f64> {
+    let mean: f64 = p.iter().zip(slopes).map(|(p, slope)| p * slope).sum();
+    p.iter().zip(slopes).map(|(p, slope)| p * (slope - mean)).collect()
+}
+
+/// Mean reward of networks that are drawn by the gates, and the estimate of its derivatives by the logits, negated as those
+/// of a loss: the mean of `-(R - baseline) d ln p / d alpha`, where `d ln p / d alpha_i = delta_ik - p_i` for the candidate
+/// k that was drawn. Unbiased for every baseline that doesn't depend on these draws (Williams, Machine Learning 1992).
+pub fn by_reinforce(
+    gates: &Gates,
+    networks: usize,
+    baseline: Option<f64>,
+    rng: &mut ChaCha8Rng,
+    reward: &mut dyn FnMut(&Path) -> Result<f64, SearchError>,
+) -> Result<(f64, Vec<Vec<f64>>), SearchError> {
+    let paths: Vec<Path> = (0..networks).map(|_| gates.sample_path(rng)).collect();
+    let rewards = paths.iter().map(reward).collect::<Result<Vec<f64>, SearchError>>()?;
+    let mean = rewards.iter().sum::<f64>() / networks as f64;
+    // Nothing was judged before: these networks are their own baseline, once.
+    let baseline = baseline.unwrap_or(mean);
+    let mut gradients = gates.probabilities();
+    for (decision, row) in gradients.iter_mut().enumerate() {
+        let p = row.clone();
+        row.fill(0.0);
+        for (path, reward) in paths.iter().zip(&rewards) {
+            let advantage = (reward - baseline) / networks as f64;
+            for (candidate, (gradient, p)) in row.iter_mut().zip(&p).enumerate() {
+                *gradient -= advantage * (f64::from(u8::from(candidate == path.0[decision])) - p);
+            }
+        }
+    }
+    Ok((mean, gradients))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn the_gradient_of_reinforce_is_unbiased_where_it_is_known() {
+        let gates = Gates::from_logits(vec![vec![0.4, -0.3, 0.0], vec![0.1, -0.5]]);
+        let reward = |path: &Path| [[0.2, 0.9], [0.5, 0.1], [0.7, 0.3]][path.0[0]][path.0[1]];
+        // The derivatives of the mean reward, from all six networks.
+        let p = gates.probabilities();
+        let mut exact = [vec![0.0; 3], vec![0.0; 2]];
+        for a in 0..3 {
+            for b in 0..2 {
+                let weight = p[0][a] * p[1][b] * reward(&Path(vec![a, b]));
+                for (decision, choice) in [(0, a), (1, b)] {
+                    for i in 0..p[decision].len() {
+                        exact[decision][i] += weight * (f64::from(u8::from(i == choice)) - p[decision][i]);
+                    }
+                }
+            }
+        }
+        for baseline in [0.0, 0.45] {
+            let mut rng = ChaCha8Rng::seed_from_u64(7);
+            let (rounds, mut sums, mut squares) = (40_000, [[0.0; 3]; 2], [[0.0; 3]; 2]);
+            for _ in 0..rounds {
+                let mut judge = |path: &Path| Ok(reward(path));
+                let (_, gradients) = by_reinforce(&gates, 2, Some(baseline), &mut rng, &mut judge).unwrap();
+                for (decision, row) in gradients.iter().enumerate() {
+                    for (i, gradient) in row.iter().enumerate() {
+                        sums[decision][i] -= gradient;
+                        squares[decision][i] += gradient * gradient;
+                    }
+                }
+            }
+            for (decision, row) in exact.iter().enumerate() {
+                for (i, exact) in row.iter().enumerate() {
+                    let mean = sums[decision][i] / f64::from(rounds);
+                    let error = ((squares[decision][i] / f64::from(rounds) - mean * mean) / f64::from(rounds)).sqrt();
+                    assert!((mean - exact).abs() < 4.0 * error, "{baseline} {decision} {i}: {mean} {exact} ± {error}");
+                }
+            }
+        }
+    }
+}

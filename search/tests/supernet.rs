@@ -1,42 +1,17 @@
 //! What the supernet computes, and what a step leaves alone.
 
+mod common;
+
+use common::{TINY, costs, images, largest_difference, limits, noise, settings, tiny};
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Augmentation, Classes, Dataset, GateUpdate, Gates, Images, LatencyLoss, Layout, Learning as _, Limit, Limits, Mode,
-    Module, Path, Search, SearchSettings, Supernet, cross_entropy,
+    Augmentation, Gates, Layout, Learning as _, Limit, Limits, Mode, Module, Path, Search, SearchSettings, Supernet,
+    cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor, no_grad};
-
-/// A space that is small enough for exact comparisons.
-const TINY: &str = r#"
-name = "tiny"
-classes = 4
-input = { channels = 1, height = 12, width = 12 }
-candidates = ["k3e2", "k5e1", "k3e3", "zero"]
-stem = { channels = 8 }
-first_block = { channels = 8 }
-stages = [{ channels = 8, depth = 2, stride = 1 }, { channels = 12, depth = 2, stride = 2 }]
-head = { channels = 16 }
-"#;
-
-fn tiny() -> SearchSpace {
-    SearchSpace::from_toml(TINY, "tiny").unwrap()
-}
-
-fn images(n: i64, seed: u64) -> (Tensor, Tensor) {
-    // libtorch's own generator is shared by all threads, and tests run in several.
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let pixels: Vec<f32> = (0..n * 144).map(|_| rng.random_range(-1.7..1.7)).collect();
-    let labels: Vec<i64> = (0..n).map(|_| rng.random_range(0..4)).collect();
-    (Tensor::from_slice(&pixels).reshape([n, 1, 12, 12]), Tensor::from_slice(&labels))
-}
-
-fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
-    (a - b).abs().max().double_value(&[])
-}
 
 #[test]
 fn a_path_computes_exactly_the_network_that_it_derives() {
@@ -287,57 +262,6 @@ fn folding_batch_normalisation_changes_nothing_but_rounding() {
     let x = Tensor::randn([2, 1, 28, 28], (Kind::Float, Device::Cpu));
     let (a, b) = no_grad(|| (module.forward(&x, Mode::Eval).unwrap(), plain.forward(&x, Mode::Eval).unwrap()));
     assert!(largest_difference(&a, &b) < 1e-4 * b.abs().max().double_value(&[]).max(1.0));
-}
-
-fn costs() -> CostMatrix {
-    let full = vec![2.0, 1.5, 3.0, 0.0];
-    CostMatrix::new(1.0, vec![full.clone(), full.clone(), vec![2.0, 2.5, 3.0], full]).unwrap()
-}
-
-fn noise(n: usize) -> Dataset {
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut set = |n: usize| Images {
-        channels: 1,
-        height: 12,
-        width: 12,
-        classes: Classes::Exactly(4),
-        pixels: (0..n * 144).map(|_| rng.random()).collect(),
-        labels: (0..n).map(|i| (i % 4) as u16).collect(),
-    };
-    Dataset { name: "noise".into(), train: set(n).into(), test: set(16).into() }
-}
-
-fn settings() -> SearchSettings {
-    SearchSettings {
-        warmup_epochs: 1,
-        search_epochs: 1,
-        inherit_after: 0,
-        batch: 8,
-        gate_batch: 8,
-        train_images: 40,
-        validation_images: 24,
-        warmup_lr: 0.05,
-        search_lr: 0.025,
-        alpha_lr: 0.01,
-        weight_steps: 1,
-        accumulate: 1,
-        gate_update: GateUpdate::TwoPaths,
-        loss: LatencyLoss::AddLinear,
-        lambda: None,
-        soft: false,
-        cut_below: 0.0,
-        recompute: false,
-        smoothing: 0.1,
-        shift: 1,
-        flip: true,
-        seed: 11,
-        channels_last: true,
-    }
-}
-
-/// The costs with a target.
-fn limits(target_ms: f64) -> Limits {
-    Limits::new(vec![Limit::latency(costs(), target_ms)]).unwrap()
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! A small space, noise to learn from, and settings of short searches.
+
+#![allow(dead_code)] // not every test program uses all of it
+
+use fleetfoot_predictor::CostMatrix;
+use fleetfoot_search::{Classes, Dataset, GateUpdate, Images, LatencyLoss, Limit, Limits, SearchSettings};
+use fleetfoot_space::SearchSpace;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
+
+/// A space that is small enough for exact comparisons.
+pub const TINY: &str = r#"
+name = "tiny"
+classes = 4
+input = { channels = 1, height = 12, width = 12 }
+candidates = ["k3e2", "k5e1", "k3e3", "zero"]
+stem = { channels = 8 }
+first_block = { channels = 8 }
+stages = [{ channels = 8, depth = 2, stride = 1 }, { channels = 12, depth = 2, stride = 2 }]
+head = { channels = 16 }
+"#;
+
+pub fn tiny() -> SearchSpace {
+    SearchSpace::from_toml(TINY, "tiny").unwrap()
+}
+
+pub fn images(n: i64, seed: u64) -> (Tensor, Tensor) {
+    // libtorch's own generator is shared by all threads, and tests run in several.
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let pixels: Vec<f32> = (0..n * 144).map(|_| rng.random_range(-1.7..1.7)).collect();
+    let labels: Vec<i64> = (0..n).map(|_| rng.random_range(0..4)).collect();
+    (Tensor::from_slice(&pixels).reshape([n, 1, 12, 12]), Tensor::from_slice(&labels))
+}
+
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+pub fn costs() -> CostMatrix {
+    let full = vec![2.0, 1.5, 3.0, 0.0];
+    CostMatrix::new(1.0, vec![full.clone(), full.clone(), vec![2.0, 2.5, 3.0], full]).unwrap()
+}
+
+/// The costs with a target.
+pub fn limits(target_ms: f64) -> Limits {
+    Limits::new(vec![Limit::latency(costs(), target_ms)]).unwrap()
+}
+
+pub fn noise(n: usize) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut set = |n: usize| Images {
+        channels: 1,
+        height: 12,
+        width: 12,
+        classes: Classes::Exactly(4),
+        pixels: (0..n * 144).map(|_| rng.random()).collect(),
+        labels: (0..n).map(|i| (i % 4) as u16).collect(),
+    };
+    Dataset { name: "noise".into(), train: set(n).into(), test: set(16).into() }
+}
+
+pub fn settings() -> SearchSettings {
+    SearchSettings {
+        warmup_epochs: 1,
+        search_epochs: 1,
+        inherit_after: 0,
+        batch: 8,
+        gate_batch: 8,
+        train_images: 40,
+        validation_images: 24,
+        warmup_lr: 0.05,
+        search_lr: 0.025,
+        alpha_lr: 0.01,
+        weight_steps: 1,
+        accumulate: 1,
+        gate_update: GateUpdate::TwoPaths,
+        loss: LatencyLoss::AddLinear,
+        lambda: None,
+        soft: false,
+        cut_below: 0.0,
+        recompute: false,
+        smoothing: 0.1,
+        shift: 1,
+        flip: true,
+        seed: 11,
+        channels_last: true,
+    }
+}

@@ -1,0 +1,58 @@
+//! Gradients are the same however much is kept, and a batch in parts is its mean.
+
+mod common;
+
+use common::{images, largest_difference, tiny};
+use fleetfoot_search::{Backward, Batch, Layout, Learned, Path, Supernet, learn};
+use tch::Tensor;
+
+const WHOLE: Backward = Backward { smoothing: 0.1, recompute: false, parts: 1 };
+
+/// A step's gradients, and BN's running statistics behind it.
+fn step(path: &[usize], n: i64, how: Backward) -> (Learned, Vec<Tensor>) {
+    let supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
+    let path = Path(path.to_vec());
+    let (images, labels) = images(n, 2);
+    let learned = learn(&supernet.chain(&path), &Batch { images, labels }, how).unwrap();
+    let chain = supernet.chain(&path);
+    let statistics = chain.iter().flat_map(|module| module.parameters()).filter(|parameter| !parameter.trainable);
+    (learned, statistics.map(|parameter| parameter.value.copy()).collect())
+}
+
+#[test]
+fn blocks_that_are_computed_twice_have_the_loss_gradients_and_statistics_of_those_that_are_not() {
+    for path in [[1, 0, 2, 1], [3, 3, 0, 3], [2, 3, 1, 0]] {
+        let (whole, statistics) = step(&path, 12, WHOLE);
+        let (blocks, again) = step(&path, 12, Backward { recompute: true, ..WHOLE });
+        assert_eq!((whole.loss, whole.accuracy), (blocks.loss, blocks.accuracy));
+        assert_eq!(whole.gradients.len(), blocks.gradients.len());
+        for (one, other) in whole.gradients.iter().zip(&blocks.gradients) {
+            assert_eq!(largest_difference(one, other), 0.0, "{path:?}");
+        }
+        assert_eq!(statistics.len(), again.len());
+        statistics.iter().zip(&again).for_each(|(one, other)| assert_eq!(largest_difference(one, other), 0.0));
+    }
+}
+
+#[test]
+fn a_batch_in_parts_has_the_mean_gradient_of_its_parts() {
+    let supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
+    let path = Path(vec![1, 0, 2, 1]);
+    let (images, labels) = images(10, 2);
+    let whole = Batch { images: images.shallow_clone(), labels: labels.shallow_clone() };
+    // 3, 3 and 4 images.
+    let accumulated = learn(&supernet.chain(&path), &whole, Backward { parts: 3, ..WHOLE }).unwrap();
+    let parts: Vec<Learned> = [(0, 3), (3, 3), (6, 4)]
+        .map(|(start, length)| {
+            let part = Batch { images: images.narrow(0, start, length), labels: labels.narrow(0, start, length) };
+            learn(&supernet.chain(&path), &part, WHOLE).unwrap()
+        })
+        .into();
+    let loss = 0.3 * parts[0].loss + 0.3 * parts[1].loss + 0.4 * parts[2].loss;
+    assert!((accumulated.loss - loss).abs() < 1e-9);
+    for (index, sum) in accumulated.gradients.iter().enumerate() {
+        let mean =
+            &parts[0].gradients[index] * 0.3 + &parts[1].gradients[index] * 0.3 + &parts[2].gradients[index] * 0.4;
+        assert!(largest_difference(sum, &mean) < 1e-6 * mean.abs().max().double_value(&[]).max(1.0));
+    }
+}

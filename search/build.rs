@@ -1,8 +1,24 @@
-//! Writes libtorch's folder into the program, so that it starts without LD_LIBRARY_PATH.
+//! Compiles the few lines of C++ that reach libtorch's backward kernels, and writes libtorch's folder into the program, so
+//! that it starts without LD_LIBRARY_PATH.
+
+use std::env::var;
+use std::path::PathBuf;
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
-    if let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+    const SOURCE: &str = "native/backward.cpp";
+    for variable in ["DEP_TCH_LIBTORCH_LIB", "LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+        println!("cargo:rerun-if-env-changed={variable}");
     }
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let Ok(folder) = var("DEP_TCH_LIBTORCH_LIB") else { return };
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+    // Beside the libraries, unless it is said to be elsewhere, as for torch-sys.
+    let root = var("LIBTORCH_INCLUDE").map_or_else(|_| PathBuf::from(&folder).join(".."), PathBuf::from);
+    let include = root.join("include");
+    let abi = var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    let mut build = cc::Build::new();
+    build.cpp(true).pic(true).warnings(false).file(SOURCE).std("c++17");
+    build.include(&include).include(include.join("torch/csrc/api/include"));
+    build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).define("GLOG_USE_GLOG_EXPORT", None);
+    build.compile("fleetfoot_backward");
 }

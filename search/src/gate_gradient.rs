@@ -10,9 +10,10 @@ use tch::{TchError, Tensor, no_grad};
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::gates::{Gates, Pair, Path};
-use crate::loss::cross_entropy;
+use crate::learn::judged;
 use crate::module::Mode;
-use crate::supernet::{Supernet, Trace};
+use crate::native::Wanted;
+use crate::supernet::Supernet;
 
 /// A way to estimate the gates' gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,36 +51,42 @@ impl FromStr for GateUpdate {
     }
 }
 
-/// A traced path with the cross entropy's slopes behind every decision.
-struct Sloped {
-    trace: Trace,
-    cross_entropy: f64,
-    slopes: Vec<Tensor>,
+/// Walks a path forwards and then, with the slopes of the cross entropy in hand, backwards: `gate` is given each decision,
+/// last ones first, its input, its output and the slope by that. Gives the cross entropy. Batch normalisation uses the
+/// batch's statistics and leaves the running ones as they are: they belong to weight steps.
+fn sloped(
+    supernet: &Supernet,
+    path: &Path,
+    batch: &Batch,
+    gate: &mut dyn FnMut(usize, &Tensor, &Tensor, &Tensor) -> Result<(), SearchError>,
+) -> Result<f64, SearchError> {
+    let mut x = no_grad(|| supernet.front(&batch.images, Mode::Probe))?;
+    let mut steps = Vec::with_capacity(path.0.len());
+    for (decision, &choice) in path.0.iter().enumerate() {
+        let (y, tape) = supernet.record(decision, choice, &x)?;
+        steps.push((x, y.shallow_clone(), tape));
+        x = y;
+    }
+    let (logits, tape) = supernet.record_head(&x)?;
+    drop(x);
+    let (loss, _, slope) = judged(&logits, batch, 0.0)?;
+    let wanted = Wanted { by_input: true, by_weight: false };
+    let mut slope = tape.backward(slope, wanted)?.by_input;
+    while let Some((input, output, tape)) = steps.pop() {
+        let Some(above) = slope.take() else { break };
+        gate(steps.len(), &input, &output, &above)?;
+        slope = match tape {
+            // In front of the first decision no gate is left.
+            Some(tape) if !steps.is_empty() => tape.backward(above, wanted)?.by_input,
+            _ => Some(above),
+        };
+    }
+    Ok(loss)
 }
 
-fn sloped(supernet: &Supernet, path: &Path, batch: &Batch) -> Result<Sloped, SearchError> {
-    let trace = supernet.trace(path, &batch.images)?;
-    let loss = cross_entropy(&trace.logits, &batch.labels, 0.0)?;
-    let slopes = Tensor::f_run_backward(&[&loss], &trace.outputs, false, false)?;
-    Ok(Sloped { cross_entropy: loss.f_double_value(&[])?, trace, slopes })
-}
-
-impl Sloped {
-    /// `g_j = sum(o_j dL/dy)` for the active candidate's output.
-    fn own(&self, decision: usize) -> Result<f64, TchError> {
-        self.against(decision, &self.trace.outputs[decision])
-    }
-
-    /// The same for another candidate, which is computed without a graph.
-    fn of(&self, supernet: &Supernet, decision: usize, candidate: usize) -> Result<f64, SearchError> {
-        let input = &self.trace.inputs[decision];
-        let output = no_grad(|| supernet.candidate(decision, candidate, input, Mode::Probe))?;
-        Ok(self.against(decision, &output)?)
-    }
-
-    fn against(&self, decision: usize, output: &Tensor) -> Result<f64, TchError> {
-        output.f_detach()?.f_mul(&self.slopes[decision])?.f_sum(None)?.f_double_value(&[])
-    }
+/// `g = sum(o dL/dy)` for a candidate's output o.
+fn against(output: &Tensor, slope: &Tensor) -> Result<f64, TchError> {
+    output.f_mul(slope)?.f_sum(None)?.f_double_value(&[])
 }
 
 /// Cross entropy along the active candidates of pairs, and its derivatives by the logits of each pair.
@@ -92,16 +99,16 @@ pub fn by_two_paths(
     pairs: &[Option<Pair>],
     batch: &Batch,
 ) -> Result<(f64, Vec<(f64, f64)>), SearchError> {
-    let sloped = sloped(supernet, &gates.active_path(pairs), batch)?;
-    let gradient = |(decision, pair): (usize, &Option<Pair>)| {
-        let Some(pair) = pair else { return Ok((0.0, 0.0)) };
-        let (g, h) = (sloped.own(decision)?, sloped.of(supernet, decision, pair.other)?);
+    let mut gradients = vec![(0.0, 0.0); pairs.len()];
+    let ce = sloped(supernet, &gates.active_path(pairs), batch, &mut |decision, input, output, slope| {
+        let Some(pair) = pairs[decision] else { return Ok(()) };
+        let other = no_grad(|| supernet.candidate(decision, pair.other, input, Mode::Probe))?;
         // For two: q_a q_b (g_a - g_b), and its negative.
-        let by_gate = pair.q.0 * pair.q.1 * (g - h);
-        Ok((by_gate, -by_gate))
-    };
-    let gradients = pairs.iter().enumerate().map(gradient).collect::<Result<Vec<_>, SearchError>>()?;
-    Ok((sloped.cross_entropy, gradients))
+        let by_gate = pair.q.0 * pair.q.1 * (against(output, slope)? - against(&other, slope)?);
+        gradients[decision] = (by_gate, -by_gate);
+        Ok(())
+    })?;
+    Ok((ce, gradients))
 }
 
 /// Cross entropy along a path, and its derivatives by every logit: `dL/dalpha_i = sum_j g_j p_j (delta_ij - p_i)` over all
@@ -112,20 +119,26 @@ pub fn by_all_gates(
     path: &Path,
     batch: &Batch,
 ) -> Result<(f64, Vec<Vec<f64>>), SearchError> {
-    let sloped = sloped(supernet, path, batch)?;
-    let mut gradients = Vec::with_capacity(path.0.len());
-    for (decision, p) in gates.probabilities().iter().enumerate() {
-        let live = &gates.live()[decision];
-        let alone = live.iter().filter(|live| **live).count() < 2;
-        let g = |candidate: usize| match candidate {
-            candidate if alone || !live[candidate] => Ok(0.0),
-            candidate if candidate == path.0[decision] => Ok(sloped.own(decision)?),
-            candidate => sloped.of(supernet, decision, candidate),
-        };
-        let g = (0..p.len()).map(g).collect::<Result<Vec<f64>, SearchError>>()?;
-        gradients.push(through_softmax(p, &g));
-    }
-    Ok((sloped.cross_entropy, gradients))
+    let p = gates.probabilities();
+    let mut gradients: Vec<Vec<f64>> = p.iter().map(|row| vec![0.0; row.len()]).collect();
+    let ce = sloped(supernet, path, batch, &mut |decision, input, output, slope| {
+        let live: Vec<usize> = supernet.candidates(decision).collect();
+        if live.len() < 2 {
+            return Ok(());
+        }
+        let mut g = vec![0.0; p[decision].len()];
+        for candidate in live {
+            g[candidate] = if candidate == path.0[decision] {
+                against(output, slope)?
+            } else {
+                let other = no_grad(|| supernet.candidate(decision, candidate, input, Mode::Probe))?;
+                against(&other, slope)?
+            };
+        }
+        gradients[decision] = through_softmax(&p[decision], &g);
+        Ok(())
+    })?;
+    Ok((ce, gradients))
 }
 
 /// What the derivatives by probabilities, `slopes`, are by the logits whose softmax `p` is:

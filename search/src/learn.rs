@@ -1,11 +1,13 @@
 //! One step's loss and gradients of a chain of modules, whole or block by block.
 
-use tch::{Kind, TchError, Tensor, no_grad};
+use tch::{TchError, Tensor, no_grad};
 
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::loss::{accuracy, cross_entropy};
-use crate::module::{Mode, Module, Parameter};
+use crate::module::{Mode, Module};
+use crate::native::Wanted;
+use crate::tape::Tape;
 
 /// How a step's gradients are computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,20 +71,34 @@ fn weighted(sum: Option<Learned>, part: Learned, share: f64) -> Result<Learned, 
     Ok(sum)
 }
 
-fn trainable(module: &Module) -> Vec<&Tensor> {
-    let trainable = module.parameters().iter().filter(|parameter: &&Parameter| parameter.trainable);
-    trainable.map(|parameter| &parameter.value).collect()
+const ALL: Wanted = Wanted { by_input: true, by_weight: true };
+
+/// Loss and accuracy of logits, and the loss' slopes by them.
+pub(crate) fn judged(logits: &Tensor, batch: &Batch, smoothing: f64) -> Result<(f64, f64, Tensor), SearchError> {
+    let leaf = logits.f_detach()?.f_set_requires_grad(true)?;
+    let loss = cross_entropy(&leaf, &batch.labels, smoothing)?;
+    let slope = Tensor::f_run_backward(&[&loss], &[&leaf], false, false)?.swap_remove(0);
+    Ok((loss.f_double_value(&[])?, accuracy(&leaf, &batch.labels)?, slope))
 }
 
 fn at_once(chain: &[&Module], batch: &Batch, how: Backward) -> Result<Learned, SearchError> {
+    let mut tapes = Vec::with_capacity(chain.len());
     let mut x = batch.images.shallow_clone();
     for module in chain {
-        x = module.forward(&x, Mode::Train)?;
+        let (y, tape) = Tape::record(module, &x, Mode::Train)?;
+        tapes.push(tape);
+        x = y;
     }
-    let loss = cross_entropy(&x, &batch.labels, how.smoothing)?;
-    let values: Vec<&Tensor> = chain.iter().flat_map(|module| trainable(module)).collect();
-    let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
-    Ok(Learned { loss: loss.f_double_value(&[])?, accuracy: accuracy(&x, &batch.labels)?, gradients })
+    let (loss, accuracy, mut slope) = judged(&x, batch, how.smoothing)?;
+    let mut reversed = Vec::with_capacity(chain.len());
+    while let Some(tape) = tapes.pop() {
+        // Nobody asks for the slopes of the images.
+        let slopes = tape.backward(slope, Wanted { by_input: !tapes.is_empty(), ..ALL })?;
+        reversed.push(slopes.by_parameters);
+        let Some(below) = slopes.by_input else { break };
+        slope = below;
+    }
+    Ok(Learned { loss, accuracy, gradients: reversed.into_iter().rev().flatten().collect() })
 }
 
 fn in_blocks(chain: &[&Module], batch: &Batch, how: Backward) -> Result<Learned, SearchError> {
@@ -95,37 +111,20 @@ fn in_blocks(chain: &[&Module], batch: &Batch, how: Backward) -> Result<Learned,
         let y = no_grad(|| module.forward(&x, Mode::Train))?;
         inputs.push(std::mem::replace(&mut x, y));
     }
-    // Behind the images, every block's input has a gradient.
-    let leaf = |x: &Tensor, index: usize| x.f_detach()?.f_set_requires_grad(index > 0);
-    let x = leaf(&x, blocks.len())?;
-    let logits = last.forward(&x, Mode::Train)?;
-    let loss = cross_entropy(&logits, &batch.labels, how.smoothing)?;
-    let (mut slope, gradients) = backward(&loss, last, &x)?;
-    let mut reversed = vec![gradients];
-    let (loss, accuracy) = (loss.f_double_value(&[])?, accuracy(&logits, &batch.labels)?);
-    for (index, module) in blocks.iter().enumerate().rev() {
-        let Some(input) = inputs.pop() else { break };
-        let Some(above) = slope.take() else { break };
-        let x = leaf(&input, index)?;
-        // The batch's statistics once more, without moving the running ones a second time.
-        let y = module.forward(&x, Mode::Probe)?;
-        // Its gradient by y is exactly what comes from above.
-        let pulled = y.f_mul(&above)?.f_sum(Kind::Float)?;
-        let (below, gradients) = backward(&pulled, module, &x)?;
-        slope = below;
-        reversed.push(gradients);
+    let (logits, tape) = Tape::record(last, &x, Mode::Train)?;
+    drop(x);
+    let (loss, accuracy, slope) = judged(&logits, batch, how.smoothing)?;
+    let slopes = tape.backward(slope, Wanted { by_input: !inputs.is_empty(), ..ALL })?;
+    let mut reversed = vec![slopes.by_parameters];
+    let mut slope = slopes.by_input;
+    for module in blocks.iter().rev() {
+        let (Some(input), Some(above)) = (inputs.pop(), slope.take()) else { break };
+        // By the batch's statistics once more, without moving the running ones a second time.
+        let (_, tape) = Tape::record(module, &input, Mode::Probe)?;
+        drop(input);
+        let slopes = tape.backward(above, Wanted { by_input: !inputs.is_empty(), ..ALL })?;
+        slope = slopes.by_input;
+        reversed.push(slopes.by_parameters);
     }
     Ok(Learned { loss, accuracy, gradients: reversed.into_iter().rev().flatten().collect() })
-}
-
-/// A scalar's gradients by a module's input, where that has one, and by its trainable parameters.
-fn backward(scalar: &Tensor, module: &Module, x: &Tensor) -> Result<(Option<Tensor>, Vec<Tensor>), TchError> {
-    let mut values = trainable(module);
-    let has_slope = x.requires_grad();
-    if has_slope {
-        values.push(x);
-    }
-    let mut gradients = Tensor::f_run_backward(&[scalar], &values, false, false)?;
-    let slope = if has_slope { gradients.pop() } else { None };
-    Ok((slope, gradients))
 }

@@ -23,10 +23,12 @@ mod learning;
 mod limits;
 mod loss;
 mod module;
+mod native;
 mod optimizer;
 mod search;
 mod settings;
 mod supernet;
+mod tape;
 mod train;
 
 pub use allocator::keep_memory;

@@ -54,7 +54,8 @@ impl Limit {
 
     /// An amount with its unit.
     pub fn show(&self, amount: f64) -> String {
-        let digits = if amount >= 1e5 { 0 } else { 4 };
+        // Counts are whole numbers.
+        let digits = if amount >= 1e5 || (amount >= 100.0 && amount.fract() == 0.0) { 0 } else { 4 };
         let gap = if self.unit.is_empty() { "" } else { " " };
         format!("{amount:.digits$}{gap}{}", self.unit)
     }
@@ -145,14 +146,29 @@ impl Limits {
     }
 
     /// The most probable network that meets all limits, by the gates: the product of its candidates' probabilities is the
-    /// largest. `None` where no network of what the gates have left does.
-    pub fn most_probable(&self, gates: &Gates) -> Option<Architecture> {
-        let scores: Vec<Vec<f64>> = gates
-            .probabilities()
-            .iter()
-            .map(|row| row.iter().map(|p| p.max(f64::MIN_POSITIVE).ln()).collect())
-            .collect();
-        best_within(&scores, gates.live(), self)
+    /// largest. Of those that need at least this share of what they may, where there are any: gates expect what the limit
+    /// is, and the most probable of all networks may need much less while they are undecided. `None` where no network of
+    /// what the gates have left meets the limits.
+    pub fn most_probable(&self, gates: &Gates, least: f64) -> Option<Architecture> {
+        let ln = |p: &f64| p.max(f64::MIN_POSITIVE).ln();
+        let scores: Vec<Vec<f64>> = gates.probabilities().iter().map(|row| row.iter().map(ln).collect()).collect();
+        let score = |network: &Architecture| -> f64 {
+            scores.iter().zip(network.choices()).map(|(row, choice)| row[choice]).sum()
+        };
+        let with_floor =
+            (0..self.0.len()).filter_map(|index| Some(Self([&self.0[..], &[self.floor(index, least)?]].concat())));
+        let used = with_floor.filter_map(|limits| best_within(&scores, gates.live(), &limits));
+        let used = used.max_by(|a, b| score(a).total_cmp(&score(b)));
+        used.or_else(|| best_within(&scores, gates.live(), self))
+    }
+
+    /// What is needed at least of a limit, as a limit of its negative; none for memory, whose largest part isn't a sum.
+    fn floor(&self, index: usize, least: f64) -> Option<Limit> {
+        let limit = &self.0[index];
+        let Demand::Sum(costs) = &limit.demand else { return None };
+        let rows = costs.rows.iter().map(|row| row.iter().map(|cost| -cost).collect()).collect();
+        let demand = Demand::Sum(CostMatrix { constant_ms: -costs.constant_ms, rows });
+        (least > 0.0).then(|| Limit { demand, at_most: -least * limit.at_most, ..limit.clone() })
     }
 
     /// The smallest factor by which all limits, taken together, would have to be wider, found by halving.
@@ -312,6 +328,20 @@ mod tests {
                 limits.expected(&gates.probabilities()).iter().zip(limits.amounts()).map(|(e, t)| e / t).collect();
             let tightest = shares.iter().copied().fold(0.0, f64::max);
             assert!((tightest - 1.0).abs() < 1e-3, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn the_most_probable_network_uses_what_it_may_where_one_can() {
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        let counts = [7; 21];
+        for part in [0.1, 0.3, 0.6, 0.9] {
+            // Gates that would have the least network.
+            let limits = Limits::new(vec![limit(&mut rng, &counts, part), limit(&mut rng, &counts, 0.8)]).unwrap();
+            let rows = &limits.first().demand.sum().rows;
+            let gates = Gates::from_logits(rows.iter().map(|row| row.iter().map(|cost| -cost).collect()).collect());
+            let shares = [0.0, 0.95].map(|least| limits.share(&limits.most_probable(&gates, least).unwrap()));
+            assert!(shares[0] < 0.95 && (0.95..=1.0).contains(&shares[1]), "{part}: {shares:?}");
         }
     }
 

@@ -171,20 +171,20 @@ impl Module {
         let mut activations = Activations { values: Vec::new(), left: self.consumers.clone(), input };
         for (index, node) in self.network.nodes().iter().enumerate() {
             let inputs = node.inputs.iter().map(|&source| activations.take(source)).collect();
-            let parameters = &self.parameters[self.first[index]..];
-            let output = self.apply(node, inputs, parameters, mode)?;
+            let output = self.apply(index, inputs, mode)?;
             activations.values.push(Some(output));
         }
         Ok(activations.take(self.network.output()))
     }
 
-    fn apply(
-        &self,
-        node: &Node,
-        mut inputs: Vec<Tensor>,
-        parameters: &[Parameter],
-        mode: Mode,
-    ) -> Result<Tensor, TchError> {
+    /// The parameters from a node's own on.
+    pub(crate) fn parameters_of(&self, node: usize) -> &[Parameter] {
+        &self.parameters[self.first[node]..]
+    }
+
+    /// A node's output from its inputs.
+    pub(crate) fn apply(&self, index: usize, mut inputs: Vec<Tensor>, mode: Mode) -> Result<Tensor, TchError> {
+        let (node, parameters) = (&self.network.nodes()[index], self.parameters_of(index));
         let mut x = inputs.swap_remove(0);
         let value = |index: usize| &parameters[index].value;
         match node.layer {
@@ -214,7 +214,7 @@ impl Module {
     }
 
     /// Whether a node may write into its first input: a BN's output that only this node reads.
-    fn overwritable(&self, node: &Node) -> bool {
+    pub(crate) fn overwritable(&self, node: &Node) -> bool {
         let Source::Node(index) = node.inputs[0] else { return false };
         self.consumers[index] == 1 && matches!(self.network.nodes()[index].layer, Layer::BatchNorm { .. })
     }

@@ -8,6 +8,7 @@ use crate::error::SearchError;
 use crate::gates::Path;
 use crate::layout::Layout;
 use crate::module::{Mode, Module, Parameter};
+use crate::tape::Tape;
 
 /// A supernet. Only what a [`Path`] names is computed: memory and time are those of one network.
 #[derive(Debug)]
@@ -123,6 +124,28 @@ impl Supernet {
             Slot::Identity => Ok(x.shallow_clone()),
             Slot::Cut => Err(SearchError::Cut { decision, candidate: choice }),
         }
+    }
+
+    /// A candidate's output and, unless that is its input, what its gradients need.
+    pub(crate) fn record(
+        &self,
+        decision: usize,
+        choice: usize,
+        x: &Tensor,
+    ) -> Result<(Tensor, Option<Tape<'_>>), SearchError> {
+        match &self.decisions[decision][choice] {
+            Slot::Module(module) => {
+                let (y, tape) = Tape::record(module, x, Mode::Probe)?;
+                Ok((y, Some(tape)))
+            }
+            Slot::Identity => Ok((x.shallow_clone(), None)),
+            Slot::Cut => Err(SearchError::Cut { decision, candidate: choice }),
+        }
+    }
+
+    /// The logits, and what their gradients need.
+    pub(crate) fn record_head(&self, x: &Tensor) -> Result<(Tensor, Tape<'_>), SearchError> {
+        Ok(Tape::record(&self.back, x, Mode::Probe)?)
     }
 
     /// The candidates of a decision that weren't cut.

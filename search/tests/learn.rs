@@ -3,7 +3,8 @@
 mod common;
 
 use common::{images, largest_difference, tiny};
-use fleetfoot_search::{Backward, Batch, Layout, Learned, Path, Supernet, learn};
+use fleetfoot_search::{Backward, Batch, Layout, Learned, Mode, Path, Supernet, cross_entropy, learn};
+use fleetfoot_space::SearchSpace;
 use tch::Tensor;
 
 const WHOLE: Backward = Backward { smoothing: 0.1, recompute: false, parts: 1 };
@@ -31,6 +32,53 @@ fn blocks_that_are_computed_twice_have_the_loss_gradients_and_statistics_of_thos
         }
         assert_eq!(statistics.len(), again.len());
         statistics.iter().zip(&again).for_each(|(one, other)| assert_eq!(largest_difference(one, other), 0.0));
+    }
+}
+
+/// Every kind of layer: blocks with groups that are shuffled, skips that are convolutions, blocks without expansion, Zero.
+const MIXED: &str = r#"
+name = "mixed"
+classes = 4
+input = { channels = 1, height = 12, width = 12 }
+candidates = ["k3e2", "k5e1", "k3e3", "k3e2g2", "skip", "zero"]
+stem = { channels = 8 }
+first_block = { channels = 8 }
+stages = [{ channels = 8, depth = 2, stride = 1 }, { channels = 12, depth = 2, stride = 2 }]
+head = { channels = 16 }
+"#;
+
+#[test]
+fn gradients_are_those_of_libtorchs_own_graph() {
+    for layout in [Layout::ChannelsLast, Layout::Nchw] {
+        for path in [[0, 1, 2, 3], [3, 0, 4, 4], [1, 3, 3, 1], [4, 2, 0, 0]] {
+            let space = SearchSpace::from_toml(MIXED, "mixed").unwrap();
+            let supernets = [0; 2].map(|_| Supernet::new(&space, 3, layout).unwrap());
+            let path = Path(path.to_vec());
+            let (images, labels) = images(12, 2);
+            let images = layout.arrange(&images).unwrap();
+            let loss =
+                cross_entropy(&supernets[0].forward(&path, &images, Mode::Train).unwrap(), &labels, 0.1).unwrap();
+            let chain = supernets[0].chain(&path);
+            let parameters = || chain.iter().flat_map(|module| module.parameters());
+            let values: Vec<&Tensor> = parameters().filter(|p| p.trainable).map(|p| &p.value).collect();
+            let wanted = Tensor::run_backward(&[&loss], &values, false, false);
+            let learned = learn(&supernets[1].chain(&path), &Batch { images, labels }, WHOLE).unwrap();
+            assert!((learned.loss - loss.double_value(&[])).abs() < 1e-6);
+            assert_eq!(learned.gradients.len(), wanted.len());
+            for ((found, wanted), value) in learned.gradients.iter().zip(&wanted).zip(&values) {
+                assert_eq!(found.size(), value.size());
+                let scale = wanted.abs().max().double_value(&[]).max(1e-3);
+                assert!(largest_difference(found, wanted) < 1e-4 * scale, "{path:?} {:?}", value.size());
+            }
+            let statistics = |supernet: &Supernet| -> Vec<Tensor> {
+                let chain = supernet.chain(&path);
+                let statistics = chain.iter().flat_map(|module| module.parameters()).filter(|p| !p.trainable);
+                statistics.map(|p| p.value.copy()).collect()
+            };
+            for (found, wanted) in statistics(&supernets[1]).iter().zip(statistics(&supernets[0])) {
+                assert!(largest_difference(found, &wanted) < 1e-6);
+            }
+        }
     }
 }
 

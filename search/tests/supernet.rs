@@ -9,7 +9,7 @@ use fleetfoot_search::{
     cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor, no_grad};
 

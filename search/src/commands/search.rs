@@ -1,6 +1,7 @@
 //! `fleetfoot search`.
 
 mod budgets;
+mod measured;
 mod record;
 
 use std::io::{self, Write};
@@ -17,11 +18,16 @@ use fleetfoot_search::{
 use fleetfoot_space::{Architecture, SearchSpace};
 
 use self::budgets::{BudgetOptions, Budgets};
+use self::measured::{Devices, Measured, corrected, meets};
 use self::record::{Record, write_curves};
 use super::{DataOptions, FolderOptions, LearningOptions, Start, write_json};
 
 /// Folder of the finalists in a run's folder.
 const FINALISTS: &str = "finalists";
+/// Networks that are derived and measured until one meets its targets.
+const TRIES: usize = 5;
+/// What a network should take at least of its target, as measured.
+const USED: f64 = 0.95;
 
 /// Options of `search`.
 #[derive(Debug, Args)]
@@ -91,6 +97,10 @@ pub struct Options {
     /// Epochs of a finalist's training
     #[arg(long, value_name = "N", default_value_t = 1, requires = "finalists", value_parser = count())]
     finalist_epochs: usize,
+    /// Measure what is found on this device, and look for a smaller network as long as it takes longer than the target; of
+    /// several tables, a device for each
+    #[arg(long, value_name = "DEVICE")]
+    measure_on: Vec<String>,
     /// Learning rate of the gates
     #[arg(long, default_value_t = 1e-3, value_parser = positive)]
     alpha_lr: f64,
@@ -112,6 +122,7 @@ pub fn run(options: &Options) -> Result<()> {
     let folder = options.folder.path();
     let space = SearchSpace::load(&options.space)?;
     let budgets = options.budgets.read(&space, &options.space)?;
+    budgets.check_devices(&options.measure_on)?;
     let dataset = options.data.load(&space)?;
     let settings = settings(options, dataset.train.len());
     let mut search = Search::new(&space, budgets.limits.clone(), &dataset, settings.clone())?;
@@ -134,28 +145,100 @@ pub fn run(options: &Options) -> Result<()> {
             return Ok(writeln!(io::stdout(), "{}", record.architecture)?);
         }
         Start::Checkpoint => search.restore(folder)?,
-        Start::Anew => remove_finalists(&folder.join(FINALISTS))?,
+        Start::Anew => {
+            remove(&folder.join(FINALISTS))?;
+            remove(&folder.join(measured::FOLDER))?;
+        }
     }
     let threads = options.learning.set_threads();
     let stop = stop_flag()?;
     learn(&mut search, folder, &stop, &budgets.limits)?;
-    let mut found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
+    let devices = devices(options, &budgets);
+    let (mut found, within, mut measured) = derive(options, &search, devices.as_ref())?;
     let derived = found.architecture.to_string();
-    let finalists = hold_contest(options, &search, &space, &found.architecture, (threads, &stop))?;
-    if let Some(best) = finalists.first() {
-        found.replace(&search, space.parse_architecture(&best.architecture)?);
+    let finalists = hold_contest(options, &search, &space, (&found.architecture, &within), (threads, &stop))?;
+    if let Some(best) = pick(&finalists, &space, devices.as_ref(), &mut measured)? {
+        found.replace(&search, best);
     }
     let mut record = Record::of(&found, &space, &budgets, settings);
     record.derived = derived;
     record.finalists = finalists;
+    record.measured = measured;
     (record.images, record.dataset) = (images, dataset.name.clone());
     (record.threads, record.seconds) = (threads, search.seconds());
     record.derived_by(options);
     write_curves(folder, &found, &budgets)?;
     write_json(&result, &record.named()?)?;
-    tell(&found, &budgets);
+    tell(&found, &budgets, &record.measured);
     writeln!(io::stdout(), "{}", found.architecture)?;
     Ok(())
+}
+
+/// Where what is found is to be measured, if anywhere.
+fn devices<'a>(options: &'a Options, budgets: &'a Budgets) -> Option<Devices<'a>> {
+    (!options.measure_on.is_empty()).then(|| Devices {
+        names: &options.measure_on,
+        space: &options.space,
+        batch: budgets.batch,
+        folder: options.folder.path(),
+        limits: &budgets.limits,
+    })
+}
+
+/// The network that the gates led to; where it is measured, the first of at most [`TRIES`] that meets the targets so.
+/// Besides, the limits that it was derived within, and all that was measured.
+fn derive(options: &Options, search: &Search, devices: Option<&Devices<'_>>) -> Result<(Found, Limits, Vec<Measured>)> {
+    let mut within = search.limits().clone();
+    let mut measured: Vec<Measured> = Vec::new();
+    let mut tried: Vec<(Found, Limits)> = Vec::new();
+    for attempt in 0..TRIES {
+        let found = search.refined_within(&within, options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
+        let Some(devices) = devices else { return Ok((found, within, measured)) };
+        if tried.iter().any(|(known, _)| known.architecture == found.architecture) {
+            break;
+        }
+        let new = devices.measure(&format!("derived{attempt}"), std::slice::from_ref(&found.architecture))?;
+        new.iter().for_each(|measured| eprintln!("{}", measured.told()));
+        let used = new.iter().map(|measured| measured.measured_ms / measured.target_ms).fold(0.0, f64::max);
+        measured.extend(new);
+        tried.push((found, within.clone()));
+        if (USED..=1.0).contains(&used) {
+            break;
+        }
+        match search.limits().at(&corrected(search.limits(), devices.names, &measured)) {
+            Ok(next) => within = next,
+            Err(error) => {
+                eprintln!("warning: the targets can't be met as measured: {error}");
+                break;
+            }
+        }
+    }
+    // Of those that meet the targets, the one that uses most; if none does, the smallest.
+    let share = |(found, _): &(Found, Limits)| search.limits().share(&found.architecture);
+    let by_share = |a: &(Found, Limits), b: &(Found, Limits)| share(a).total_cmp(&share(b));
+    let met = tried.iter().filter(|(found, _)| meets(&measured, &found.architecture)).max_by(|a, b| by_share(a, b));
+    let best = met.or_else(|| tried.iter().min_by(|a, b| by_share(a, b)));
+    let (found, within) = best.cloned().context("nothing was derived")?;
+    Ok((found, within, measured))
+}
+
+/// The best finalist; where they are measured, the best of those that meet the targets so.
+fn pick(
+    finalists: &[Finalist],
+    space: &SearchSpace,
+    devices: Option<&Devices<'_>>,
+    measured: &mut Vec<Measured>,
+) -> Result<Option<Architecture>> {
+    let networks = finalists.iter().map(|finalist| Ok(space.parse_architecture(&finalist.architecture)?));
+    let networks = networks.collect::<Result<Vec<Architecture>>>()?;
+    let Some(devices) = devices.filter(|_| !networks.is_empty()) else { return Ok(networks.into_iter().next()) };
+    let new = devices.measure("finalists", &networks)?;
+    let best = networks.into_iter().find(|network| meets(&new, network));
+    if best.is_none() {
+        eprintln!("no finalist meets the targets as measured: the network that the gates led to is taken");
+    }
+    measured.extend(new);
+    Ok(best)
 }
 
 /// Runs all steps that are left, with a bar.
@@ -191,14 +274,14 @@ fn hold_contest(
     options: &Options,
     search: &Search,
     space: &SearchSpace,
-    first: &Architecture,
+    (first, within): (&Architecture, &Limits),
     (threads, stop): (usize, &AtomicBool),
 ) -> Result<Vec<Finalist>> {
     if options.finalists == 0 {
         return Ok(Vec::new());
     }
     let limits = search.limits();
-    let finalists = search.finalists(first, options.finalists);
+    let finalists = search.finalists_within(within, first, options.finalists);
     if finalists.len() < options.finalists {
         eprintln!("only {} networks within 5 % below the target were found for the last stage", finalists.len());
     }
@@ -228,8 +311,8 @@ fn hold_contest(
     }
 }
 
-/// A search that starts anew has no use for the last one's finalists.
-fn remove_finalists(folder: &FilePath) -> Result<()> {
+/// A search that starts anew has no use for the last one's finalists and measurements.
+fn remove(folder: &FilePath) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("can't remove {}", folder.display()))
@@ -279,7 +362,7 @@ fn settings(options: &Options, available: usize) -> SearchSettings {
     }
 }
 
-fn tell(found: &Found, budgets: &Budgets) {
+fn tell(found: &Found, budgets: &Budgets, measured: &[Measured]) {
     eprintln!("found {} (most probable: {})", found.architecture, found.most_probable);
     for (limit, reached) in budgets.limits.iter().zip(&found.limits) {
         let (least, most) = limit.demand.range(&everything(limit.demand.sum().rows.iter().map(Vec::len)));
@@ -293,7 +376,14 @@ fn tell(found: &Found, budgets: &Budgets) {
             limit.show(reached.expected)
         );
     }
-    if budgets.limits.share(&found.architecture) < 0.9 {
+    let own = |measured: &&Measured| measured.architecture == found.architecture.to_string();
+    for measured in measured.iter().filter(own) {
+        eprintln!("{}", measured.told());
+        if measured.measured_ms > measured.target_ms {
+            eprintln!("warning: that is more than the target: no network was found that takes less");
+        }
+    }
+    if budgets.limits.share(&found.architecture) < 0.9 && measured.is_empty() {
         eprintln!(
             "the found network needs less than 90 % of what it may: no single exchange for more raised the supernet's accuracy"
         );

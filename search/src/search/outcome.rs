@@ -13,6 +13,7 @@ use crate::derive::Judge;
 use crate::error::SearchError;
 use crate::finalists::draw_finalists;
 use crate::gates::Cut;
+use crate::limits::Limits;
 use crate::settings::{GatePoint, SearchPoint};
 use crate::train::Recipe;
 use fleetfoot_dataset::Dataset;
@@ -33,7 +34,8 @@ const FINALIST_SEED: u64 = 0xf17a1;
 /// What a search found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The network: the most probable one that meets the limits, and what exchanges made of it.
+    /// The network: the most probable one that meets the limits and uses 95 % of one, where there is any, and what exchanges
+    /// made of it.
     pub architecture: Architecture,
     /// The most probable candidate everywhere.
     pub most_probable: Architecture,
@@ -77,9 +79,16 @@ impl Found {
 impl Search {
     /// The result as it stands.
     pub fn found(&self) -> Result<Found, SearchError> {
+        self.found_within(&self.limits)
+    }
+
+    /// The result where a network may need so much instead of what the gates learned with.
+    fn found_within(&self, limits: &Limits) -> Result<Found, SearchError> {
         let settings = |what: &str| SearchError::Settings(what.to_owned());
         let most_probable = self.gates.most_probable().ok_or_else(|| settings("the space has no decisions"))?;
-        let fitting = self.limits.most_probable(&self.gates);
+        // Whoever leaves the limits to the loss wants the gates' own choice, as far as it fits.
+        let least = if self.settings.soft { 0.0 } else { USED };
+        let fitting = limits.most_probable(&self.gates, least);
         let architecture = fitting.ok_or_else(|| settings("no network meets the limits"))?;
         Ok(Found {
             limits: self.reached(&architecture),
@@ -106,18 +115,28 @@ impl Search {
         each.collect()
     }
 
-    /// The result, bettered by single exchanges that are judged on this many validation images, 0: by none. Where it then
+    /// The result, bettered by single exchanges that are judged on this many validation images, 0: by none. Where it still
     /// needs less than 95 % of what it may, exchanges for what needs more and classifies more images rightly follow, as long
     /// as there are any. `watch` is told of every exchange.
     pub fn refined(&self, images: usize, watch: &mut dyn FnMut(&str)) -> Result<Found, SearchError> {
-        let mut found = self.found()?;
+        self.refined_within(&self.limits, images, watch)
+    }
+
+    /// The same within other limits than those that the gates learned with.
+    pub fn refined_within(
+        &self,
+        limits: &Limits,
+        images: usize,
+        watch: &mut dyn FnMut(&str),
+    ) -> Result<Found, SearchError> {
+        let mut found = self.found_within(limits)?;
         if images > 0 {
-            let judge = Judge::new(&self.supernet, &self.limits, self.judges(images)?);
+            let judge = Judge::new(&self.supernet, limits, self.judges(images)?);
             let refined = judge.refine(&found.architecture, watch)?;
             found.replace(self, refined);
         }
-        if self.limits.share(&found.architecture) < USED {
-            let judge = Judge::new(&self.supernet, &self.limits, self.judges(images.max(JUDGES))?);
+        if limits.share(&found.architecture) < USED {
+            let judge = Judge::new(&self.supernet, limits, self.judges(images.max(JUDGES))?);
             let larger = judge.use_up(&found.architecture, USED, watch)?;
             found.replace(self, larger);
         }
@@ -135,9 +154,14 @@ impl Search {
 
     /// The networks of the last stage: `first`, and others by what the gates learned. See [`draw_finalists`].
     pub fn finalists(&self, first: &Architecture, count: usize) -> Vec<Architecture> {
+        self.finalists_within(&self.limits, first, count)
+    }
+
+    /// The same within other limits.
+    pub fn finalists_within(&self, limits: &Limits, first: &Architecture, count: usize) -> Vec<Architecture> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
         rng.set_stream(3);
-        draw_finalists(first, count, &self.gates, &self.limits, &mut rng)
+        draw_finalists(first, count, &self.gates, limits, &mut rng)
     }
 
     /// The search's own split of the training images: what weights learned from, and, as test images, what gates learned

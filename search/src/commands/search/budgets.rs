@@ -53,6 +53,24 @@ pub struct Budgets {
     pub costs: Option<CostMatrix>,
     /// Units of the space whose cost was never measured.
     pub estimated: Vec<String>,
+    /// Images that the tables' networks compute at a time.
+    pub batch: usize,
+    /// Tables that are of latency, each with a limit of its own.
+    latencies: usize,
+}
+
+impl Budgets {
+    /// Devices to measure on belong to tables of latency, one each.
+    pub fn check_devices(&self, devices: &[String]) -> Result<()> {
+        if !devices.is_empty() && devices.len() != self.latencies {
+            return Err(usage(format!(
+                "{} times --measure-on for {} tables of latency with a target each: wanted a device for each",
+                devices.len(),
+                self.latencies
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// A table's limit.
@@ -61,6 +79,7 @@ struct OfTable {
     costs: CostMatrix,
     cost: Cost,
     precision: Precision,
+    batch: usize,
     estimated: Vec<String>,
 }
 
@@ -75,6 +94,7 @@ impl BudgetOptions {
         }
         let tables =
             (0..self.table.len()).map(|index| self.of_table(index, space, named)).collect::<Result<Vec<_>>>()?;
+        let (batch, latencies) = self.measurable(&tables)?;
         let first = tables.first().map(|table| (table.cost, table.costs.clone(), table.precision));
         let estimated = tables.iter().flat_map(|table| table.estimated.clone()).collect();
         let mut limits = self.weighted(tables)?;
@@ -106,7 +126,7 @@ impl BudgetOptions {
             None if unit == "mib" => "memory".to_owned(),
             None => unit.clone(),
         };
-        Ok(Budgets { suffix: unit, cost, costs: first.map(|(_, costs, _)| costs), estimated, limits })
+        Ok(Budgets { suffix: unit, cost, costs: first.map(|(_, costs, _)| costs), estimated, batch, latencies, limits })
     }
 
     fn of_table(&self, index: usize, space: &SearchSpace, named: &str) -> Result<OfTable> {
@@ -132,7 +152,22 @@ impl BudgetOptions {
         }
         let demand = Demand::Sum(costs.clone());
         let limit = Limit { name, unit: cost.unit().to_owned(), demand, at_most, bound: Bound::Target };
-        Ok(OfTable { limit, costs, cost, precision, estimated })
+        Ok(OfTable { limit, costs, cost, precision, batch, estimated })
+    }
+
+    /// The tables' batch size, which they share, and how many of them have a latency of their own to be measured.
+    fn measurable(&self, tables: &[OfTable]) -> Result<(usize, usize)> {
+        let batch = tables.first().map_or(1, |table| table.batch);
+        if let Some(other) = tables.iter().position(|table| table.batch != batch) {
+            bail!(
+                "{} is of batch {batch}, {} of batch {}: a search takes tables of one batch size",
+                self.table[0].display(),
+                self.table[other].display(),
+                tables[other].batch
+            );
+        }
+        let own = self.device_weights.is_empty() && tables.iter().all(|table| table.cost == Cost::Latency);
+        Ok((batch, if own { tables.len() } else { 0 }))
     }
 
     /// The tables' limits, or the one that a weighted mean of them is.

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::super::Images;
 use super::Options;
 use super::budgets::Budgets;
+use super::measured::Measured;
 
 /// The suffix of amounts in the library, which don't know what they are of.
 const OURS: &str = "_ms";
@@ -67,6 +68,12 @@ pub struct Record {
     /// Candidates that were cut, in order.
     cuts: Vec<Cut>,
     pub finalists: Vec<Finalist>,
+    /// What was measured on the devices.
+    #[serde(default)]
+    pub measured: Vec<Measured>,
+    /// Where.
+    #[serde(default)]
+    measure_on: Vec<String>,
 }
 
 fn latency() -> String {
@@ -114,6 +121,8 @@ impl Record {
             history: found.history.clone(),
             cuts: found.cuts.clone(),
             finalists: Vec::new(),
+            measured: Vec::new(),
+            measure_on: Vec::new(),
         }
     }
 
@@ -121,12 +130,14 @@ impl Record {
     pub fn derived_by(&mut self, options: &Options) {
         (self.refine_images, self.finalist_count) = (options.refine_images, options.finalists);
         self.finalist_epochs = options.finalist_epochs;
+        self.measure_on = options.measure_on.clone();
     }
 
     /// Whether the network was derived from the gates as these options say.
     pub fn is_derived_by(&self, options: &Options) -> bool {
         let ours = (self.refine_images, self.finalist_count, self.finalist_epochs);
         ours == (options.refine_images, options.finalists, options.finalist_epochs)
+            && self.measure_on == options.measure_on
     }
 
     /// As it is written: names of amounts end with the unit of what is limited first.

@@ -1,0 +1,148 @@
+//! Whether what was found meets its targets as measured: `fleetfoot measure` on the devices themselves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use fleetfoot_search::Limits;
+use fleetfoot_space::Architecture;
+use serde::{Deserialize, Serialize};
+
+/// Folder of the measurements in a run's folder.
+pub const FOLDER: &str = "measured";
+/// Rounds that everything gets at least: more than ten, so that one sitting isn't all.
+const ROUNDS: &str = "12";
+
+/// A network's latency on a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The device, as it was named.
+    pub device: String,
+    /// The network.
+    pub architecture: String,
+    /// Median of the rounds and its interval, in ms.
+    pub measured_ms: f64,
+    /// See `measured_ms`.
+    pub low_ms: f64,
+    /// See `measured_ms`.
+    pub high_ms: f64,
+    /// By the table.
+    pub predicted_ms: f64,
+    /// What it may take at most.
+    pub target_ms: f64,
+}
+
+impl Measured {
+    /// For people.
+    pub fn told(&self) -> String {
+        format!(
+            "{} on {}: measured {:.4} ms ({:.4} to {:.4}), predicted {:.4} ms, target {:.4} ms",
+            self.architecture,
+            self.device,
+            self.measured_ms,
+            self.low_ms,
+            self.high_ms,
+            self.predicted_ms,
+            self.target_ms
+        )
+    }
+}
+
+/// The devices, one for each of the first limits, on which what is found is measured.
+#[derive(Debug)]
+pub struct Devices<'a> {
+    pub names: &'a [String],
+    /// The space as it was named, and the table's batch size.
+    pub space: &'a str,
+    pub batch: usize,
+    /// The run's folder.
+    pub folder: &'a Path,
+    pub limits: &'a Limits,
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    architecture: String,
+    latency_ms: f64,
+    low_ms: f64,
+    high_ms: f64,
+}
+
+impl Devices<'_> {
+    /// Measures networks in interleaved rounds on every device; what is on disk under this name already is taken from
+    /// there.
+    pub fn measure(&self, name: &str, networks: &[Architecture]) -> Result<Vec<Measured>> {
+        let mut all = Vec::new();
+        for (index, (device, limit)) in self.names.iter().zip(self.limits.iter()).enumerate() {
+            let file = self.folder.join(FOLDER).join(format!("{name}.{index}.csv"));
+            let mut rows = if file.exists() { read(&file)? } else { BTreeMap::new() };
+            if networks.iter().any(|network| !rows.contains_key(&network.to_string())) {
+                self.run(device, networks, &file)?;
+                rows = read(&file)?;
+            }
+            for network in networks {
+                let row = rows.get(&network.to_string());
+                let Some(row) = row else { bail!("{}: it has no row for {network}", file.display()) };
+                all.push(Measured {
+                    device: device.clone(),
+                    architecture: network.to_string(),
+                    measured_ms: row.latency_ms,
+                    low_ms: row.low_ms,
+                    high_ms: row.high_ms,
+                    predicted_ms: limit.demand.of(network),
+                    target_ms: limit.at_most,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    fn run(&self, device: &str, networks: &[Architecture], file: &Path) -> Result<()> {
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("can't make {}", folder.display()))?;
+        }
+        let mut command = Command::new(program());
+        command.args(["measure", "--space", self.space, "--device", device, "--batch", &self.batch.to_string()]);
+        command.args(["--min-rounds", ROUNDS, "--force", "-o"]).arg(file);
+        command.args(networks.iter().map(ToString::to_string));
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let status = status.with_context(|| "can't start fleetfoot, which measures: it is neither here nor on PATH")?;
+        if !status.success() {
+            bail!("measuring on {device} failed ({status}): see above; without --measure-on nothing is measured");
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Result<BTreeMap<String, Row>> {
+    let reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_path(file);
+    let mut reader = reader.with_context(|| format!("can't read {}", file.display()))?;
+    let rows = reader.deserialize::<Row>().map(|row| row.map(|row| (row.architecture.clone(), row)));
+    rows.collect::<Result<_, _>>().with_context(|| format!("can't read {}", file.display()))
+}
+
+/// Beside this program, else on PATH.
+fn program() -> PathBuf {
+    let name = format!("fleetfoot{}", std::env::consts::EXE_SUFFIX);
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(&name)));
+    beside.filter(|program| program.is_file()).unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// Whether a network's measurements meet all targets.
+pub fn meets(measured: &[Measured], network: &Architecture) -> bool {
+    let own = |measured: &&Measured| measured.architecture == network.to_string();
+    measured.iter().filter(own).all(|measured| measured.measured_ms <= measured.target_ms)
+}
+
+/// The limits' amounts at which a network that the tables predict would meet the targets as measured, by how far the last
+/// measurements of each device were from what the tables said.
+pub fn corrected(limits: &Limits, devices: &[String], measured: &[Measured]) -> Vec<f64> {
+    let mut amounts = limits.amounts();
+    for (amount, device) in amounts.iter_mut().zip(devices) {
+        if let Some(last) = measured.iter().rev().find(|measured| measured.device == *device) {
+            *amount *= last.predicted_ms / last.measured_ms;
+        }
+    }
+    amounts
+}

@@ -1,0 +1,244 @@
+//! A module's forward and backward passes without a graph of libtorch's: of all activations, only what convolutions put out
+//! is kept. What batch normalisation, ReLU6 and sums make of it is computed a second time when a gradient needs it, which
+//! takes one pass over memory; libtorch's own graph keeps twice as much.
+
+use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Node, Source};
+use tch::{Kind, TchError, Tensor, no_grad};
+
+use crate::module::{Mode, Module};
+use crate::native::{Conv, Wanted, batch_norm_backward, conv_backward};
+
+/// What a forward pass leaves for the backward pass.
+#[derive(Debug)]
+pub struct Tape<'a> {
+    module: &'a Module,
+    input: Tensor,
+    /// Outputs of nodes that can't be computed again from others.
+    kept: Vec<Option<Tensor>>,
+    /// Of batch normalisations: the batch's mean and 1 / standard deviation.
+    statistics: Vec<Option<(Tensor, Tensor)>>,
+}
+
+/// What a backward pass gives.
+#[derive(Debug)]
+pub struct Slopes {
+    /// By the module's input; none where it wasn't wanted.
+    pub by_input: Option<Tensor>,
+    /// By the trainable parameters, in their order; none where they weren't wanted.
+    pub by_parameters: Vec<Tensor>,
+}
+
+impl<'a> Tape<'a> {
+    /// The output, and what its gradients need. `mode` is one of those that normalise by the batch.
+    pub fn record(module: &'a Module, input: &Tensor, mode: Mode) -> Result<(Tensor, Self), TchError> {
+        let nodes = module.network().nodes();
+        let mut tape = Self {
+            module,
+            input: input.shallow_clone(),
+            kept: Vec::with_capacity(nodes.len()),
+            statistics: Vec::with_capacity(nodes.len()),
+        };
+        let mut left = module.network().consumers();
+        // Outputs on their way to the nodes that read them.
+        let mut values: Vec<Option<Tensor>> = Vec::with_capacity(nodes.len());
+        no_grad(|| {
+            for (index, node) in nodes.iter().enumerate() {
+                let mut inputs = Vec::with_capacity(node.inputs.len());
+                for &source in &node.inputs {
+                    inputs.push(tape.taken(&mut values, &mut left, source));
+                }
+                let (output, statistics) = tape.compute(index, node, inputs, mode)?;
+                let again = matches!(node.layer, Layer::Conv { .. } | Layer::Linear { .. });
+                tape.kept.push(again.then(|| output.shallow_clone()));
+                tape.statistics.push(statistics);
+                values.push(Some(output));
+            }
+            let output = tape.taken(&mut values, &mut left, module.network().output());
+            Ok((output, tape))
+        })
+    }
+
+    fn taken(&self, values: &mut [Option<Tensor>], left: &mut [usize], source: Source) -> Tensor {
+        let Source::Node(index) = source else { return self.input.shallow_clone() };
+        left[index] -= 1;
+        let last = if left[index] == 0 { values[index].take() } else { None };
+        last.or_else(|| values[index].as_ref().map(Tensor::shallow_clone)).unwrap_or_default()
+    }
+
+    fn compute(
+        &self,
+        index: usize,
+        node: &Node,
+        mut inputs: Vec<Tensor>,
+        mode: Mode,
+    ) -> Result<(Tensor, Option<(Tensor, Tensor)>), TchError> {
+        let value = |parameter: usize| &self.module.parameters_of(index)[parameter].value;
+        match node.layer {
+            Layer::BatchNorm { .. } => {
+                let running = (mode == Mode::Train).then(|| (value(2), value(3))).unzip();
+                let eps = f64::from(self.module.network().bn_eps());
+                let (y, mean, inverse_std) = inputs[0].f_native_batch_norm(
+                    Some(value(0)),
+                    Some(value(1)),
+                    running.0,
+                    running.1,
+                    true,
+                    BATCH_NORM_MOMENTUM,
+                    eps,
+                )?;
+                Ok((y, Some((mean, inverse_std))))
+            }
+            // What isn't kept may be overwritten where nobody else reads it.
+            Layer::Relu6 if self.is_ours(node) => Ok((inputs.swap_remove(0).f_clamp_(0.0, 6.0)?, None)),
+            Layer::Add if self.is_ours(node) => {
+                let mut first = inputs.swap_remove(0);
+                Ok((first.f_add_(&inputs[0])?, None))
+            }
+            _ => Ok((self.module.apply(index, inputs, mode)?, None)),
+        }
+    }
+
+    /// Whether a node's first input is a batch normalisation's output that nobody else reads.
+    fn is_ours(&self, node: &Node) -> bool {
+        self.module.overwritable(node)
+    }
+
+    /// The value of a source: as it was kept, or computed again from what was.
+    fn value(&mut self, source: Source) -> Result<Tensor, TchError> {
+        let Source::Node(index) = source else { return Ok(self.input.shallow_clone()) };
+        if let Some(kept) = &self.kept[index] {
+            return Ok(kept.shallow_clone());
+        }
+        let node = &self.module.network().nodes()[index];
+        let again = match node.layer {
+            Layer::Relu6 => {
+                // A batch normalisation's output is ours alone; others may be kept.
+                let fresh = matches!(node.inputs[0], Source::Node(from) if self.kept[from].is_none());
+                let mut x = self.value(node.inputs[0])?;
+                if fresh { x.f_clamp_(0.0, 6.0)? } else { x.f_clamp(0.0, 6.0)? }
+            }
+            Layer::BatchNorm { .. } => self.normalised(index, node.inputs[0])?,
+            _ => {
+                let inputs = node.inputs.iter().map(|&source| self.value(source)).collect::<Result<Vec<_>, _>>()?;
+                self.module.apply(index, inputs, Mode::Probe)?
+            }
+        };
+        if !matches!(node.layer, Layer::BatchNorm { .. }) {
+            self.kept[index] = Some(again.shallow_clone());
+        }
+        Ok(again)
+    }
+
+    /// `(x - mean) / std * weight + bias` by the statistics of the forward pass.
+    fn normalised(&mut self, index: usize, input: Source) -> Result<Tensor, TchError> {
+        let x = self.value(input)?;
+        let Some((mean, inverse_std)) = &self.statistics[index] else { return Ok(x) };
+        let parameters = self.module.parameters_of(index);
+        let scale = parameters[0].value.f_detach()?.f_mul(inverse_std)?;
+        let shift = parameters[1].value.f_detach()?.f_sub(&mean.f_mul(&scale)?)?;
+        let plane = |tensor: Tensor| tensor.f_view([1, -1, 1, 1]);
+        plane(shift)?.f_addcmul(&x, &plane(scale)?)
+    }
+
+    /// Gradients by the input and by the parameters, as far as they are wanted, from those by the output.
+    pub fn backward(mut self, slope: Tensor, wanted: Wanted) -> Result<Slopes, TchError> {
+        no_grad(|| {
+            let module = self.module;
+            let nodes = module.network().nodes();
+            let mut slopes: Vec<Option<Tensor>> = (0..nodes.len()).map(|_| None).collect();
+            let mut by_input = None;
+            let mut by_parameters: Vec<Vec<Tensor>> = (0..nodes.len()).map(|_| Vec::new()).collect();
+            add(&mut slopes, &mut by_input, module.network().output(), slope)?;
+            for (index, node) in nodes.iter().enumerate().rev() {
+                let Some(slope) = slopes[index].take() else { continue };
+                // Nobody asks for the slopes of the images.
+                let below = wanted.by_input || node.inputs.iter().any(|source| *source != Source::Input);
+                let step = Wanted { by_input: below, ..wanted };
+                let (below, own) = self.node_backward(index, node, slope, step)?;
+                by_parameters[index] = own;
+                for (&source, slope) in node.inputs.iter().zip(below) {
+                    add(&mut slopes, &mut by_input, source, slope)?;
+                }
+                self.kept[index] = None;
+            }
+            let by_parameters = by_parameters.into_iter().flatten().collect();
+            Ok(Slopes { by_input: by_input.filter(|_| wanted.by_input), by_parameters })
+        })
+    }
+
+    /// Gradients by a node's inputs, in their order, and by its parameters.
+    fn node_backward(
+        &mut self,
+        index: usize,
+        node: &Node,
+        slope: Tensor,
+        wanted: Wanted,
+    ) -> Result<(Vec<Tensor>, Vec<Tensor>), TchError> {
+        let module = self.module;
+        let value = |parameter: usize| &module.parameters_of(index)[parameter].value;
+        match node.layer {
+            Layer::Conv { kernel, stride, groups, .. } => {
+                // The weights' gradients alone depend on the input; its shape is asked for in any case.
+                let x = self.value(node.inputs[0])?;
+                let conv = Conv { stride: stride as i64, padding: (kernel / 2) as i64, groups: groups as i64 };
+                let (below, own) = conv_backward(&slope, &x, value(0), conv, wanted)?;
+                Ok((below.into_iter().collect(), own.into_iter().collect()))
+            }
+            Layer::BatchNorm { .. } => {
+                let x = self.value(node.inputs[0])?;
+                let Some((mean, inverse_std)) = self.statistics[index].take() else {
+                    return Ok((vec![slope], Vec::new()));
+                };
+                let eps = f64::from(module.network().bn_eps());
+                let (below, weight, bias) =
+                    batch_norm_backward(&slope, &x, value(0), (&mean, &inverse_std), eps, wanted.by_weight)?;
+                Ok((below.into_iter().collect(), weight.into_iter().chain(bias).collect()))
+            }
+            Layer::Relu6 => {
+                // Where it is 0 or 6 it was cut, and nothing passes.
+                let y = self.value(Source::Node(index))?;
+                Ok((vec![y.f_hardtanh_backward(&slope, 0.0, 6.0)?], Vec::new()))
+            }
+            Layer::Add => Ok((vec![slope.shallow_clone(), slope], Vec::new())),
+            Layer::ChannelShuffle { groups } => {
+                let channels = slope.size()[1];
+                let back = slope.f_channel_shuffle(channels / groups as i64)?;
+                Ok((vec![module.layout().arrange(&back)?], Vec::new()))
+            }
+            Layer::GlobalAveragePool => {
+                let shape = module.network().shape(node.inputs[0]);
+                let (h, w) = (shape.h as i64, shape.w as i64);
+                let each = slope.f_div_scalar(h * w)?.f_expand([-1, -1, h, w], false)?;
+                Ok((vec![module.layout().arrange(&each)?], Vec::new()))
+            }
+            Layer::Linear { .. } => {
+                let x = self.value(node.inputs[0])?;
+                let below = slope.f_matmul(value(0))?.f_view_as(&x)?;
+                if !wanted.by_weight {
+                    return Ok((vec![below], Vec::new()));
+                }
+                let weight = slope.f_transpose(0, 1)?.f_matmul(&x.f_flatten(1, -1)?)?;
+                let bias = slope.f_sum_dim_intlist([0].as_slice(), false, None::<Kind>)?;
+                Ok((vec![below], vec![weight, bias]))
+            }
+        }
+    }
+}
+
+/// Adds to a source's slope.
+fn add(
+    slopes: &mut [Option<Tensor>],
+    by_input: &mut Option<Tensor>,
+    source: Source,
+    slope: Tensor,
+) -> Result<(), TchError> {
+    let place = match source {
+        Source::Input => by_input,
+        Source::Node(index) => &mut slopes[index],
+    };
+    *place = Some(match place.take() {
+        Some(before) => before.f_add(&slope)?,
+        None => slope,
+    });
+    Ok(())
+}

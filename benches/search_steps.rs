@@ -3,7 +3,8 @@
 //! configuration. `make bench-search` runs it.
 //!
 //! Both memory orders are timed in one process, their steps interleaved. Memory is measured in a process of its own for each
-//! figure: its peak (VmHWM) minus what was resident once the weights were built.
+//! figure: its peak (VmHWM) minus what was resident once the weights were built, with the momentum that belongs to them
+//! (`momentum_mib`) and, by a step of a network of a few channels, libtorch's own code.
 //!
 //! Options: `--config NAME` (default: all), `--layout nchw|channels-last` (default: both), `--steps N` (default 20),
 //! `--threads N` (default 2).
@@ -13,8 +14,8 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use fleetfoot_search::{
-    Backward, Batch, Gates, Layout, Mode, Parameter, Path, SearchError, Sgd, Supernet, by_two_paths, cross_entropy,
-    learn,
+    Backward, Batch, Gates, Layout, Mode, Module, Parameter, Path, SearchError, Sgd, Supernet, by_two_paths,
+    cross_entropy, learn,
 };
 use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
@@ -127,7 +128,7 @@ fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::E
             "config": config.0, "layout": layout.to_string(), "batch": config.4, "threads": options.threads,
             "weight_step_s": round4(weight), "recompute_step_s": round4(recomputed), "arch_step_s": round4(gate),
             "all_paths_step_s": round4(all), "memory_mib": memory("one-path")?,
-            "memory_recompute_mib": memory("recomputed")?, "memory_all_paths_mib": memory("all-paths")?,
+            "momentum_mib": momentum(config, *layout)?, "memory_recompute_mib": memory("recomputed")?, "memory_all_paths_mib": memory("all-paths")?,
         });
         say(&line.to_string());
     }
@@ -145,6 +146,11 @@ fn say(line: &str) {
 
 /// MiB beyond the built weights at the peak of so many steps.
 fn memory(config: &Config, layout: Layout, kept: Kept, count: usize) -> Result<f64, Box<dyn std::error::Error>> {
+    // So that libtorch's code is there, which isn't the search's memory.
+    let mut tiny = Steps::new(&("tiny", "fashion-28", (1, 28), 10, 2), layout)?;
+    tiny.draw();
+    tiny.weight_step(false)?;
+    drop(tiny);
     let mut steps = Steps::new(config, layout)?;
     let built = status("VmRSS:")?;
     let count = if kept == Kept::AllPaths { 3 } else { count };
@@ -162,6 +168,14 @@ fn memory(config: &Config, layout: Layout, kept: Kept, count: usize) -> Result<f
         }
     }
     Ok(((status("VmHWM:")? - built) / 1024.0).round())
+}
+
+/// MiB of momentum.
+fn momentum(config: &Config, layout: Layout) -> Result<f64, SearchError> {
+    let steps = Steps::new(config, layout)?;
+    let tensors =
+        steps.supernet.modules().flat_map(|(_, module)| module.parameters()).filter_map(|p| p.momentum.as_ref());
+    Ok((4.0 * tensors.map(Tensor::numel).sum::<usize>() as f64 / f64::from(1 << 20)).round())
 }
 
 /// An entry of /proc/self/status in KiB.
@@ -206,8 +220,8 @@ impl Steps {
 
     fn weight_step(&mut self, recompute: bool) -> Result<(), SearchError> {
         let how = Backward { smoothing: 0.1, recompute, parts: 1 };
-        let learned = learn(&self.supernet.chain(&self.path), &self.batch, how)?;
-        Ok(Sgd::default().step(&mut self.supernet.trainable_mut(&self.path), &learned.gradients, 0.01)?)
+        let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, 0.01);
+        learn(&mut self.supernet.chain(&self.path), &self.batch, how, &mut update).map(drop)
     }
 
     fn gate_step(&mut self) -> Result<(), SearchError> {

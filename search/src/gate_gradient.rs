@@ -51,15 +51,13 @@ impl FromStr for GateUpdate {
     }
 }
 
+/// What is done at a decision with its input, its output and the slope by that.
+type AtGate<'a> = dyn FnMut(usize, &Tensor, &Tensor, &Tensor) -> Result<(), SearchError> + 'a;
+
 /// Walks a path forwards and then, with the slopes of the cross entropy in hand, backwards: `gate` is given each decision,
 /// last ones first, its input, its output and the slope by that. Gives the cross entropy. Batch normalisation uses the
 /// batch's statistics and leaves the running ones as they are: they belong to weight steps.
-fn sloped(
-    supernet: &Supernet,
-    path: &Path,
-    batch: &Batch,
-    gate: &mut dyn FnMut(usize, &Tensor, &Tensor, &Tensor) -> Result<(), SearchError>,
-) -> Result<f64, SearchError> {
+fn sloped(supernet: &Supernet, path: &Path, batch: &Batch, gate: &mut AtGate<'_>) -> Result<f64, SearchError> {
     let mut x = no_grad(|| supernet.front(&batch.images, Mode::Probe))?;
     let mut steps = Vec::with_capacity(path.0.len());
     for (decision, &choice) in path.0.iter().enumerate() {
@@ -69,19 +67,20 @@ fn sloped(
     }
     let (logits, tape) = supernet.record_head(&x)?;
     drop(x);
-    let (loss, _, slope) = judged(&logits, batch, 0.0)?;
+    let (learned, slope) = judged(&logits, batch, 0.0)?;
     let wanted = Wanted { by_input: true, by_weight: false };
-    let mut slope = tape.backward(slope, wanted)?.by_input;
+    let mut slope = tape.backward(supernet.back(), slope, wanted)?.by_input;
     while let Some((input, output, tape)) = steps.pop() {
         let Some(above) = slope.take() else { break };
         gate(steps.len(), &input, &output, &above)?;
-        slope = match tape {
+        let module = supernet.module(steps.len(), path.0[steps.len()]);
+        slope = match module.zip(tape) {
             // In front of the first decision no gate is left.
-            Some(tape) if !steps.is_empty() => tape.backward(above, wanted)?.by_input,
+            Some((module, tape)) if !steps.is_empty() => tape.backward(module, above, wanted)?.by_input,
             _ => Some(above),
         };
     }
-    Ok(loss)
+    Ok(learned.loss)
 }
 
 /// `g = sum(o dL/dy)` for a candidate's output o.

@@ -44,7 +44,7 @@ pub use gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths};
 pub use gates::{Cut, Gates, Pair, Path, softmax};
 pub use latency::{LatencyLoss, expectation_of_pairs, expected_latency, logit_tensors, mean_latency};
 pub use layout::Layout;
-pub use learn::{Backward, Learned, learn};
+pub use learn::{Backward, Learned, Update, learn};
 pub use learning::{Learning, checkpoint_path, difference};
 pub use limits::{Bound, Limit, Limits};
 pub use loss::{accuracy, cross_entropy};

@@ -79,6 +79,14 @@ impl Module {
         Self::new(network, &weights, layout)
     }
 
+    /// With a momentum of 0 for whatever learns: the same as none, but the memory is taken.
+    pub fn with_momentum(mut self) -> Result<Self, SearchError> {
+        for parameter in self.parameters.iter_mut().filter(|parameter| parameter.trainable) {
+            parameter.momentum = Some(parameter.value.f_zeros_like()?.f_set_requires_grad(false)?);
+        }
+        Ok(self)
+    }
+
     /// The graph.
     pub fn network(&self) -> &Network {
         &self.network

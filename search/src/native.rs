@@ -94,7 +94,7 @@ pub fn batch_norm_backward(
     (mean, inverse_std): (&Tensor, &Tensor),
     eps: f64,
     by_weight: bool,
-) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>), TchError> {
+) -> Result<[Option<Tensor>; 3], TchError> {
     let mut out = [null_mut(); 3];
     // SAFETY: all tensors live as long as the call; `out` has room for three.
     check(unsafe {
@@ -102,5 +102,5 @@ pub fn batch_norm_backward(
         let (mean, inverse_std) = (mean.as_ptr(), inverse_std.as_ptr());
         fleetfoot_batch_norm_backward(slope, input, weight, mean, inverse_std, eps, by_weight, out.as_mut_ptr())
     })?;
-    Ok((taken(out[0]), taken(out[1]), taken(out[2])))
+    Ok(out.map(taken))
 }

@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor, no_grad};
 
-use crate::module::Parameter;
+use crate::module::{Module, Parameter};
 
 /// SGD with Nesterov momentum and weight decay on everything:
 /// `g <- g + decay w; v <- momentum v + g; w <- w - lr (g + momentum v)`.
@@ -21,6 +21,12 @@ impl Default for Sgd {
 }
 
 impl Sgd {
+    /// Updates a module's trainable parameters by their gradients, in their order.
+    pub fn update(&self, module: &mut Module, gradients: &[Tensor], lr: f64) -> Result<(), TchError> {
+        let trainable = module.parameters_mut().iter_mut().filter(|parameter| parameter.trainable);
+        self.step(&mut trainable.collect::<Vec<&mut Parameter>>(), gradients, lr)
+    }
+
     /// Updates parameters by their gradients, in the same order. Parameters that aren't named stay as they are, their
     /// momentum too.
     pub fn step(&self, parameters: &mut [&mut Parameter], gradients: &[Tensor], lr: f64) -> Result<(), TchError> {

@@ -10,7 +10,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tch::no_grad;
+use tch::{Tensor, no_grad};
 
 use crate::batches::{Augmentation, Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
@@ -23,7 +23,7 @@ use crate::learn::{Backward, learn};
 use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
 use crate::limits::{Bound, Limits};
 use crate::loss::accuracy;
-use crate::module::Mode;
+use crate::module::{Mode, Module};
 use crate::optimizer::{Sgd, cosine};
 use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
@@ -161,10 +161,8 @@ impl Search {
     fn learn(&mut self, path: &Path, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
         let settings = &self.settings;
         let how = Backward { smoothing: settings.smoothing, recompute: settings.recompute, parts: settings.accumulate };
-        let learned = learn(&self.supernet.chain(path), batch, how)?;
-        if learned.loss.is_finite() {
-            Sgd::default().step(&mut self.supernet.trainable_mut(path), &learned.gradients, lr)?;
-        }
+        let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, lr);
+        let learned = learn(&mut self.supernet.chain(path), batch, how, &mut update)?;
         Ok((learned.loss, learned.accuracy))
     }
 

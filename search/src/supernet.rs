@@ -7,7 +7,7 @@ use tch::{Tensor, no_grad};
 use crate::error::SearchError;
 use crate::gates::Path;
 use crate::layout::Layout;
-use crate::module::{Mode, Module, Parameter};
+use crate::module::{Mode, Module};
 use crate::tape::Tape;
 
 /// A supernet. Only what a [`Path`] names is computed: memory and time are those of one network.
@@ -71,7 +71,9 @@ impl Supernet {
         let mut module = 0;
         let mut seeded = |network: Network| {
             module += 1;
-            Module::initial(network, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(module), layout)
+            let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(module);
+            // What a search needs of memory besides activations is there when it begins.
+            Module::initial(network, seed, layout).and_then(Module::with_momentum)
         };
         let front = seeded(chain(space.front())?)?;
         let mut decisions = Vec::new();
@@ -132,7 +134,7 @@ impl Supernet {
         decision: usize,
         choice: usize,
         x: &Tensor,
-    ) -> Result<(Tensor, Option<Tape<'_>>), SearchError> {
+    ) -> Result<(Tensor, Option<Tape>), SearchError> {
         match &self.decisions[decision][choice] {
             Slot::Module(module) => {
                 let (y, tape) = Tape::record(module, x, Mode::Probe)?;
@@ -144,7 +146,7 @@ impl Supernet {
     }
 
     /// The logits, and what their gradients need.
-    pub(crate) fn record_head(&self, x: &Tensor) -> Result<(Tensor, Tape<'_>), SearchError> {
+    pub(crate) fn record_head(&self, x: &Tensor) -> Result<(Tensor, Tape), SearchError> {
         Ok(Tape::record(&self.back, x, Mode::Probe)?)
     }
 
@@ -159,10 +161,14 @@ impl Supernet {
         self.decisions[decision][choice] = Slot::Cut;
     }
 
-    /// The modules that a path goes through, in order; identities have none.
-    pub fn chain(&self, path: &Path) -> Vec<&Module> {
-        let chosen = self.decisions.iter().zip(&path.0).filter_map(|(row, &choice)| row[choice].module());
-        std::iter::once(&self.front).chain(chosen).chain(std::iter::once(&self.back)).collect()
+    /// A candidate's weights, if it has any.
+    pub(crate) fn module(&self, decision: usize, choice: usize) -> Option<&Module> {
+        self.decisions[decision][choice].module()
+    }
+
+    /// What lies behind the last decision.
+    pub(crate) fn back(&self) -> &Module {
+        &self.back
     }
 
     /// What candidates inherit from at every decision: the smallest kernel of the largest expansion. Where there is
@@ -207,16 +213,10 @@ impl Supernet {
         Ok(self.back.forward(x, mode)?)
     }
 
-    /// The modules on a path.
-    fn active_mut(&mut self, path: &Path) -> impl Iterator<Item = &mut Module> {
+    /// The modules that a path goes through, in order; identities have none.
+    pub fn chain(&mut self, path: &Path) -> Vec<&mut Module> {
         let chosen = self.decisions.iter_mut().zip(&path.0).filter_map(|(row, &choice)| row[choice].module_mut());
-        std::iter::once(&mut self.front).chain(chosen).chain(std::iter::once(&mut self.back))
-    }
-
-    /// The trainable parameters on a path.
-    pub fn trainable_mut(&mut self, path: &Path) -> Vec<&mut Parameter> {
-        let parameters = self.active_mut(path).flat_map(Module::parameters_mut);
-        parameters.filter(|parameter| parameter.trainable).collect()
+        std::iter::once(&mut self.front).chain(chosen).chain(std::iter::once(&mut self.back)).collect()
     }
 
     /// All modules with a name each that no other has.

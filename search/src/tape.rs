@@ -2,16 +2,15 @@
 //! is kept. What batch normalisation, ReLU6 and sums make of it is computed a second time when a gradient needs it, which
 //! takes one pass over memory; libtorch's own graph keeps twice as much.
 
-use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Node, Source};
+use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Source};
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::module::{Mode, Module};
 use crate::native::{Conv, Wanted, batch_norm_backward, conv_backward};
 
-/// What a forward pass leaves for the backward pass.
+/// What a module's forward pass leaves for its backward pass.
 #[derive(Debug)]
-pub struct Tape<'a> {
-    module: &'a Module,
+pub struct Tape {
     input: Tensor,
     /// Outputs of nodes that can't be computed again from others.
     kept: Vec<Option<Tensor>>,
@@ -28,12 +27,11 @@ pub struct Slopes {
     pub by_parameters: Vec<Tensor>,
 }
 
-impl<'a> Tape<'a> {
+impl Tape {
     /// The output, and what its gradients need. `mode` is one of those that normalise by the batch.
-    pub fn record(module: &'a Module, input: &Tensor, mode: Mode) -> Result<(Tensor, Self), TchError> {
+    pub fn record(module: &Module, input: &Tensor, mode: Mode) -> Result<(Tensor, Self), TchError> {
         let nodes = module.network().nodes();
         let mut tape = Self {
-            module,
             input: input.shallow_clone(),
             kept: Vec::with_capacity(nodes.len()),
             statistics: Vec::with_capacity(nodes.len()),
@@ -47,7 +45,7 @@ impl<'a> Tape<'a> {
                 for &source in &node.inputs {
                     inputs.push(tape.taken(&mut values, &mut left, source));
                 }
-                let (output, statistics) = tape.compute(index, node, inputs, mode)?;
+                let (output, statistics) = compute(module, index, inputs, mode)?;
                 let again = matches!(node.layer, Layer::Conv { .. } | Layer::Linear { .. });
                 tape.kept.push(again.then(|| output.shallow_clone()));
                 tape.statistics.push(statistics);
@@ -65,62 +63,25 @@ impl<'a> Tape<'a> {
         last.or_else(|| values[index].as_ref().map(Tensor::shallow_clone)).unwrap_or_default()
     }
 
-    fn compute(
-        &self,
-        index: usize,
-        node: &Node,
-        mut inputs: Vec<Tensor>,
-        mode: Mode,
-    ) -> Result<(Tensor, Option<(Tensor, Tensor)>), TchError> {
-        let value = |parameter: usize| &self.module.parameters_of(index)[parameter].value;
-        match node.layer {
-            Layer::BatchNorm { .. } => {
-                let running = (mode == Mode::Train).then(|| (value(2), value(3))).unzip();
-                let eps = f64::from(self.module.network().bn_eps());
-                let (y, mean, inverse_std) = inputs[0].f_native_batch_norm(
-                    Some(value(0)),
-                    Some(value(1)),
-                    running.0,
-                    running.1,
-                    true,
-                    BATCH_NORM_MOMENTUM,
-                    eps,
-                )?;
-                Ok((y, Some((mean, inverse_std))))
-            }
-            // What isn't kept may be overwritten where nobody else reads it.
-            Layer::Relu6 if self.is_ours(node) => Ok((inputs.swap_remove(0).f_clamp_(0.0, 6.0)?, None)),
-            Layer::Add if self.is_ours(node) => {
-                let mut first = inputs.swap_remove(0);
-                Ok((first.f_add_(&inputs[0])?, None))
-            }
-            _ => Ok((self.module.apply(index, inputs, mode)?, None)),
-        }
-    }
-
-    /// Whether a node's first input is a batch normalisation's output that nobody else reads.
-    fn is_ours(&self, node: &Node) -> bool {
-        self.module.overwritable(node)
-    }
-
     /// The value of a source: as it was kept, or computed again from what was.
-    fn value(&mut self, source: Source) -> Result<Tensor, TchError> {
+    fn value(&mut self, module: &Module, source: Source) -> Result<Tensor, TchError> {
         let Source::Node(index) = source else { return Ok(self.input.shallow_clone()) };
         if let Some(kept) = &self.kept[index] {
             return Ok(kept.shallow_clone());
         }
-        let node = &self.module.network().nodes()[index];
+        let node = &module.network().nodes()[index];
         let again = match node.layer {
             Layer::Relu6 => {
                 // A batch normalisation's output is ours alone; others may be kept.
                 let fresh = matches!(node.inputs[0], Source::Node(from) if self.kept[from].is_none());
-                let mut x = self.value(node.inputs[0])?;
+                let mut x = self.value(module, node.inputs[0])?;
                 if fresh { x.f_clamp_(0.0, 6.0)? } else { x.f_clamp(0.0, 6.0)? }
             }
-            Layer::BatchNorm { .. } => self.normalised(index, node.inputs[0])?,
+            Layer::BatchNorm { .. } => self.normalised(module, index, node.inputs[0])?,
             _ => {
-                let inputs = node.inputs.iter().map(|&source| self.value(source)).collect::<Result<Vec<_>, _>>()?;
-                self.module.apply(index, inputs, Mode::Probe)?
+                let inputs =
+                    node.inputs.iter().map(|&source| self.value(module, source)).collect::<Result<Vec<_>, _>>()?;
+                module.apply(index, inputs, Mode::Probe)?
             }
         };
         if !matches!(node.layer, Layer::BatchNorm { .. }) {
@@ -130,10 +91,10 @@ impl<'a> Tape<'a> {
     }
 
     /// `(x - mean) / std * weight + bias` by the statistics of the forward pass.
-    fn normalised(&mut self, index: usize, input: Source) -> Result<Tensor, TchError> {
-        let x = self.value(input)?;
+    fn normalised(&mut self, module: &Module, index: usize, input: Source) -> Result<Tensor, TchError> {
+        let x = self.value(module, input)?;
         let Some((mean, inverse_std)) = &self.statistics[index] else { return Ok(x) };
-        let parameters = self.module.parameters_of(index);
+        let parameters = module.parameters_of(index);
         let scale = parameters[0].value.f_detach()?.f_mul(inverse_std)?;
         let shift = parameters[1].value.f_detach()?.f_sub(&mean.f_mul(&scale)?)?;
         let plane = |tensor: Tensor| tensor.f_view([1, -1, 1, 1]);
@@ -141,9 +102,8 @@ impl<'a> Tape<'a> {
     }
 
     /// Gradients by the input and by the parameters, as far as they are wanted, from those by the output.
-    pub fn backward(mut self, slope: Tensor, wanted: Wanted) -> Result<Slopes, TchError> {
+    pub fn backward(mut self, module: &Module, slope: Tensor, wanted: Wanted) -> Result<Slopes, TchError> {
         no_grad(|| {
-            let module = self.module;
             let nodes = module.network().nodes();
             let mut slopes: Vec<Option<Tensor>> = (0..nodes.len()).map(|_| None).collect();
             let mut by_input = None;
@@ -154,7 +114,7 @@ impl<'a> Tape<'a> {
                 // Nobody asks for the slopes of the images.
                 let below = wanted.by_input || node.inputs.iter().any(|source| *source != Source::Input);
                 let step = Wanted { by_input: below, ..wanted };
-                let (below, own) = self.node_backward(index, node, slope, step)?;
+                let (below, own) = self.node_backward(module, index, slope, step)?;
                 by_parameters[index] = own;
                 for (&source, slope) in node.inputs.iter().zip(below) {
                     add(&mut slopes, &mut by_input, source, slope)?;
@@ -169,37 +129,38 @@ impl<'a> Tape<'a> {
     /// Gradients by a node's inputs, in their order, and by its parameters.
     fn node_backward(
         &mut self,
+        module: &Module,
         index: usize,
-        node: &Node,
         slope: Tensor,
         wanted: Wanted,
     ) -> Result<(Vec<Tensor>, Vec<Tensor>), TchError> {
-        let module = self.module;
+        let node = &module.network().nodes()[index];
         let value = |parameter: usize| &module.parameters_of(index)[parameter].value;
         match node.layer {
             Layer::Conv { kernel, stride, groups, .. } => {
                 // The weights' gradients alone depend on the input; its shape is asked for in any case.
-                let x = self.value(node.inputs[0])?;
+                let x = self.value(module, node.inputs[0])?;
                 let conv = Conv { stride: stride as i64, padding: (kernel / 2) as i64, groups: groups as i64 };
                 let (below, own) = conv_backward(&slope, &x, value(0), conv, wanted)?;
                 Ok((below.into_iter().collect(), own.into_iter().collect()))
             }
             Layer::BatchNorm { .. } => {
-                let x = self.value(node.inputs[0])?;
+                let x = self.value(module, node.inputs[0])?;
                 let Some((mean, inverse_std)) = self.statistics[index].take() else {
                     return Ok((vec![slope], Vec::new()));
                 };
                 let eps = f64::from(module.network().bn_eps());
-                let (below, weight, bias) =
+                let [below, weight, bias] =
                     batch_norm_backward(&slope, &x, value(0), (&mean, &inverse_std), eps, wanted.by_weight)?;
                 Ok((below.into_iter().collect(), weight.into_iter().chain(bias).collect()))
             }
             Layer::Relu6 => {
                 // Where it is 0 or 6 it was cut, and nothing passes.
-                let y = self.value(Source::Node(index))?;
-                Ok((vec![y.f_hardtanh_backward(&slope, 0.0, 6.0)?], Vec::new()))
+                let y = self.value(module, Source::Node(index))?;
+                Ok((vec![y.f_hardtanh_backward_grad_input(&slope, &slope, 0.0, 6.0)?], Vec::new()))
             }
-            Layer::Add => Ok((vec![slope.shallow_clone(), slope], Vec::new())),
+            // Two of their own: slopes are overwritten.
+            Layer::Add => Ok((vec![slope.copy(), slope], Vec::new())),
             Layer::ChannelShuffle { groups } => {
                 let channels = slope.size()[1];
                 let back = slope.f_channel_shuffle(channels / groups as i64)?;
@@ -212,7 +173,7 @@ impl<'a> Tape<'a> {
                 Ok((vec![module.layout().arrange(&each)?], Vec::new()))
             }
             Layer::Linear { .. } => {
-                let x = self.value(node.inputs[0])?;
+                let x = self.value(module, node.inputs[0])?;
                 let below = slope.f_matmul(value(0))?.f_view_as(&x)?;
                 if !wanted.by_weight {
                     return Ok((vec![below], Vec::new()));
@@ -223,6 +184,26 @@ impl<'a> Tape<'a> {
             }
         }
     }
+}
+
+/// A node's output from its inputs, and of a batch normalisation the batch's statistics.
+fn compute(
+    module: &Module,
+    index: usize,
+    mut inputs: Vec<Tensor>,
+    mode: Mode,
+) -> Result<(Tensor, Option<(Tensor, Tensor)>), TchError> {
+    let node = &module.network().nodes()[index];
+    if !matches!(node.layer, Layer::BatchNorm { .. }) {
+        return Ok((module.apply(index, inputs, mode)?, None));
+    }
+    let value = |parameter: usize| &module.parameters_of(index)[parameter].value;
+    let (mean, var) = (mode == Mode::Train).then(|| (value(2), value(3))).unzip();
+    let eps = f64::from(module.network().bn_eps());
+    let x = inputs.swap_remove(0);
+    let (y, mean, inverse_std) =
+        x.f_native_batch_norm(Some(value(0)), Some(value(1)), mean, var, true, BATCH_NORM_MOMENTUM, eps)?;
+    Ok((y, Some((mean, inverse_std))))
 }
 
 /// Adds to a source's slope.

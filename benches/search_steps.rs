@@ -2,12 +2,12 @@
 //! after each other; in both memory orders, interleaved. One JSON line a configuration; times are medians in seconds.
 //! `make bench` runs it; `FLEETFOOT_BENCH_STEPS` sets the number of steps (default 20).
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Batch, Classes, Constraint, Dataset, Images, LatencyLoss, Layout, Search, SearchError, SearchSettings,
+    Batch, Classes, Constraint, Dataset, Images, Jitter, LatencyLoss, Layout, Search, SearchError, SearchSettings,
+    Split,
 };
 use fleetfoot_space::SearchSpace;
 use tch::{Device, Kind, Tensor};
@@ -63,8 +63,8 @@ fn search(channels_last: bool) -> Result<Search, SearchError> {
         pixels: vec![0; 784 * 256],
         labels: vec![0; 256],
     };
-    let images = Arc::new(images);
-    let dataset = Dataset { name: "none".to_owned(), train: Arc::clone(&images), test: images };
+    let images = Split::from(images);
+    let dataset = Dataset { name: "none".to_owned(), train: images.clone(), test: images };
     let settings = SearchSettings {
         warmup_epochs: 0,
         search_epochs: 1,
@@ -83,6 +83,8 @@ fn search(channels_last: bool) -> Result<Search, SearchError> {
         smoothing: 0.1,
         shift: 0,
         flip: false,
+        crop: None,
+        jitter: Jitter::NONE,
         seed: 1,
         channels_last,
     };

@@ -19,27 +19,30 @@ mod learning;
 mod loss;
 mod module;
 mod optimizer;
+mod pipeline;
 mod search;
 mod settings;
 mod supernet;
 mod train;
 
 pub use allocator::keep_memory;
-pub use batches::{Augmentation, Batch, Epoch, Feed, Source};
+pub use batches::{Batch, Feed, Source};
 pub use checkpoint::{Checkpoint, RngState};
 pub use derive::Judge;
 pub use error::SearchError;
 pub use export::{AgentRuntime, Check, LIMIT, Runtime, compare, to_onnx};
 pub use finalists::{Contest, Finalist, News, draw_finalists};
-pub use fleetfoot_dataset::{Classes, Dataset, DatasetError, Form, Images, channel_statistics};
+pub use fleetfoot_dataset::{
+    Augmentation, Classes, Corrupt, Dataset, DatasetError, Examples, Form, Images, Jitter, Split,
+};
 pub use gates::{Gates, Pair, Path, softmax};
 pub use latency::{Constraint, LatencyLoss, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency};
 pub use layout::Layout;
-pub use learning::{Learning, checkpoint_path, difference};
+pub use learning::{Account, Learning, checkpoint_path, difference};
 pub use loss::{accuracy, cross_entropy};
 pub use module::{Mode, Module, Parameter};
 pub use optimizer::{Sgd, cosine};
 pub use search::{Found, Search};
 pub use settings::{SearchPoint, SearchSettings};
 pub use supernet::{Supernet, Trace};
-pub use train::{Recipe, Training, TrainingPoint, check_images};
+pub use train::{Evaluation, Recipe, Training, TrainingPoint, check_images};

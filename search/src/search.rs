@@ -1,17 +1,15 @@
 //! The search: weights and architecture parameters learn in turn, on the task and against the device's latencies.
 
 use std::path::Path as FilePath;
-use std::sync::Arc;
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_space::{Architecture, SearchSpace};
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::batches::{Augmentation, Batch, Feed, Source};
+use crate::batches::{Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
 use crate::derive::Judge;
 use crate::error::SearchError;
@@ -19,14 +17,14 @@ use crate::finalists::draw_finalists;
 use crate::gates::{Gates, Path};
 use crate::latency::{Constraint, expected_latency, expected_latency_of_pairs, logit_tensors, mean_latency};
 use crate::layout::Layout;
-use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
+use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
 use crate::module::Mode;
 use crate::optimizer::{Sgd, cosine};
 use crate::settings::{SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
 use crate::train::Recipe;
-use fleetfoot_dataset::{Dataset, channel_statistics};
+use fleetfoot_dataset::{Dataset, Split};
 
 /// What changes from step to step, tensors aside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,7 +124,7 @@ impl Search {
         }
         let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
         let (train, validation) = split(dataset, &settings, layout)?;
-        let augmentation = Augmentation { shift: settings.shift, flip: settings.flip };
+        let augmentation = Some(settings.augmentation());
         let gate_seed = settings.seed ^ GATE_SEED;
         let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
         gate_rng.set_stream(1);
@@ -138,13 +136,13 @@ impl Search {
             costs,
             constraint: settings.constraint,
             train: Feed::new(train, settings.seed, settings.batch, augmentation),
-            validation: Feed::new(validation, gate_seed, settings.gate_batch, Augmentation::NONE),
+            validation: Feed::new(validation, gate_seed, settings.gate_batch, None),
             settings,
             gate_rng,
             step: 0,
             sums: Sums::default(),
             curve: Vec::new(),
-            stopwatch: Stopwatch::after(0.0),
+            stopwatch: Stopwatch::default(),
         })
     }
 
@@ -272,7 +270,7 @@ impl Search {
     pub fn refined(&self, images: usize, watch: &mut dyn FnMut(&str)) -> Result<Found, SearchError> {
         let mut found = self.found()?;
         let mut judges = self.validation.source().clone();
-        judges.indices = Arc::new(judges.indices.iter().copied().take(images).collect());
+        judges.images = judges.images.subset(0..images.min(judges.images.len()));
         let batches = judges.in_order(JUDGE_BATCH).collect::<Result<Vec<Batch>, _>>()?;
         if !batches.is_empty() {
             let judge = Judge::new(&self.supernet, &self.costs, batches);
@@ -292,9 +290,8 @@ impl Search {
     /// The search's own split of the training images: what weights learned from, and, as test images, what gates learned
     /// from.
     pub fn split(&self) -> Dataset {
-        let subset = |source: &Source| Arc::new(source.images.subset(&source.indices));
-        let name = self.space.name().to_owned();
-        Dataset { name, train: subset(self.train.source()), test: subset(self.validation.source()) }
+        let images = |feed: &Feed| feed.source().images.clone();
+        Dataset { name: self.space.name().to_owned(), train: images(&self.train), test: images(&self.validation) }
     }
 
     /// How finalists are trained: as the weights of the warm-up are, within this many epochs. Their seed isn't the search's,
@@ -310,6 +307,8 @@ impl Search {
             smoothing: settings.smoothing,
             shift: settings.shift,
             flip: settings.flip,
+            crop: settings.crop,
+            jitter: settings.jitter,
             seed: settings.seed ^ FINALIST_SEED,
             channels_last: settings.channels_last,
         }
@@ -357,7 +356,7 @@ impl Search {
     }
 
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
-        let mut checkpoint = Checkpoint::after(self.seconds());
+        let mut checkpoint = Checkpoint::of(self.account());
         self.supernet.modules().try_for_each(|(name, module)| checkpoint.add(&name, module))?;
         Ok(checkpoint)
     }
@@ -384,7 +383,8 @@ impl Search {
         self.gates = Gates::restore(state.alpha, state.adam_squares, state.adam_steps);
         self.constraint.lambda = state.lambda;
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
-        self.stopwatch = Stopwatch::after(checkpoint.seconds);
+        self.stopwatch = Stopwatch::after(&checkpoint.account);
+        self.train.source().images.remember(&checkpoint.account.corrupt);
         self.train.rewind();
         self.validation.rewind();
         Ok(())
@@ -407,6 +407,10 @@ impl Learning for Search {
 
     fn seconds(&self) -> f64 {
         self.stopwatch.seconds()
+    }
+
+    fn account(&self) -> Account {
+        self.stopwatch.account(&[&self.train, &self.validation])
     }
 
     /// One weight step, and a gate step where it is due.
@@ -461,18 +465,10 @@ fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result
             dataset.train.len()
         )));
     }
-    let mut order: Vec<usize> = (0..dataset.train.len()).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(2);
-    order.shuffle(&mut rng);
-    let images = Arc::clone(&dataset.train);
-    let statistics = channel_statistics(&images);
-    let source = |indices: &[usize]| Source {
-        images: Arc::clone(&images),
-        indices: Arc::new(indices.to_vec()),
-        statistics: statistics.clone(),
-        layout,
-    };
-    let (train, rest) = order.split_at(settings.train_images);
-    Ok((source(train), source(&rest[..settings.validation_images])))
+    let (order, statistics) = (dataset.train.shuffled(&mut rng), dataset.train.channel_statistics()?);
+    let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
+    let train = source(order.subset(0..settings.train_images));
+    Ok((train, source(order.subset(settings.train_images..wanted))))
 }

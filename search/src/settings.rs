@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::latency::{Constraint, LatencyLoss};
+use fleetfoot_dataset::{Augmentation, Jitter};
 
 /// The settings of a search. Equal settings and seed give the same search on the same number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,10 +43,24 @@ pub struct SearchSettings {
     pub shift: usize,
     /// See `shift`.
     pub flip: bool,
+    /// See [`Augmentation`].
+    #[serde(default)]
+    pub crop: Option<f64>,
+    /// See [`Augmentation`].
+    #[serde(default)]
+    pub jitter: Jitter,
     /// Seed of everything random.
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
+}
+
+impl SearchSettings {
+    /// What is done to images of weight steps at random.
+    pub fn augmentation(&self) -> Augmentation {
+        let Self { shift, flip, crop, jitter, .. } = *self;
+        Augmentation { shift, flip, crop, jitter }
+    }
 }
 
 /// A point of the search's curves, a mean over some steps.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Classes, Constraint, Contest, Dataset, Finalist, Images, LatencyLoss, Learning as _, News, Recipe, Search,
+    Classes, Constraint, Contest, Dataset, Finalist, Images, Jitter, LatencyLoss, Learning as _, News, Recipe, Search,
     SearchError, SearchSettings, Training, checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
@@ -58,6 +58,8 @@ fn settings() -> SearchSettings {
         smoothing: 0.1,
         shift: 1,
         flip: true,
+        crop: None,
+        jitter: Jitter::NONE,
         seed: 4,
         channels_last: true,
     }
@@ -139,6 +141,8 @@ fn recipe() -> Recipe {
         smoothing: 0.1,
         shift: 1,
         flip: true,
+        crop: None,
+        jitter: Jitter::NONE,
         seed: 2,
         channels_last: true,
     }

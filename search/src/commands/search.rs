@@ -10,14 +10,14 @@ use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
 use fleetfoot_profiler::{Budget, Cost, write_atomically};
 use fleetfoot_search::{
-    Constraint, Contest, Finalist, Found, LatencyLoss, Learning as _, News, Search, SearchError, SearchPoint,
-    SearchSettings, checkpoint_path, difference,
+    Account, Augmentation, Constraint, Contest, Corrupt, Finalist, Found, LatencyLoss, Learning as _, News, Search,
+    SearchError, SearchPoint, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, write_json};
+use super::{DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, corrupt, time, write_json};
 
 /// Folder of the finalists in a run's folder.
 const FINALISTS: &str = "finalists";
@@ -132,6 +132,9 @@ struct Record {
     batch: usize,
     threads: usize,
     seconds: f64,
+    /// How long of that the search's learning waited for batches.
+    #[serde(default)]
+    waited_seconds: f64,
     refine_images: usize,
     finalist_count: usize,
     finalist_epochs: usize,
@@ -142,6 +145,9 @@ struct Record {
     probabilities: Vec<Vec<f64>>,
     curve: Vec<SearchPoint>,
     finalists: Vec<Finalist>,
+    /// Images that were left out.
+    #[serde(default)]
+    corrupt: Vec<Corrupt>,
 }
 
 impl Record {
@@ -178,10 +184,11 @@ pub fn run(options: &Options) -> Result<()> {
         eprintln!("warning: {} units of the space are estimated by regression, such as {first}", estimated.len());
     }
     let dataset = options.data.load(&space)?;
-    let settings = settings(options, dataset.train.len(), target.ms());
+    let settings = settings(options, &dataset.train, target.ms());
     let mut search = Search::new(&space, costs.clone(), &dataset, settings.clone())?;
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
+    let mut naming = Naming::new(&dataset.train);
     match options.folder.open("search.json", &checkpoint_path(folder))? {
         Start::Done => {
             let text = std::fs::read(&result).with_context(|| format!("can't read {}", result.display()))?;
@@ -199,7 +206,10 @@ pub fn run(options: &Options) -> Result<()> {
             eprintln!("{} is there already", result.display());
             return Ok(writeln!(io::stdout(), "{}", record.architecture)?);
         }
-        Start::Checkpoint => search.restore(folder)?,
+        Start::Checkpoint => {
+            search.restore(folder)?;
+            naming = Naming::after_resuming(&dataset.train);
+        }
         Start::Anew => remove_finalists(&folder.join(FINALISTS))?,
     }
     let threads = options.learning.set_threads();
@@ -216,24 +226,32 @@ pub fn run(options: &Options) -> Result<()> {
                 point.entropy
             ));
         }
+        naming.name(|line| bar.say(line));
         bar.set(search.step());
     };
     let stop = stop_flag()?;
-    search.run(folder, &stop, &mut watch)?;
+    let done = search.run(folder, &stop, &mut watch);
     bar.finish();
+    naming.name(|line| eprintln!("{line}"));
+    done?;
     let mut found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
     let derived = found.architecture.to_string();
     let finalists = hold_contest(options, &search, &space, (&costs, cost), &found.architecture, (threads, &stop))?;
+    naming.name(|line| eprintln!("{line}"));
     if let Some(best) = finalists.first() {
         found.architecture = space.parse_architecture(&best.architecture)?;
         found.predicted_ms = best.predicted_ms;
     }
-    let time = (threads, search.seconds());
+    let account = Account { corrupt: corrupt(&[&dataset.train]), ..search.account() };
     let evidence = Evidence { space: &space, dataset: &dataset.name, images, cost, costs: &costs, estimated };
-    let record = record(&found, derived, options, evidence, &settings, finalists, time);
+    let record = record(&found, derived, options, evidence, &settings, finalists, (threads, &account));
     write_curve(&folder.join("curve.csv"), &found.curve, cost)?;
     write_json(&result, &renamed(serde_json::to_value(&record)?, Cost::Latency, cost))?;
     tell(&found, &costs, cost, settings.target_ms);
+    if !account.corrupt.is_empty() {
+        eprintln!("{} corrupt images were left out: {} names them", account.corrupt.len(), result.display());
+    }
+    eprintln!("the search took {}", time(&account));
     writeln!(io::stdout(), "{}", found.architecture)?;
     Ok(())
 }
@@ -318,7 +336,9 @@ fn weight(text: &str) -> Result<f64, String> {
     weight.ok_or_else(|| "wanted a number, at least 0".to_owned())
 }
 
-fn settings(options: &Options, available: usize, target: f64) -> SearchSettings {
+fn settings(options: &Options, train: &Split, target: f64) -> SearchSettings {
+    let (available, augmentation) = (train.len(), options.learning.augmentation(train));
+    let Augmentation { shift, flip, crop, jitter } = augmentation;
     let validation_images = options.validation_images.unwrap_or(available / 10);
     let train_images = options.train_images.unwrap_or(available.saturating_sub(validation_images));
     let constraint = match options.lambda {
@@ -341,8 +361,10 @@ fn settings(options: &Options, available: usize, target: f64) -> SearchSettings 
         constraint,
         target_ms: target,
         smoothing: 0.1,
-        shift: options.learning.shift,
-        flip: !options.learning.no_flip,
+        shift,
+        flip,
+        crop,
+        jitter,
         seed: options.learning.seed,
         channels_last: !options.learning.nchw,
     }
@@ -365,7 +387,7 @@ fn record(
     evidence: Evidence<'_>,
     settings: &SearchSettings,
     finalists: Vec<Finalist>,
-    (threads, seconds): (usize, f64),
+    (threads, account): (usize, &Account),
 ) -> Record {
     Record {
         format: 1,
@@ -389,7 +411,8 @@ fn record(
         search_epochs: settings.search_epochs,
         batch: settings.batch,
         threads,
-        seconds,
+        seconds: account.seconds,
+        waited_seconds: account.waited_seconds,
         refine_images: options.refine_images,
         finalist_count: options.finalists,
         finalist_epochs: options.finalist_epochs,
@@ -399,6 +422,7 @@ fn record(
         probabilities: found.probabilities.clone(),
         curve: found.curve.clone(),
         finalists,
+        corrupt: account.corrupt.clone(),
     }
 }
 

@@ -56,6 +56,7 @@ pub struct Feed {
     seed: u64,
     batch: usize,
     augmentation: Option<Augmentation>,
+    end: Option<usize>,
     under_way: Option<(usize, Pipeline)>,
     waited: Duration,
 }
@@ -63,7 +64,13 @@ pub struct Feed {
 impl Feed {
     /// Batches of a source in the order that the seed gives; without an augmentation, of images as evaluations see them.
     pub fn new(source: Source, seed: u64, batch: usize, augmentation: Option<Augmentation>) -> Self {
-        Self { source, seed, batch, augmentation, under_way: None, waited: Duration::ZERO }
+        Self { source, seed, batch, augmentation, end: None, under_way: None, waited: Duration::ZERO }
+    }
+
+    /// The same, where batches behind so many steps aren't made ahead: what is found to be corrupt is then, at the end, what is
+    /// in these, however far ahead the threads were.
+    pub fn until(self, steps: usize) -> Self {
+        Self { end: Some(steps), ..self }
     }
 
     /// Where the batches come from.
@@ -87,12 +94,13 @@ impl Feed {
         if self.steps_per_epoch() == 0 {
             return Err(SearchError::Settings("fewer images than a batch holds: lower --batch".to_owned()));
         }
-        if self.under_way.as_ref().is_none_or(|(next, _)| *next != step) {
+        if self.under_way.as_ref().is_none_or(|(next, _)| *next != step) || self.end == Some(step) {
             self.rewind();
         }
+        let left = self.end.and_then(|end| end.checked_sub(step)).filter(|&left| left > 0).unwrap_or(usize::MAX);
         let (next, pipeline) = self.under_way.get_or_insert_with(|| {
             let orders = orders(self.source.images.len(), self.seed, step, self.batch, self.augmentation);
-            (step, Pipeline::new(&self.source, self.batch, orders))
+            (step, Pipeline::new(&self.source, self.batch, orders.take(left)))
         });
         *next += 1;
         let batch = pipeline.next().unwrap_or(Err(SearchError::Panicked));

@@ -221,10 +221,10 @@ pub fn corrupt(images: &[&Split]) -> Vec<Corrupt> {
     all
 }
 
-/// How long a run took, and how much of that learning waited for images.
-pub fn time(account: &Account) -> String {
-    let share = 100.0 * account.waited_seconds / account.seconds.max(f64::MIN_POSITIVE);
-    format!("{:.0} s, {share:.1} % of them waiting for images", account.seconds)
+/// How long a run took, and how much of what learning took it waited for images.
+pub fn time(seconds: f64, learning: &Account) -> String {
+    let share = 100.0 * learning.waited_seconds / learning.seconds.max(f64::MIN_POSITIVE);
+    format!("{seconds:.0} s; learning took {:.0} s, {share:.1} % of them waiting for images", learning.seconds)
 }
 
 /// Writes a record as JSON, whole or not at all.

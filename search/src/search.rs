@@ -124,8 +124,9 @@ impl Search {
         }
         let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
         let (train, validation) = split(dataset, &settings, layout)?;
-        let augmentation = Some(settings.augmentation());
-        let gate_seed = settings.seed ^ GATE_SEED;
+        let train = Feed::new(train, settings.seed, settings.batch, Some(settings.augmentation()));
+        let [warmup, search] = [settings.warmup_epochs, settings.search_epochs].map(|n| n * train.steps_per_epoch());
+        let validation = Feed::new(validation, settings.seed ^ GATE_SEED, settings.gate_batch, None);
         let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
         gate_rng.set_stream(1);
         Ok(Self {
@@ -135,8 +136,8 @@ impl Search {
             dataset: dataset.fingerprint(),
             costs,
             constraint: settings.constraint,
-            train: Feed::new(train, settings.seed, settings.batch, augmentation),
-            validation: Feed::new(validation, gate_seed, settings.gate_batch, None),
+            train: train.until(warmup + search),
+            validation: validation.until(search.checked_div(settings.weight_steps).unwrap_or(0)),
             settings,
             gate_rng,
             step: 0,

@@ -150,9 +150,11 @@ impl Training {
         let statistics = dataset.train.channel_statistics()?;
         let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
         let train = source(shuffled.subset(0..recipe.train_images));
+        let train = Feed::new(train, recipe.seed, recipe.batch, Some(recipe.augmentation()));
+        let steps = recipe.epochs * train.steps_per_epoch();
         Ok(Self {
             module: Module::initial(space.network(architecture)?, recipe.seed, layout)?,
-            train: Feed::new(train, recipe.seed, recipe.batch, Some(recipe.augmentation())),
+            train: train.until(steps),
             test: source(dataset.test.clone()),
             recipe,
             space: space.signature(),
@@ -179,6 +181,11 @@ impl Training {
     /// The data set's [fingerprint](Dataset::fingerprint).
     pub fn fingerprint(&self) -> &str {
         &self.dataset
+    }
+
+    /// What is trained.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
     }
 
     /// The network.

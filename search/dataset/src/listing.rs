@@ -1,6 +1,6 @@
 //! The files of a split's classes: names, packed, and nothing of what is in them.
 //!
-//! A name takes its bytes and four more: 1.3 million files of ImageNet are 35 MB. Names that begin with a dot are skipped,
+//! A name takes its bytes and four more: 1.3 million files of ImageNet are 31 MB. Names that begin with a dot are skipped,
 //! links are followed. Files beside the folders of classes belong to no class and aren't read; in a class's folder, what is
 //! no image is an error.
 

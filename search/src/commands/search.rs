@@ -234,6 +234,7 @@ pub fn run(options: &Options) -> Result<()> {
     bar.finish();
     naming.name(|line| eprintln!("{line}"));
     done?;
+    let learning = search.account();
     let mut found = search.refined(options.refine_images, &mut |exchange| eprintln!("{exchange}"))?;
     let derived = found.architecture.to_string();
     let finalists = hold_contest(options, &search, &space, (&costs, cost), &found.architecture, (threads, &stop))?;
@@ -251,7 +252,7 @@ pub fn run(options: &Options) -> Result<()> {
     if !account.corrupt.is_empty() {
         eprintln!("{} corrupt images were left out: {} names them", account.corrupt.len(), result.display());
     }
-    eprintln!("the search took {}", time(&account));
+    eprintln!("the search took {}", time(account.seconds, &learning));
     writeln!(io::stdout(), "{}", found.architecture)?;
     Ok(())
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Account, Augmentation, Check, Corrupt, Learning as _, Recipe, Training, TrainingPoint, checkpoint_path, difference,
+    Account, Augmentation, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Training, TrainingPoint,
+    checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
@@ -109,21 +110,7 @@ pub fn run(options: &Options) -> Result<()> {
     let images = options.data.record(training.fingerprint());
     let mut naming = Naming::new(&dataset.train);
     match options.folder.open(RECORD, &checkpoint_path(folder))? {
-        Start::Done => {
-            let record = read(folder)?;
-            let (trained_in, trained) = record.resolve(folder)?;
-            let differing = [
-                ("another recipe", record.recipe != recipe),
-                ("another space", trained_in.signature() != space.signature()),
-                ("another architecture", trained != architecture),
-                ("another data set", record.images.sha256 != images.sha256),
-            ];
-            if let Some(difference) = difference(&differing) {
-                bail!("{} is of {difference}", folder.join(RECORD).display());
-            }
-            eprintln!("{} is there already", folder.join(RECORD).display());
-            return Ok(());
-        }
+        Start::Done => return check_finished(folder, &training, &space, &recipe, &images.sha256),
         Start::Checkpoint => {
             training.restore(folder)?;
             naming = Naming::after_resuming(&dataset.train);
@@ -131,19 +118,7 @@ pub fn run(options: &Options) -> Result<()> {
         Start::Anew => {}
     }
     let threads = options.learning.set_threads();
-    let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
-    let mut watch = |training: &Training| {
-        bar.set_message(format!("{architecture}: loss {:.3}", training.loss()));
-        naming.name(|line| bar.say(line));
-        bar.set(training.step());
-    };
-    let done = training.run(folder, &*stop_flag()?, &mut watch);
-    bar.finish();
-    naming.name(|line| eprintln!("{line}"));
-    done?;
-    let account = training.account();
-    let evaluation = training.evaluate()?;
-    Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
+    let (account, evaluation) = learn(&mut training, &dataset, folder, naming)?;
     let network = space.network(&architecture)?;
     let weights = training.weights()?.to_safetensors([("architecture".to_owned(), architecture.to_string())].into())?;
     let path = folder.join(WEIGHTS);
@@ -180,13 +155,61 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Whether the finished training in the folder is the one that is asked for.
+fn check_finished(
+    folder: &Path,
+    training: &Training,
+    space: &SearchSpace,
+    recipe: &Recipe,
+    fingerprint: &str,
+) -> Result<()> {
+    let record = read(folder)?;
+    let (trained_in, trained) = record.resolve(folder)?;
+    let differing = [
+        ("another recipe", record.recipe != *recipe),
+        ("another space", trained_in.signature() != space.signature()),
+        ("another architecture", trained != *training.architecture()),
+        ("another data set", record.images.sha256 != fingerprint),
+    ];
+    if let Some(difference) = difference(&differing) {
+        bail!("{} is of {difference}", folder.join(RECORD).display());
+    }
+    eprintln!("{} is there already", folder.join(RECORD).display());
+    Ok(())
+}
+
+/// Trains to the end and evaluates; names corrupt images as they are found.
+fn learn(
+    training: &mut Training,
+    dataset: &Dataset,
+    folder: &Path,
+    mut naming: Naming,
+) -> Result<(Account, Evaluation)> {
+    let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
+    let mut watch = |training: &Training| {
+        bar.set_message(format!("{}: loss {:.3}", training.architecture(), training.loss()));
+        naming.name(|line| bar.say(line));
+        bar.set(training.step());
+    };
+    let done = training.run(folder, &*stop_flag()?, &mut watch);
+    bar.finish();
+    naming.name(|line| eprintln!("{line}"));
+    done?;
+    let (account, evaluation) = (training.account(), training.evaluate());
+    Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
+    Ok((account, evaluation?))
+}
+
 fn tell(record: &Record, test_images: usize, account: &Account) {
-    let Record { architecture, accuracy_percent, test_loss, test_images: read, corrupt, .. } = record;
+    let Record { architecture, accuracy_percent, test_loss, test_images: read, corrupt, seconds, .. } = record;
     if !corrupt.is_empty() {
         eprintln!("{} corrupt images were left out: {RECORD} names them", corrupt.len());
     }
     let of = if *read < test_images { format!(" of the {read} test images that could be read") } else { String::new() };
-    eprintln!("{architecture}: test accuracy {accuracy_percent:.2} %{of}, loss {test_loss:.4}, {}", time(account));
+    eprintln!(
+        "{architecture}: test accuracy {accuracy_percent:.2} %{of}, loss {test_loss:.4}, {}",
+        time(*seconds, account)
+    );
 }
 
 fn recipe(options: &Options, augmentation: Augmentation, available: usize) -> Result<Recipe> {

@@ -74,6 +74,7 @@ demo-full: setup build ## The same with more networks to compare with, three see
 
 bench: build ## Measure what the README claims about speed
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps
+	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench reading_images
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench batch_prediction
 
 bench-curves: build ## Learning curves of models on files of others, DATA=folder of CSVs, SPACE=fbnet-32, SAMPLES=10,20,50,100

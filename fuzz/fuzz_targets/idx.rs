@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use fleetfoot_dataset::{Dataset, Form, channel_statistics};
+use fleetfoot_dataset::{Dataset, Form};
 use libfuzzer_sys::fuzz_target;
 
 /// A folder of this process.
@@ -29,7 +29,11 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     if let Ok(dataset) = Dataset::load(Some(&FOLDER), Some(Form::Idx), (1, 28, 28)) {
-        assert_eq!(dataset.train.pixels.len(), dataset.train.len() * dataset.train.image_len());
-        let _ = (channel_statistics(&dataset.train), dataset.fingerprint());
+        let (channels, height, width) = dataset.train.size();
+        let mut values = vec![0.0; channels * height * width];
+        for index in 0..dataset.train.len() {
+            assert!(dataset.train.read(index, None, &mut values).expect("memory can be read"));
+        }
+        let _ = (dataset.train.channel_statistics(), dataset.fingerprint());
     }
 });

@@ -13,12 +13,16 @@ use sha2::{Digest, Sha256};
 use tch::{Tensor, no_grad};
 
 use crate::error::SearchError;
+use crate::learning::Account;
 use crate::module::{Module, Parameter};
 
 /// Version of the checkpoint's form.
 const FORMAT: &str = "2";
-/// Entry of the metadata for the time that the run had taken.
+/// Entries of the metadata for the time that the run had taken, for how long of that it had waited for batches, and for
+/// corrupt images.
 const SECONDS: &str = "seconds";
+const WAITED: &str = "waited_seconds";
+const CORRUPT: &str = "corrupt";
 /// Suffix of a parameter's momentum.
 const MOMENTUM: &str = "#momentum";
 
@@ -50,14 +54,14 @@ impl RngState {
 #[derive(Debug, Default)]
 pub struct Checkpoint {
     tensors: Weights,
-    /// How long the run had taken. It is no part of the state: equal runs may take unequal times.
-    pub seconds: f64,
+    /// What the run had taken and met.
+    pub account: Account,
 }
 
 impl Checkpoint {
-    /// An empty one of a run that has taken so long.
-    pub fn after(seconds: f64) -> Self {
-        Self { seconds, ..Self::default() }
+    /// An empty one of a run that has taken and met so much.
+    pub fn of(account: Account) -> Self {
+        Self { account, ..Self::default() }
     }
 
     /// Adds a module's parameters and their momentum; every name gets the prefix.
@@ -82,10 +86,14 @@ impl Checkpoint {
     pub fn write(&self, path: &Path, state: &impl Serialize) -> Result<(), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
         let state = serde_json::to_string(state).map_err(|error| broken(error.to_string()))?;
+        let Account { seconds, waited_seconds, corrupt } = &self.account;
+        let corrupt = serde_json::to_string(corrupt).map_err(|error| broken(error.to_string()))?;
         let metadata = BTreeMap::from([
             ("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()),
             ("state".to_owned(), state),
-            (SECONDS.to_owned(), self.seconds.to_string()),
+            (SECONDS.to_owned(), seconds.to_string()),
+            (WAITED.to_owned(), waited_seconds.to_string()),
+            (CORRUPT.to_owned(), corrupt),
         ]);
         write_atomically(path, &self.tensors.to_safetensors(metadata)?).map_err(SearchError::io(path))
     }
@@ -101,9 +109,17 @@ impl Checkpoint {
         }
         let state = metadata.get("state").ok_or_else(|| broken("it has no state".to_owned()))?;
         let state = serde_json::from_str(state).map_err(|error| broken(error.to_string()))?;
-        let seconds = metadata.get(SECONDS).and_then(|text| text.parse().ok());
-        let seconds = seconds.ok_or_else(|| broken("it doesn't say how long the run took".to_owned()))?;
-        Ok((Self { tensors: Weights::read(path)?, seconds }, state))
+        let seconds = |name: &str| metadata.get(name).and_then(|text| text.parse().ok());
+        let account = Account {
+            seconds: seconds(SECONDS).ok_or_else(|| broken("it doesn't say how long the run took".to_owned()))?,
+            // Checkpoints of earlier versions have neither.
+            waited_seconds: seconds(WAITED).unwrap_or_default(),
+            corrupt: match metadata.get(CORRUPT) {
+                Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
+                None => Vec::new(),
+            },
+        };
+        Ok((Self { tensors: Weights::read(path)?, account }, state))
     }
 
     /// Puts a module's parameters and their momentum back.

@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use fleetfoot_search::{Dataset, Form};
+use fleetfoot_search::{Account, Augmentation, Corrupt, Dataset, Form, Jitter, Split};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 
 /// Where the images are.
 #[derive(Clone, Debug, Args)]
 pub struct DataOptions {
-    /// Folder of the data set: IDX files (MNIST, Fashion-MNIST), CIFAR-10's binary batches, or train/CLASS/*.png;
-    /// default: FASHION_MNIST, or where Debian's package installs it
+    /// Folder of the data set: IDX files (MNIST, Fashion-MNIST), CIFAR-10's binary batches, or train/CLASS/*.jpg and
+    /// val/CLASS/*.jpg (or .png; ImageNet), which are decoded when they are needed; default: FASHION_MNIST, or where Debian's
+    /// package installs it
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Form of the data set, where it isn't to be recognised: idx, cifar-10 or folders
@@ -122,12 +123,21 @@ const MAX_THREADS: u64 = 1 << 12;
 /// How to learn, whatever is learned.
 #[derive(Debug, Args)]
 pub struct LearningOptions {
-    /// Largest shift of training images, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(..=MAX_SHIFT))]
-    pub shift: usize,
+    /// Cut a random part out of each training image, of at least this share of its area and of width over height 3:4 to 4:3,
+    /// and scale it (random-resized crop); 1: take images whole; default: 0.08 for folders of images and a space of 64 pixels
+    /// and more, else 1
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    min_crop: Option<f64>,
+    /// Change the brightness, contrast and saturation of training images by factors from 1 - x to 1 + x:
+    /// BRIGHTNESS,CONTRAST,SATURATION, or none; default: 0.1255,0,0.5 where --min-crop's default is 0.08, else none
+    #[arg(long, value_name = "B,C,S")]
+    jitter: Option<Jitter>,
+    /// Largest shift of training images, in pixels; default: 2, or 0 where they are cut at random
+    #[arg(long, value_name = "PIXELS", value_parser = RangedU64ValueParser::<usize>::new().range(..=MAX_SHIFT))]
+    shift: Option<usize>,
     /// Never mirror training images
     #[arg(long)]
-    pub no_flip: bool,
+    no_flip: bool,
     /// Seed of everything random
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -139,7 +149,32 @@ pub struct LearningOptions {
     pub nchw: bool,
 }
 
+/// Streamed images of at least this extent are cut and coloured at random, as ImageNet's are.
+const PHOTOGRAPH: usize = 64;
+/// Least share of an image's area that is cut out then (mit-han-lab/proxylessnas, search/data_providers/imagenet.py).
+const MIN_CROP: f64 = 0.08;
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "wanted a share of the area, above 0 and at most 1".to_owned())
+}
+
 impl LearningOptions {
+    /// What is done to these training images at random.
+    pub fn augmentation(&self, train: &Split) -> Augmentation {
+        let (_, height, width) = train.size();
+        let photographs = train.streamed() && height.min(width) >= PHOTOGRAPH;
+        let crop = self.min_crop.unwrap_or(if photographs { MIN_CROP } else { 1.0 });
+        let crop = Some(crop).filter(|&share| share < 1.0);
+        let jitter = self.jitter.unwrap_or(if photographs { Jitter::PROXYLESS } else { Jitter::NONE });
+        Augmentation {
+            shift: self.shift.unwrap_or(if crop.is_some() { 0 } else { 2 }),
+            flip: !self.no_flip,
+            crop,
+            jitter,
+        }
+    }
+
     /// Sets libtorch's threads: as many as asked for, else as there are cores.
     pub fn set_threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -147,6 +182,49 @@ impl LearningOptions {
         tch::set_num_threads(threads as i32);
         threads
     }
+}
+
+/// Names corrupt images, each once.
+pub struct Naming {
+    images: Split,
+    named: usize,
+}
+
+impl Naming {
+    /// Names those of these images that aren't known yet.
+    pub fn new(images: &Split) -> Self {
+        Self { images: images.clone(), named: 0 }
+    }
+
+    /// Names those of these images that will be found from now on; how many were found earlier is told.
+    pub fn after_resuming(images: &Split) -> Self {
+        let named = images.corrupt().len();
+        if named > 0 {
+            eprintln!("{named} corrupt images are known already");
+        }
+        Self { images: images.clone(), named }
+    }
+
+    /// Names those that were found since.
+    pub fn name(&mut self, say: impl Fn(&str)) {
+        for corrupt in self.images.corrupt_since(self.named) {
+            say(&format!("corrupt, left out: {corrupt}"));
+            self.named += 1;
+        }
+    }
+}
+
+/// Corrupt images as records list them, in the order of their files.
+pub fn corrupt(images: &[&Split]) -> Vec<Corrupt> {
+    let mut all: Vec<Corrupt> = images.iter().flat_map(|images| images.corrupt()).collect();
+    all.sort_by(|a, b| a.file.cmp(&b.file));
+    all
+}
+
+/// How long a run took, and how much of what learning took it waited for images.
+pub fn time(seconds: f64, learning: &Account) -> String {
+    let share = 100.0 * learning.waited_seconds / learning.seconds.max(f64::MIN_POSITIVE);
+    format!("{seconds:.0} s; learning took {:.0} s, {share:.1} % of them waiting for images", learning.seconds)
 }
 
 /// Writes a record as JSON, whole or not at all.

@@ -34,6 +34,9 @@ pub enum SearchError {
         /// Why.
         source: std::io::Error,
     },
+    /// A thread that prepares batches panicked, and has said why.
+    #[error("a thread that reads the data set panicked: its message is above")]
+    Panicked,
     /// The images aren't what the space's networks take.
     #[error("the data set's images are {found}, space '{space}' takes {wanted}: choose another space or data set")]
     Images {

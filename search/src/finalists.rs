@@ -19,7 +19,7 @@ use crate::error::SearchError;
 use crate::gates::Gates;
 use crate::learning::{Learning as _, checkpoint_path};
 use crate::limits::{Limit, Limits};
-use crate::train::{Recipe, Training};
+use crate::train::{Evaluation, Recipe, Training};
 use fleetfoot_dataset::Dataset;
 
 /// How far below the target a finalist's latency may lie, as a share of it.
@@ -165,7 +165,7 @@ impl Contest<'_> {
             watch(News::Steps(training.step()));
         }
         training.run(&folder, stop, &mut |_| watch(News::Steps(1)))?;
-        let (accuracy_percent, cross_entropy) = training.evaluate()?;
+        let Evaluation { accuracy_percent, cross_entropy, .. } = training.evaluate()?;
         let predicted_ms = self.limits.first().demand.of(architecture);
         let finalist =
             Finalist { architecture: architecture.to_string(), predicted_ms, accuracy_percent, cross_entropy };

@@ -4,27 +4,55 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::batches::Feed;
 use crate::error::SearchError;
+use fleetfoot_dataset::Corrupt;
 
 /// Seconds between checkpoints.
 const CHECKPOINT_SECONDS: u64 = 60;
+
+/// What a run took and met, over all processes that worked on it. It is no part of its state: equal runs may take unequal
+/// times.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Account {
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// How long of that learning waited for batches, in seconds.
+    pub waited_seconds: f64,
+    /// Images that turned out to be corrupt, in the order in which they were found.
+    pub corrupt: Vec<Corrupt>,
+}
 
 /// How long a run has taken, over all processes that worked on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
     earlier: f64,
+    waited: f64,
     since: Instant,
 }
 
+impl Default for Stopwatch {
+    fn default() -> Self {
+        Self::after(&Account::default())
+    }
+}
+
 impl Stopwatch {
-    /// Goes on behind this many seconds.
-    pub fn after(earlier: f64) -> Self {
-        Self { earlier, since: Instant::now() }
+    /// Goes on behind what took so long.
+    pub fn after(earlier: &Account) -> Self {
+        Self { earlier: earlier.seconds, waited: earlier.waited_seconds, since: Instant::now() }
     }
 
     /// Seconds in all.
     pub fn seconds(&self) -> f64 {
         self.earlier + self.since.elapsed().as_secs_f64()
+    }
+
+    /// The account of a run that learns from these batches, all of one set.
+    pub fn account(&self, feeds: &[&Feed]) -> Account {
+        let waited: f64 = feeds.iter().map(|feed| feed.waited_seconds()).sum();
+        let corrupt = feeds.first().map(|feed| feed.source().images.corrupt()).unwrap_or_default();
+        Account { seconds: self.seconds(), waited_seconds: self.waited + waited, corrupt }
     }
 }
 
@@ -45,6 +73,9 @@ pub trait Learning {
 
     /// How long the run has taken so far, in seconds, the time before a resumption included.
     fn seconds(&self) -> f64;
+
+    /// What the run took and met so far.
+    fn account(&self) -> Account;
 
     /// One step more. `folder` is where the last checkpoint is, for errors to name.
     fn advance(&mut self, folder: &Path) -> Result<(), SearchError>;

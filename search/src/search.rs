@@ -3,16 +3,14 @@
 mod outcome;
 
 use std::path::Path as FilePath;
-use std::sync::Arc;
 
 use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::batches::{Augmentation, Batch, Feed, Source};
+use crate::batches::{Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
 use crate::error::SearchError;
 use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths, through_softmax};
@@ -20,14 +18,14 @@ use crate::gates::{Cut, Gates, Path};
 use crate::latency::{LatencyLoss, expectation_of_pairs};
 use crate::layout::Layout;
 use crate::learn::{Backward, learn};
-use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
+use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::limits::{Bound, Limits};
 use crate::loss::accuracy;
 use crate::module::{Mode, Module};
 use crate::optimizer::{Sgd, cosine};
 use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
-use fleetfoot_dataset::{Dataset, channel_statistics};
+use fleetfoot_dataset::{Dataset, Split};
 
 pub use outcome::{Found, Reached};
 
@@ -106,8 +104,9 @@ impl Search {
         check(&limits, &settings)?;
         let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
         let (train, validation) = split(dataset, &settings, layout)?;
-        let augmentation = Augmentation { shift: settings.shift, flip: settings.flip };
-        let gate_seed = settings.seed ^ GATE_SEED;
+        let train = Feed::new(train, settings.seed, settings.batch, Some(settings.augmentation()));
+        let [warmup, search] = [settings.warmup_epochs, settings.search_epochs].map(|n| n * train.steps_per_epoch());
+        let validation = Feed::new(validation, settings.seed ^ GATE_SEED, settings.gate_batch, None);
         let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
         gate_rng.set_stream(1);
         let lambda = vec![settings.lambda.unwrap_or(LatencyLoss::LAMBDA); limits.iter().len()];
@@ -119,8 +118,8 @@ impl Search {
             lambda,
             limits,
             baseline: None,
-            train: Feed::new(train, settings.seed, settings.batch, augmentation),
-            validation: Feed::new(validation, gate_seed, settings.gate_batch, Augmentation::NONE),
+            train: train.until(warmup + search),
+            validation: validation.until(search.checked_div(settings.weight_steps).unwrap_or(0)),
             settings,
             gate_rng,
             step: 0,
@@ -128,7 +127,7 @@ impl Search {
             curve: Vec::new(),
             history: Vec::new(),
             cuts: Vec::new(),
-            stopwatch: Stopwatch::after(0.0),
+            stopwatch: Stopwatch::default(),
         })
     }
 
@@ -368,7 +367,7 @@ impl Search {
     }
 
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
-        let mut checkpoint = Checkpoint::after(self.seconds());
+        let mut checkpoint = Checkpoint::of(self.account());
         self.supernet.modules().try_for_each(|(name, module)| checkpoint.add(&name, module))?;
         Ok(checkpoint)
     }
@@ -402,7 +401,8 @@ impl Search {
         (self.gates, self.lambda, self.baseline) = (state.gates, state.lambda, state.baseline);
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
         (self.history, self.cuts) = (state.history, state.cuts);
-        self.stopwatch = Stopwatch::after(checkpoint.seconds);
+        self.stopwatch = Stopwatch::after(&checkpoint.account);
+        self.train.source().images.remember(&checkpoint.account.corrupt);
         self.train.rewind();
         self.validation.rewind();
         Ok(())
@@ -425,6 +425,10 @@ impl Learning for Search {
 
     fn seconds(&self) -> f64 {
         self.stopwatch.seconds()
+    }
+
+    fn account(&self) -> Account {
+        self.stopwatch.account(&[&self.train, &self.validation])
     }
 
     /// One weight step, and a gate step where it is due.
@@ -498,18 +502,10 @@ fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result
             dataset.train.len()
         )));
     }
-    let mut order: Vec<usize> = (0..dataset.train.len()).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(2);
-    order.shuffle(&mut rng);
-    let images = Arc::clone(&dataset.train);
-    let statistics = channel_statistics(&images);
-    let source = |indices: &[usize]| Source {
-        images: Arc::clone(&images),
-        indices: Arc::new(indices.to_vec()),
-        statistics: statistics.clone(),
-        layout,
-    };
-    let (train, rest) = order.split_at(settings.train_images);
-    Ok((source(train), source(&rest[..settings.validation_images])))
+    let (order, statistics) = (dataset.train.shuffled(&mut rng), dataset.train.channel_statistics()?);
+    let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
+    let train = source(order.subset(0..settings.train_images));
+    Ok((train, source(order.subset(settings.train_images..wanted))))
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate_gradient::GateUpdate;
 use crate::latency::LatencyLoss;
+use fleetfoot_dataset::{Augmentation, Jitter};
 
 /// The settings of a search. Equal settings, limits and seed give the same search on the same number of threads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,12 @@ pub struct SearchSettings {
     pub shift: usize,
     /// See `shift`.
     pub flip: bool,
+    /// See [`Augmentation`].
+    #[serde(default)]
+    pub crop: Option<f64>,
+    /// See [`Augmentation`].
+    #[serde(default)]
+    pub jitter: Jitter,
     /// Seed of everything random.
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
@@ -68,6 +75,48 @@ pub struct SearchSettings {
 
 fn one() -> usize {
     1
+}
+
+impl Default for SearchSettings {
+    /// The authors' schedule, with a hard target and cuts; 5000 validation images. How many images there are to learn from is
+    /// to be filled in.
+    fn default() -> Self {
+        Self {
+            warmup_epochs: 40,
+            search_epochs: 120,
+            inherit_after: 0,
+            batch: 128,
+            accumulate: 1,
+            gate_batch: 128,
+            train_images: 0,
+            validation_images: 5000,
+            warmup_lr: 0.05,
+            search_lr: 0.025,
+            alpha_lr: 1e-3,
+            weight_steps: 5,
+            gate_update: GateUpdate::TwoPaths,
+            loss: LatencyLoss::AddLinear,
+            lambda: None,
+            soft: false,
+            cut_below: 0.01,
+            recompute: false,
+            smoothing: 0.1,
+            shift: 0,
+            flip: true,
+            crop: None,
+            jitter: Jitter::NONE,
+            seed: 0,
+            channels_last: true,
+        }
+    }
+}
+
+impl SearchSettings {
+    /// What is done to images of weight steps at random.
+    pub fn augmentation(&self) -> Augmentation {
+        let Self { shift, flip, crop, jitter, .. } = *self;
+        Augmentation { shift, flip, crop, jitter }
+    }
 }
 
 /// A point of the search's curves, a mean over some steps.

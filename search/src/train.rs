@@ -1,24 +1,22 @@
 //! Training an architecture from scratch.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use fleetfoot_space::{Architecture, SearchSpace, Weights};
 use rand::SeedableRng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::batches::{Augmentation, Feed, Source};
+use crate::batches::{Feed, Source};
 use crate::checkpoint::Checkpoint;
 use crate::error::SearchError;
 use crate::layout::Layout;
-use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
+use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
-use fleetfoot_dataset::{Dataset, Images, channel_statistics};
+use fleetfoot_dataset::{Augmentation, Dataset, Jitter, Split};
 
 /// The recipe. Networks that are to be compared are trained by one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,10 +37,35 @@ pub struct Recipe {
     pub shift: usize,
     /// Whether images are mirrored at random.
     pub flip: bool,
+    /// Random-resized crops: the least share of an image's area; none: no such crops.
+    #[serde(default)]
+    pub crop: Option<f64>,
+    /// Changes of colour.
+    #[serde(default)]
+    pub jitter: Jitter,
     /// Seed of weights, order and augmentation.
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
+}
+
+impl Recipe {
+    /// What is done to training images at random.
+    pub fn augmentation(&self) -> Augmentation {
+        let Self { shift, flip, crop, jitter, .. } = *self;
+        Augmentation { shift, flip, crop, jitter }
+    }
+}
+
+/// How well a network does on test images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Right answers, in percent.
+    pub accuracy_percent: f64,
+    /// Mean cross entropy.
+    pub cross_entropy: f64,
+    /// Images that these are of: all that could be read.
+    pub images: usize,
 }
 
 /// A point of the training's curve.
@@ -56,8 +79,10 @@ pub struct TrainingPoint {
     pub accuracy_percent: f64,
 }
 
-/// Images of a batch when nothing is learned.
+/// Images of a batch when nothing is learned, at most.
 const EVALUATION_BATCH: usize = 500;
+/// Values of such a batch, at most: 50 images of ImageNet's size, whose activations then take less than a gigabyte.
+const EVALUATION_VALUES: usize = 50 * 3 * 224 * 224;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
@@ -92,9 +117,10 @@ pub struct Training {
 pub fn check_images(space: &SearchSpace, dataset: &Dataset) -> Result<(), SearchError> {
     let (input, classes) = (space.input(), space.classes());
     for images in [&dataset.train, &dataset.test] {
-        let same = (images.channels, images.height, images.width) == (input.c, input.h, input.w);
-        if !same || !images.classes.fit(classes) {
-            let found = format!("{} x {} x {} of {}", images.channels, images.height, images.width, images.classes);
+        let (channels, height, width) = images.size();
+        let same = (channels, height, width) == (input.c, input.h, input.w);
+        if !same || !images.classes().fit(classes) {
+            let found = format!("{channels} x {height} x {width} of {}", images.classes());
             let wanted = format!("{} x {} x {} of {classes} classes", input.c, input.h, input.w);
             return Err(SearchError::Images { found, space: space.name().to_owned(), wanted });
         }
@@ -120,21 +146,16 @@ impl Training {
             )));
         }
         let layout = if recipe.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
-        let mut order: Vec<usize> = (0..dataset.train.len()).collect();
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(recipe.seed));
-        order.truncate(recipe.train_images);
-        let statistics = channel_statistics(&dataset.train);
-        let source = |images: &Arc<Images>, indices: Vec<usize>| Source {
-            images: Arc::clone(images),
-            indices: Arc::new(indices),
-            statistics: statistics.clone(),
-            layout,
-        };
-        let augmentation = Augmentation { shift: recipe.shift, flip: recipe.flip };
+        let shuffled = dataset.train.shuffled(&mut ChaCha8Rng::seed_from_u64(recipe.seed));
+        let statistics = dataset.train.channel_statistics()?;
+        let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
+        let train = source(shuffled.subset(0..recipe.train_images));
+        let train = Feed::new(train, recipe.seed, recipe.batch, Some(recipe.augmentation()));
+        let steps = recipe.epochs * train.steps_per_epoch();
         Ok(Self {
             module: Module::initial(space.network(architecture)?, recipe.seed, layout)?,
-            train: Feed::new(source(&dataset.train, order), recipe.seed, recipe.batch, augmentation),
-            test: source(&dataset.test, (0..dataset.test.len()).collect()),
+            train: train.until(steps),
+            test: source(dataset.test.clone()),
             recipe,
             space: space.signature(),
             dataset: dataset.fingerprint(),
@@ -143,7 +164,7 @@ impl Training {
             loss: 0.0,
             sums: (0, 0.0, 0.0),
             curve: Vec::new(),
-            stopwatch: Stopwatch::after(0.0),
+            stopwatch: Stopwatch::default(),
         })
     }
 
@@ -162,6 +183,11 @@ impl Training {
         &self.dataset
     }
 
+    /// What is trained.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
     /// The network.
     pub fn module(&self) -> &Module {
         &self.module
@@ -172,12 +198,14 @@ impl Training {
         &self.train.source().statistics
     }
 
-    /// Accuracy in percent and mean cross entropy on the test images. A cross entropy that is no number is an error:
-    /// batches of one image leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
-    pub fn evaluate(&self) -> Result<(f64, f64), SearchError> {
+    /// How well the network does on the test images. A cross entropy that is no number is an error: batches of one image
+    /// leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
+    pub fn evaluate(&self) -> Result<Evaluation, SearchError> {
+        let (channels, height, width) = self.test.images.size();
+        let batch = (EVALUATION_VALUES / (channels * height * width).max(1)).clamp(1, EVALUATION_BATCH);
         no_grad(|| {
             let (mut right, mut loss, mut seen) = (0.0, 0.0, 0.0);
-            for batch in self.test.in_order(EVALUATION_BATCH) {
+            for batch in self.test.in_order(batch) {
                 let batch = batch?;
                 let logits = self.module.forward(&batch.images, Mode::Eval)?;
                 let count = batch.labels.size1()? as f64;
@@ -185,12 +213,12 @@ impl Training {
                 loss += count * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
                 seen += count;
             }
-            let (accuracy_percent, loss) = (100.0 * right / seen, loss / seen);
-            if !loss.is_finite() {
+            let (accuracy_percent, cross_entropy) = (100.0 * right / seen, loss / seen);
+            if !cross_entropy.is_finite() {
                 let architecture = self.architecture.to_string();
-                return Err(SearchError::Untestable { architecture, loss, step: self.step });
+                return Err(SearchError::Untestable { architecture, loss: cross_entropy, step: self.step });
             }
-            Ok((accuracy_percent, loss))
+            Ok(Evaluation { accuracy_percent, cross_entropy, images: seen as usize })
         })
     }
 
@@ -214,7 +242,7 @@ impl Training {
     }
 
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
-        let mut checkpoint = Checkpoint::after(self.seconds());
+        let mut checkpoint = Checkpoint::of(self.account());
         checkpoint.add("network", &self.module)?;
         Ok(checkpoint)
     }
@@ -236,8 +264,9 @@ impl Training {
         }
         checkpoint.restore("network", &mut self.module)?;
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
-        self.stopwatch = Stopwatch::after(checkpoint.seconds);
+        self.stopwatch = Stopwatch::after(&checkpoint.account);
         self.train.rewind();
+        self.train.source().images.remember(&checkpoint.account.corrupt);
         Ok(())
     }
 
@@ -258,6 +287,10 @@ impl Learning for Training {
 
     fn seconds(&self) -> f64 {
         self.stopwatch.seconds()
+    }
+
+    fn account(&self) -> Account {
+        self.stopwatch.account(&[&self.train])
     }
 
     fn advance(&mut self, folder: &Path) -> Result<(), SearchError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::write::GzEncoder;
 use flate2::{Compression, Crc};
-use fleetfoot_search::{Classes, Dataset, Form, check_images};
+use fleetfoot_search::{Classes, Corrupt, Dataset, Form, Split, check_images};
 use fleetfoot_space::SearchSpace;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
@@ -40,11 +40,52 @@ fn load(folder: &Path) -> Result<Dataset, String> {
     Dataset::load(Some(folder), None, SIZE).map_err(|error| error.to_string())
 }
 
+fn labels(split: &Split) -> Vec<u16> {
+    (0..split.len()).map(|index| split.label(index)).collect()
+}
+
+/// An image as evaluations see it, in bytes again, C x H x W.
+fn image(split: &Split, index: usize) -> Vec<u8> {
+    let (channels, height, width) = split.size();
+    let mut values = vec![0.0; channels * height * width];
+    assert!(split.read(index, None, &mut values).unwrap(), "{:?}", split.corrupt());
+    values.into_iter().map(|value| (255.0 * value).round() as u8).collect()
+}
+
+fn images(split: &Split) -> Vec<Vec<u8>> {
+    (0..split.len()).map(|index| image(split, index)).collect()
+}
+
+/// Reads every image of a folder's data set: what is corrupt, or why it can't be used at all.
+fn read_all(folder: &Path) -> Result<Vec<Corrupt>, String> {
+    let dataset = load(folder)?;
+    let mut corrupt = Vec::new();
+    for split in [&dataset.train, &dataset.test] {
+        let (channels, height, width) = split.size();
+        let mut values = vec![0.0; channels * height * width];
+        let mut refused = 0;
+        for index in 0..split.len() {
+            refused += usize::from(!split.read(index, None, &mut values).map_err(|error| error.to_string())?);
+        }
+        assert_eq!(split.corrupt().len(), refused, "each is counted");
+        corrupt.extend(split.corrupt());
+    }
+    Ok(corrupt)
+}
+
+/// Why a folder's only image, or one of them, is refused.
+fn refusal(folder: &Path) -> Option<String> {
+    match read_all(folder) {
+        Ok(corrupt) => corrupt.first().map(ToString::to_string),
+        Err(error) => Some(error),
+    }
+}
+
 #[test]
 fn idx_files_are_read_plain_and_gzipped() {
     let folder = idx_folder();
     let plain = load(folder.path()).unwrap();
-    assert_eq!((plain.train.len(), plain.test.len(), plain.train.image(1)[0]), (3, 2, 16));
+    assert_eq!((plain.train.len(), plain.test.len(), image(&plain.train, 1)[0]), (3, 2, 16));
     for entry in fs::read_dir(folder.path()).unwrap() {
         let path = entry.unwrap().path();
         let mut zipped = GzEncoder::new(Vec::new(), Compression::default());
@@ -52,12 +93,12 @@ fn idx_files_are_read_plain_and_gzipped() {
         fs::write(format!("{}.gz", path.display()), zipped.finish().unwrap()).unwrap();
         fs::remove_file(path).unwrap();
     }
-    assert_eq!(load(folder.path()).unwrap().train, plain.train);
+    assert_eq!(load(folder.path()).unwrap().fingerprint(), plain.fingerprint());
     for entry in fs::read_dir(folder.path()).unwrap() {
         let path = entry.unwrap().path();
         fs::rename(&path, path.display().to_string().replace("-idx", ".idx")).unwrap();
     }
-    assert_eq!(load(folder.path()).unwrap().train, plain.train);
+    assert_eq!(load(folder.path()).unwrap().fingerprint(), plain.fingerprint());
     let path = folder.path().join("train-images.idx3-ubyte.gz");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -90,24 +131,24 @@ fn idx_files_have_as_many_classes_as_their_labels_need_and_a_space_may_have_more
         fs::write(file("labels-idx1"), idx(0x801, &[2], &labels)).unwrap();
     }
     let dataset = load(folder.path()).unwrap();
-    assert_eq!((dataset.train.classes, dataset.test.classes), (Classes::AtLeast(47), Classes::AtLeast(47)));
+    assert_eq!((dataset.train.classes(), dataset.test.classes()), (Classes::AtLeast(47), Classes::AtLeast(47)));
     assert!(check_images(&space(47), &dataset).is_ok() && check_images(&space(62), &dataset).is_ok());
     let error = check_images(&space(46), &dataset).unwrap_err().to_string();
     assert!(error.contains("at least 47 classes") && error.contains("of 46 classes"), "{error}");
 }
 
 #[test]
-fn images_that_would_not_fit_into_memory_are_refused_before_they_are_decoded() {
-    let folder = image_folder(&[("cat", "a.png", png(&picture(4, 4)))]);
-    let size = (3, 1 << 20, 1 << 20);
-    let error = Dataset::load(Some(folder.path()), Some(Form::Folders), size).unwrap_err().to_string();
-    assert!(error.contains("2 images of 3 x 1048576 x 1048576 bytes take 6597.1 GB"), "{error}");
-    assert!(error.contains("use fewer images, or a space of smaller ones"), "{error}");
+fn idx_images_that_would_not_fit_into_memory_are_refused_before_they_are_read() {
     let folder = idx_folder();
     let path = folder.path().join("train-images-idx3-ubyte");
     fs::write(&path, idx(0x803, &[60_000, 65_535, 65_535], &[0; 48])).unwrap();
     let error = load(folder.path()).unwrap_err();
     assert!(error.contains("train-images-idx3-ubyte: 60000 images") && error.contains("GB are available"), "{error}");
+    assert!(error.contains("use fewer images, or a folder of image files"), "{error}");
+    // Of a folder's images only the names are in memory.
+    let folder = image_folder(&[("cat", "a.png", png(&picture(4, 4)))]);
+    let dataset = Dataset::load(Some(folder.path()), Some(Form::Folders), (3, 1 << 20, 1 << 20)).unwrap();
+    assert_eq!((dataset.train.len(), dataset.train.size()), (1, (3, 1 << 20, 1 << 20)));
 }
 
 #[test]
@@ -147,9 +188,9 @@ fn cifar_batches_are_read_and_broken_ones_refused() {
         fs::copy(folder.path().join(name), unpacked.join(name)).unwrap();
     }
     let dataset = load(folder.path()).unwrap();
-    assert_eq!(load(below.path()).unwrap().train, dataset.train);
-    assert_eq!(dataset.train.classes, Classes::Exactly(10));
-    assert_eq!((dataset.train.len(), dataset.train.channels, dataset.test.labels.clone()), (10, 3, vec![1, 9]));
+    assert_eq!(load(below.path()).unwrap().fingerprint(), dataset.fingerprint());
+    assert_eq!(dataset.train.classes(), Classes::Exactly(10));
+    assert_eq!((dataset.train.len(), dataset.train.size(), labels(&dataset.test)), (10, (3, 32, 32), vec![1, 9]));
     fs::write(folder.path().join("data_batch_3.bin"), &record(1)[..3000]).unwrap();
     assert!(load(folder.path()).unwrap_err().contains("data_batch_3.bin"));
     fs::write(folder.path().join("data_batch_3.bin"), [record(0), record(10)].concat()).unwrap();
@@ -210,10 +251,10 @@ fn image_folders_are_read_in_the_order_of_their_classes() {
         ("dog", "b.JPEG", png(&flat(200))),
     ]);
     let grey = load(folder.path()).unwrap();
-    assert_eq!((grey.train.labels.clone(), grey.train.classes), (vec![0, 0, 1, 1], Classes::Exactly(2)));
-    assert_eq!(grey.train.image(0), [10; 16]);
+    assert_eq!((labels(&grey.train), grey.train.classes()), (vec![0, 0, 1, 1], Classes::Exactly(2)));
+    assert_eq!(image(&grey.train, 0), [10; 16]);
     let coloured = Dataset::load(Some(folder.path()), Some(Form::Folders), (3, 4, 4)).unwrap();
-    assert_eq!(coloured.test.image(2), [200; 48]);
+    assert_eq!(image(&coloured.test, 2), [200; 48]);
 }
 
 #[test]
@@ -223,7 +264,7 @@ fn image_folders_may_have_thousands_of_classes() {
     let files: Vec<(&str, &str, Vec<u8>)> = names.iter().map(|name| (name.as_str(), "a.png", image.clone())).collect();
     let folder = image_folder(&files);
     let dataset = Dataset::load(Some(folder.path()), None, (1, 12, 12)).unwrap();
-    assert_eq!(dataset.train.labels, (0..1000).collect::<Vec<u16>>());
+    assert_eq!(labels(&dataset.train), (0..1000).collect::<Vec<u16>>());
     assert!(check_images(&space(1000), &dataset).is_ok());
     // A folder says how many classes there are.
     assert!(check_images(&space(1001), &dataset).unwrap_err().to_string().contains("of 1000 classes"));
@@ -240,10 +281,10 @@ fn the_middle_of_an_image_is_cut_not_squeezed_and_alpha_is_dropped() {
     }
     let dataset = Dataset::load(Some(folder.path()), None, (3, 2, 2)).unwrap();
     let wanted = [[200; 4], [100; 4], [50; 4]].concat();
-    assert_eq!((dataset.train.image(0), dataset.train.image(1)), (wanted.as_slice(), wanted.as_slice()));
+    assert_eq!(images(&dataset.train), [wanted.clone(), wanted]);
     // What is wanted may be no square either.
     let high = Dataset::load(Some(folder.path()), None, (3, 12, 4)).unwrap();
-    assert_eq!(high.train.image(1)[..48], [[0; 16], [200; 16], [0; 16]].concat());
+    assert_eq!(image(&high.train, 1)[..48], [[0; 16], [200; 16], [0; 16]].concat());
 }
 
 #[test]
@@ -262,7 +303,7 @@ fn hidden_files_are_skipped_links_followed_and_what_is_no_image_is_refused() {
         for split in ["train", "val"] {
             std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(split).join("dog")).unwrap();
         }
-        assert_eq!(load(folder.path()).unwrap().train.labels, [0, 1]);
+        assert_eq!(labels(&load(folder.path()).unwrap().train), [0, 1]);
         drop(elsewhere);
         assert!(load(folder.path()).unwrap_err().contains("train/dog"), "a link to nowhere");
         ["train/dog", "val/dog"].iter().for_each(|link| fs::remove_file(folder.path().join(link)).unwrap());
@@ -290,10 +331,15 @@ fn training_and_test_images_have_the_same_classes_with_images_in_each() {
 fn damaged_jpegs_are_refused_by_name() {
     let whole = jpeg(&picture(160, 120));
     let refused = |bytes: &[u8]| {
-        let folder = image_folder(&[("cat", "fine.jpg", whole.clone()), ("dog", "b.jpg", bytes.to_vec())]);
-        let error = load(folder.path()).err();
-        assert!(error.as_ref().is_none_or(|error| error.contains("train/dog/b.jpg: ")), "{error:?}");
-        error.is_some()
+        let fine = || whole.clone();
+        let folder =
+            image_folder(&[("cat", "a.jpg", fine()), ("dog", "a.jpg", fine()), ("dog", "b.jpg", bytes.to_vec())]);
+        let corrupt = read_all(folder.path()).unwrap();
+        let named =
+            |split: &str| corrupt.iter().filter(|corrupt| corrupt.file.ends_with(format!("{split}/dog/b.jpg"))).count();
+        assert!(corrupt.len() == 2 * named("train") && named("train") == named("val"), "{corrupt:?}");
+        assert!(corrupt.iter().all(|corrupt| corrupt.what.contains("JPEG")), "{corrupt:?}");
+        !corrupt.is_empty()
     };
     let padded = [&whole[..], &[0; 700]].concat();
     assert!(!refused(&whole) && !refused(&padded), "bytes behind the end do no harm");
@@ -333,17 +379,20 @@ fn reseal(png: &mut [u8]) {
 #[test]
 fn damaged_pngs_are_refused_by_name() {
     let whole = png(&picture(60, 50));
-    let load = |bytes: &[u8]| load(image_folder(&[("dog", "b.png", bytes.to_vec())]).path()).map(drop);
-    assert_eq!(load(&whole), Ok(()));
+    let refusal = |bytes: &[u8]| refusal(image_folder(&[("dog", "b.png", bytes.to_vec())]).path());
+    assert_eq!(refusal(&whole), None);
     for cut in [0, 8, 20, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 13, whole.len() - 1] {
-        let error = load(&whole[..cut]).unwrap_err();
-        assert!(error.contains("train/dog/b.png: "), "cut after {cut} bytes: {error}");
+        let error = refusal(&whole[..cut]).unwrap();
+        assert!(
+            error.contains("all 1 images of a class are corrupt") && error.contains("train/dog/b.png: "),
+            "cut after {cut} bytes: {error}"
+        );
     }
     // A byte of the header, of the image, of its checksum, of the last chunk's.
     for at in [20, whole.len() / 2, whole.len() - 14, whole.len() - 1] {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
-        let error = load(&bytes).unwrap_err();
+        let error = refusal(&bytes).unwrap();
         assert!(error.contains("b.png: the PNG is damaged") && error.contains("checksum"), "byte {at}: {error}");
     }
 }
@@ -356,7 +405,7 @@ fn extents_that_no_picture_has_are_refused_before_memory_is_taken() {
     let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].fill(0xff);
     for (name, bytes) in [("a.png", png), ("a.jpg", jpeg)] {
-        let error = load(image_folder(&[("cat", name, bytes)]).path()).unwrap_err();
+        let error = refusal(image_folder(&[("cat", name, bytes)]).path()).unwrap();
         assert!(error.contains(name) && error.contains("65535 x 65535 pixels"), "{error}");
     }
 }
@@ -378,7 +427,7 @@ fn shake(folder: &Path, file: &str, rounds: usize, mend: fn(&mut [u8]), names: &
         mend(&mut bytes);
         bytes.truncate(if rng.random_bool(0.1) { rng.random_range(0..bytes.len()) } else { bytes.len() });
         fs::write(&path, &bytes).unwrap();
-        if let Err(error) = load(folder) {
+        if let Some(error) = refusal(folder) {
             assert!(names.iter().any(|name| error.contains(name)), "round {round}: {error}");
         }
     }
@@ -417,7 +466,7 @@ fn greyscale_and_coloured_images_are_converted_to_what_the_space_takes() {
     deep.save(folder.path().join("train/cat/b.png")).unwrap();
     for channels in [1, 3] {
         let dataset = Dataset::load(Some(folder.path()), None, (channels, 4, 4)).unwrap();
-        assert_eq!(dataset.train.pixels, vec![77; 2 * channels * 16]);
+        assert_eq!(images(&dataset.train), vec![vec![77; channels * 16]; 2]);
     }
     let error = Dataset::load(Some(folder.path()), None, (2, 4, 4)).unwrap_err().to_string();
     assert!(error.contains("images have 1 or 3 channels, the space wants 2"), "{error}");
@@ -441,9 +490,8 @@ fn fashion_mnist_is_what_it_is() {
     match Dataset::load(None, None, (1, 28, 28)) {
         Ok(dataset) => {
             assert_eq!((dataset.train.len(), dataset.test.len()), (60_000, 10_000));
-            assert_eq!(dataset.train.classes, Classes::AtLeast(10));
-            assert_eq!((dataset.train.channels, dataset.train.height, dataset.train.width), (1, 28, 28));
-            let statistics = fleetfoot_search::channel_statistics(&dataset.train);
+            assert_eq!((dataset.train.classes(), dataset.train.size()), (Classes::AtLeast(10), (1, 28, 28)));
+            let statistics = dataset.train.channel_statistics().unwrap();
             assert!((statistics[0].0 - 0.2860).abs() < 1e-3 && (statistics[0].1 - 0.3530).abs() < 1e-3);
         }
         Err(error) => {

@@ -1,7 +1,6 @@
 //! The ONNX writer and the libtorch builder are one definition: ONNX Runtime computes what libtorch computes.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use fleetfoot_profiler::{AgentError, DeviceConfig};
 use fleetfoot_search::{AgentRuntime, Classes, Images, LIMIT, Layout, Runtime, SearchError, Source, compare, to_onnx};
@@ -24,12 +23,7 @@ fn pictures(space: &SearchSpace, n: usize) -> Source {
     let pixels = (0..n * input.elements()).map(|_| rng.random()).collect();
     let classes = Classes::Exactly(10);
     let images = Images { channels: input.c, height: input.h, width: input.w, classes, pixels, labels: vec![0; n] };
-    Source {
-        images: Arc::new(images),
-        indices: Arc::new((0..n).collect()),
-        statistics: vec![(0.5, 0.25); input.c],
-        layout: Layout::ChannelsLast,
-    }
+    Source { images: images.into(), statistics: vec![(0.5, 0.25); input.c], layout: Layout::ChannelsLast }
 }
 
 fn random(space: &SearchSpace, rng: &mut ChaCha8Rng) -> (Architecture, Weights) {

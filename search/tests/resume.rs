@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Classes, Contest, Dataset, Finalist, GateUpdate, Images, LatencyLoss, Learning as _, Limit, Limits, News, Recipe,
-    Search, SearchError, SearchSettings, Training, checkpoint_path,
+    Classes, Contest, Dataset, Finalist, GateUpdate, Images, Jitter, LatencyLoss, Learning as _, Limit, Limits, News,
+    Recipe, Search, SearchError, SearchSettings, Training, checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -62,6 +62,8 @@ fn settings() -> SearchSettings {
         smoothing: 0.1,
         shift: 1,
         flip: true,
+        crop: None,
+        jitter: Jitter::NONE,
         seed: 4,
         channels_last: true,
     }
@@ -169,6 +171,8 @@ fn recipe() -> Recipe {
         smoothing: 0.1,
         shift: 1,
         flip: true,
+        crop: None,
+        jitter: Jitter::NONE,
         seed: 2,
         channels_last: true,
     }

@@ -5,8 +5,8 @@ mod common;
 use common::{TINY, costs, images, largest_difference, limits, noise, settings, tiny};
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Augmentation, Gates, Layout, Learning as _, Limit, Limits, Mode, Module, Path, Search, SearchSettings, Supernet,
-    cross_entropy,
+    Augmentation, Feed, Gates, Layout, Learning as _, Limit, Limits, Mode, Module, Path, Search, SearchSettings,
+    Supernet, cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
 use rand::SeedableRng;
@@ -305,23 +305,22 @@ fn images_that_the_space_does_not_take_are_refused() {
 #[test]
 fn augmentation_shifts_and_mirrors_but_keeps_labels() {
     let dataset = noise(32);
-    let source = fleetfoot_search::Source {
-        images: dataset.train,
-        indices: std::sync::Arc::new((0..32).collect()),
-        statistics: vec![(0.0, 1.0)],
-        layout: Layout::Nchw,
-    };
-    let collect = |augmentation: Augmentation, first: usize| -> Vec<(Vec<f32>, Vec<i64>)> {
-        let batches = source.epoch(1, 0, first, 8, augmentation).map(Result::unwrap);
+    let statistics = vec![(0.0, 1.0)];
+    let source = fleetfoot_search::Source { images: dataset.train, statistics, layout: Layout::Nchw };
+    let collect = |augmentation: Option<Augmentation>, first: usize| -> Vec<(Vec<f32>, Vec<i64>)> {
+        let mut feed = Feed::new(source.clone(), 1, 8, augmentation);
         let values = |t: &Tensor| Vec::<f32>::try_from(t.reshape([-1])).unwrap();
+        let batches = (first..8).map(|step| feed.batch(step).unwrap());
         batches.map(|b| (values(&b.images), Vec::<i64>::try_from(&b.labels).unwrap())).collect()
     };
-    let plain = collect(Augmentation::NONE, 0);
-    let shaken = collect(Augmentation { shift: 2, flip: true }, 0);
-    assert_eq!(plain.len(), 4);
+    let shake = Some(Augmentation { shift: 2, flip: true, ..Augmentation::default() });
+    let (plain, shaken) = (collect(None, 0), collect(shake, 0));
+    assert_eq!(plain.len(), 8);
     assert!(plain.iter().zip(&shaken).all(|(a, b)| a.1 == b.1 && a.0 != b.0));
-    // An epoch can be taken up in its middle.
-    assert_eq!(collect(Augmentation { shift: 2, flip: true }, 2), shaken[2..]);
+    // Another epoch has another order, and can be taken up in its middle.
+    assert!(shaken[..4].iter().zip(&shaken[4..]).all(|(a, b)| a != b));
+    assert_eq!(collect(shake, 2), shaken[2..]);
+    assert_eq!(collect(shake, 6), shaken[6..]);
 }
 
 #[test]

@@ -23,6 +23,9 @@ const SETTINGS: [&str; 13] = [
     "threads",
 ];
 
+/// What a record says beside its settings of how long learning waited for images.
+const WAITED: &str = "waited_seconds";
+
 /// What a search record says, checked against its space.
 pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
     let (space, architecture) = space.resolve(&record.architecture)?;
@@ -34,8 +37,10 @@ pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
         chosen,
     });
     let rank = |key: &str| SETTINGS.iter().position(|&setting| setting == key).unwrap_or(SETTINGS.len());
-    let scalars =
-        record.settings.iter().filter(|(_, value)| !(value.is_null() || value.is_array() || value.is_object()));
+    let scalars = record
+        .settings
+        .iter()
+        .filter(|(key, value)| *key != WAITED && !(value.is_null() || value.is_array() || value.is_object()));
     let mut settings: Vec<Setting> =
         scalars.map(|(key, value)| Setting { key: key.clone(), value: value.clone() }).collect();
     settings.sort_by_key(|setting| rank(&setting.key));

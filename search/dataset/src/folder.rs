@@ -1,104 +1,95 @@
-//! Image folders: `train/CLASS/*.png|jpg`, and `test` or else `val` likewise. Classes are numbered by name.
+//! Image folders: `train/CLASS/*.png|jpg`, and `test` or else `val` likewise. Classes are numbered by name. Files are
+//! decoded when they are needed; only their names are held in memory.
 //!
-//! Names that begin with a dot are skipped, links are followed. Files beside the folders of classes belong to no class
-//! and aren't read; in a class's folder, what is no image is an error.
+//! Training images of 64 pixels and more are evaluated by the middle 87.5 % of their shorter side, as ImageNet's are: 224 of
+//! 256 (mit-han-lab/proxylessnas, search/data_providers/imagenet.py). Of smaller ones nothing can be spared.
 
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{Classes, DatasetError, Images, check_memory, picture};
+use rand_chacha::ChaCha8Rng;
 
-/// Labels are 16 bits wide.
-const MAX_CLASSES: usize = 1 << 16;
+use super::listing::{Listing, corrupt};
+use super::picture::Region;
+use super::{Augmentation, Classes, DatasetError, Examples, Split, decoding};
 
-/// A split's files, none decoded yet.
-struct Split {
-    folder: PathBuf,
-    classes: Vec<OsString>,
-    files: Vec<(u16, PathBuf)>,
+/// Images from this extent on are evaluated by their middle.
+const MARGIN_FROM: usize = 64;
+/// How much of the shorter side the middle is.
+const MIDDLE: f64 = 224.0 / 256.0;
+
+/// A split's files.
+#[derive(Debug)]
+struct Folder {
+    files: Listing,
+    /// Channels, height and width of what becomes of each.
+    size: (usize, usize, usize),
+    /// What evaluations see: the middle, this share of the largest part in the proportions wanted.
+    middle: f64,
 }
 
-pub(super) fn load(folder: &Path, size: (usize, usize, usize)) -> Result<(Images, Images), DatasetError> {
+pub(super) fn load(folder: &Path, size: (usize, usize, usize)) -> Result<(Split, Split), DatasetError> {
     if ![1, 3].contains(&size.0) {
         return Err(corrupt(folder, format!("images have 1 or 3 channels, the space wants {}", size.0)));
     }
     let test = ["test", "val"].map(|name| folder.join(name)).into_iter().find(|path| path.is_dir());
     let test =
         test.ok_or_else(|| corrupt(folder, "has neither a folder 'test' nor 'val' beside 'train'".to_owned()))?;
-    let (train, test) = (Split::list(folder.join("train"))?, Split::list(test)?);
+    let (train, test) = (Listing::read(folder.join("train"))?, Listing::read(test)?);
     for (one, other) in [(&train, &test), (&test, &train)] {
-        if let Some(class) = one.classes.iter().find(|class| other.classes.binary_search(class).is_err()) {
+        let there = |name: &str| other.classes.binary_search_by(|class| class.name.as_str().cmp(name)).is_ok();
+        if let Some(class) = one.classes.iter().find(|class| !there(&class.name)) {
             let what = format!("no such class is in {}: both need the same", other.folder.display());
-            return Err(corrupt(&one.folder.join(class), what));
+            return Err(corrupt(&one.folder.join(&class.name), what));
         }
     }
-    check_memory(folder, train.files.len() + test.files.len(), size)?;
-    Ok((train.decode(size)?, test.decode(size)?))
+    let middle = if size.1.min(size.2) < MARGIN_FROM { 1.0 } else { MIDDLE };
+    let split = |files| Split::from(Folder { files, size, middle });
+    Ok((split(train), split(test)))
 }
 
-impl Split {
-    fn list(folder: PathBuf) -> Result<Self, DatasetError> {
-        let classes: Vec<OsString> =
-            entries(&folder)?.into_iter().filter(|(_, is_folder)| *is_folder).map(|(name, _)| name).collect();
-        if classes.is_empty() || classes.len() > MAX_CLASSES {
-            let what = format!("{} folders of classes: wanted 1 to {MAX_CLASSES}", classes.len());
-            return Err(corrupt(&folder, what));
-        }
-        let mut files = Vec::new();
-        for (class, label) in classes.iter().zip(0u16..=u16::MAX) {
-            let (class, before) = (folder.join(class), files.len());
-            for (name, is_folder) in entries(&class)? {
-                let file = class.join(name);
-                if is_folder || !is_image(&file) {
-                    let what = "is no image (.png, .jpg, .jpeg): move it out of the class's folder";
-                    return Err(corrupt(&file, what.to_owned()));
-                }
-                files.push((label, file));
-            }
-            if files.len() == before {
-                return Err(corrupt(&class, "holds no image (.png, .jpg, .jpeg)".to_owned()));
-            }
-        }
-        Ok(Self { folder, classes, files })
+impl Examples for Folder {
+    fn len(&self) -> usize {
+        self.files.len()
     }
 
-    fn decode(&self, size: (usize, usize, usize)) -> Result<Images, DatasetError> {
-        let (channels, height, width) = size;
-        let mut pixels = Vec::with_capacity(self.files.len() * channels * height * width);
-        for (_, file) in &self.files {
-            pixels.extend_from_slice(&picture::read(file, size)?);
-        }
-        let labels = self.files.iter().map(|&(label, _)| label).collect();
-        Ok(Images { channels, height, width, classes: Classes::Exactly(self.classes.len()), pixels, labels })
+    fn size(&self) -> (usize, usize, usize) {
+        self.size
     }
-}
 
-fn corrupt(path: &Path, what: String) -> DatasetError {
-    DatasetError::Corrupt { file: path.to_path_buf(), what }
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    ["png", "jpg", "jpeg"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
-
-/// A folder's entries in the order of their names, and whether each is a folder or a link to one. What is hidden is
-/// left out.
-fn entries(folder: &Path) -> Result<Vec<(OsString, bool)>, DatasetError> {
-    let io = |file: &Path| {
-        let file = file.to_path_buf();
-        |source| DatasetError::Io { file, source }
-    };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io(folder))? {
-        let name = entry.map_err(io(folder))?.file_name();
-        if !name.as_encoded_bytes().starts_with(b".") {
-            let path = folder.join(&name);
-            let is_folder = fs::metadata(&path).map_err(io(&path))?.is_dir();
-            found.push((name, is_folder));
-        }
+    fn classes(&self) -> Classes {
+        Classes::Exactly(self.files.classes.len())
     }
-    found.sort();
-    Ok(found)
+
+    fn label(&self, index: usize) -> u16 {
+        // There are at most 65,536 classes.
+        self.files.class(index) as u16
+    }
+
+    fn read(
+        &self,
+        index: usize,
+        augmented: Option<(&Augmentation, &mut ChaCha8Rng)>,
+        values: &mut [f32],
+    ) -> Result<(), DatasetError> {
+        let (channels, height, width) = self.size;
+        let picture = decoding::read(&self.files.path(index), channels)?;
+        let middle = Region::middle(&picture, (height, width), self.middle);
+        let Some((augmentation, rng)) = augmented else {
+            picture.scale(middle, self.size, values);
+            return Ok(());
+        };
+        let region = augmentation.region(&picture, (height, width), middle, rng);
+        picture.scale(region, self.size, values);
+        augmentation.finish(values, self.size, rng);
+        Ok(())
+    }
+
+    fn identify(&self, add: &mut dyn FnMut(&[u8])) {
+        let (channels, height, width) = self.size;
+        for extent in [channels, height, width, self.len()] {
+            add(&(extent as u64).to_le_bytes());
+        }
+        add(&self.middle.to_le_bytes());
+        self.files.identify(add);
+    }
 }

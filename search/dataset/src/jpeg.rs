@@ -16,6 +16,9 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 const MAX_EXTENT: usize = 65_535;
 /// Length of the longest code.
 const CODE_BITS: usize = 16;
+/// Codes up to this length, which are nearly all that occur, are found by one look into a table that stays in the fastest
+/// cache.
+const SHORT_BITS: usize = 10;
 
 /// Decodes a file; `check_extents` says whether a picture of a width and height is to be decoded at all.
 pub(super) fn decode(
@@ -25,14 +28,14 @@ pub(super) fn decode(
     let options = DecoderOptions::default().set_strict_mode(true);
     let options = options.set_max_width(MAX_EXTENT).set_max_height(MAX_EXTENT);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(|error| format!("the JPEG is damaged: {error}"))?;
+    decoder.decode_headers().map_err(|error| damaged(&error))?;
     let (width, height) = decoder.dimensions().unwrap_or_default();
     check_extents(width, height)?;
     check(bytes)?;
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let wanted = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
-    let pixels = decoder.decode().map_err(|error| format!("the JPEG is damaged: {error}"))?;
+    let pixels = decoder.decode().map_err(|error| damaged(&error))?;
     let (width, height) = (width as u32, height as u32);
     let picture = if grey {
         GrayImage::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8)
@@ -40,6 +43,11 @@ pub(super) fn decode(
         RgbImage::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8)
     };
     picture.ok_or_else(|| "the JPEG's pixels don't fill its extents".to_owned())
+}
+
+/// The decoder's own words, on one line.
+fn damaged(error: &impl std::fmt::Display) -> String {
+    format!("the JPEG is damaged: {}", error.to_string().replace('\n', " ").trim())
 }
 
 /// What a scan is read by.
@@ -68,8 +76,14 @@ struct Component {
     vertical: usize,
 }
 
-/// A Huffman table: length (0: no code) and symbol by the next 16 bits.
-struct Codes(Vec<(u8, u8)>);
+/// A Huffman table. Codes of a length follow those that are shorter: as 16 bits, with zeros behind them, they are in order.
+struct Codes {
+    /// Length (0: no code, or a longer one) and symbol by the next bits.
+    short: Vec<(u8, u8)>,
+    /// Of each length from 1 on: the first 16 bits behind its codes, and the number of its first symbol.
+    lengths: [(u32, usize); CODE_BITS],
+    symbols: Vec<u8>,
+}
 
 /// A component's blocks in a scan.
 struct Blocks<'a> {
@@ -175,15 +189,33 @@ impl Frame {
 
 impl Codes {
     /// From the number of codes of each length 1 to 16, and their symbols in order.
-    fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
-        let lengths = (1u8..).zip(counts).flat_map(|(length, &count)| std::iter::repeat_n(length, count.into()));
-        let mut codes = Vec::with_capacity(1 << CODE_BITS);
-        for (length, &symbol) in lengths.zip(symbols) {
-            codes.extend(std::iter::repeat_n((length, symbol), 1 << (CODE_BITS - usize::from(length))));
+    fn new(counts: &[u8; CODE_BITS], symbols: &[u8]) -> Option<Self> {
+        let (mut end, mut number) = (0, 0);
+        let mut codes =
+            Self { short: Vec::with_capacity(1 << SHORT_BITS), lengths: Default::default(), symbols: symbols.to_vec() };
+        for ((length, &count), entry) in (1..).zip(counts).zip(&mut codes.lengths) {
+            end += u32::from(count) << (CODE_BITS - length);
+            *entry = (end, number);
+            for &symbol in symbols.get(number..)?.iter().take(count.into()).filter(|_| length <= SHORT_BITS) {
+                codes.short.extend(std::iter::repeat_n((length as u8, symbol), 1 << (SHORT_BITS - length)));
+            }
+            number += usize::from(count);
         }
-        let fits = codes.len() <= 1 << CODE_BITS;
-        codes.resize(1 << CODE_BITS, (0, 0));
-        fits.then_some(Self(codes))
+        let fits = end <= 1 << CODE_BITS;
+        codes.short.resize(1 << SHORT_BITS, (0, 0));
+        fits.then_some(codes)
+    }
+
+    /// The code that the next 16 bits begin with: its length and its symbol.
+    fn find(&self, next: u32) -> Option<(u8, u8)> {
+        let short = self.short[(next >> (CODE_BITS - SHORT_BITS)) as usize];
+        if short.0 > 0 {
+            return Some(short);
+        }
+        let length = self.lengths.iter().position(|&(end, _)| next < end)?;
+        let start = length.checked_sub(1).map_or(0, |shorter| self.lengths[shorter].0);
+        let among = (next - start) as usize >> (CODE_BITS - 1 - length);
+        Some((length as u8 + 1, *self.symbols.get(self.lengths[length].1 + among)?))
     }
 }
 
@@ -201,6 +233,18 @@ type Damage = (usize, &'static str);
 impl Bits<'_> {
     /// Takes bytes up to the next marker into the buffer, which then has 32 bits where so many are left.
     fn fill(&mut self) {
+        if self.filled >= 32 {
+            return;
+        }
+        // Four at a time, where none of them is 0xff: where their complement has no zero byte.
+        if let Some(word) =
+            self.bytes.get(self.at..).and_then(|rest| rest.first_chunk()).map(|&four| u32::from_be_bytes(four))
+            && (!word).wrapping_sub(0x0101_0101) & word & 0x8080_8080 == 0
+        {
+            self.buffer = self.buffer << 32 | u64::from(word);
+            (self.at, self.filled) = (self.at + 4, self.filled + 32);
+            return;
+        }
         while self.filled < 32 {
             let step = match self.bytes.get(self.at..) {
                 Some([0xff, 0x00, ..]) => 2,
@@ -212,40 +256,28 @@ impl Bits<'_> {
         }
     }
 
-    fn skip(&mut self, bits: u8) -> Result<(), Damage> {
-        self.filled = self.filled.checked_sub(bits.into()).ok_or((self.at, "ends before its last block"))?;
-        Ok(())
-    }
-
-    fn symbol(&mut self, codes: &Codes) -> Result<u8, Damage> {
+    /// Passes over a code and the bits that its symbol's lower half says follow: the symbol.
+    fn symbol(&mut self, codes: &Codes, longest: u8) -> Result<u8, Damage> {
         self.fill();
         // Behind the end there are zeros, which no code may need.
         let next = if self.filled < 16 { self.buffer << (16 - self.filled) } else { self.buffer >> (self.filled - 16) };
-        let (length, symbol) = codes.0[(next & 0xffff) as usize];
-        if length == 0 {
-            return Err((self.at, "has a code without a meaning"));
-        }
-        self.skip(length)?;
+        let (length, symbol) = codes.find(next as u32 & 0xffff).ok_or((self.at, "has a code without a meaning"))?;
+        let bits = symbol & longest;
+        self.filled = self.filled.checked_sub((length + bits).into()).ok_or((self.at, "ends before its last block"))?;
         Ok(symbol)
     }
 
     fn block(&mut self, blocks: &Blocks<'_>) -> Result<(), Damage> {
-        let bits = self.symbol(blocks.dc)?;
-        if bits > 16 {
+        if self.symbol(blocks.dc, 0x1f)? > 16 {
             return Err((self.at, "has a code without a meaning"));
         }
-        self.skip(bits)?;
         let mut coefficient = 1;
         while coefficient < 64 {
-            let symbol = self.symbol(blocks.ac)?;
-            match (symbol >> 4, symbol & 15) {
-                (0, 0) => break,
-                (15, 0) => coefficient += 16,
-                (_, 0) => return Err((self.at, "has a code without a meaning")),
-                (zeros, bits) => {
-                    self.skip(bits)?;
-                    coefficient += usize::from(zeros) + 1;
-                }
+            match self.symbol(blocks.ac, 0x0f)? {
+                0x00 => break,
+                0xf0 => coefficient += 16,
+                symbol if symbol & 0x0f == 0 => return Err((self.at, "has a code without a meaning")),
+                symbol => coefficient += usize::from(symbol >> 4) + 1,
             }
         }
         if coefficient > 64 { Err((self.at, "has more than 64 coefficients in a block")) } else { Ok(()) }

@@ -1,18 +1,27 @@
-//! Images with labels, in memory as bytes.
+//! Labelled examples: small images in memory, folders of any size streamed, or [`Examples`] of one's own.
 
+mod augmentation;
 mod cifar;
-mod fingerprint;
+mod decoding;
+mod examples;
 mod folder;
 mod idx;
+mod images;
 mod jpeg;
+mod listing;
 mod picture;
+mod split;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
+pub use augmentation::{Augmentation, Jitter};
+pub use examples::Examples;
+pub use images::Images;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+pub use split::{Corrupt, Split, cores};
 
 /// How many classes a set tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,61 +52,16 @@ impl fmt::Display for Classes {
     }
 }
 
-/// Labelled images of one size: N x C x H x W bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// Channels.
-    pub channels: usize,
-    /// Height in pixels.
-    pub height: usize,
-    /// Width in pixels.
-    pub width: usize,
-    /// Number of classes.
-    pub classes: Classes,
-    /// The images one behind the other, each C x H x W.
-    pub pixels: Vec<u8>,
-    /// One label an image, below the number of classes.
-    pub labels: Vec<u16>,
-}
-
-impl Images {
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Bytes of an image.
-    pub fn image_len(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-
-    /// These images, in this order.
-    pub fn subset(&self, indices: &[usize]) -> Self {
-        let pixels = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
-        let labels = indices.iter().map(|&index| self.labels[index]).collect();
-        Self { pixels, labels, ..*self }
-    }
-
-    /// An image's bytes, C x H x W.
-    pub fn image(&self, index: usize) -> &[u8] {
-        &self.pixels[index * self.image_len()..][..self.image_len()]
-    }
-}
-
-/// Training and test images.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Training and test examples. `Dataset { name, train: mine.into(), test: others.into() }` makes one of one's own
+/// [`Examples`].
+#[derive(Clone, Debug)]
 pub struct Dataset {
     /// Its name for reports.
     pub name: String,
     /// What is learned from.
-    pub train: Arc<Images>,
+    pub train: Split,
     /// What is judged by.
-    pub test: Arc<Images>,
+    pub test: Split,
 }
 
 /// The form of a data set's files.
@@ -109,8 +73,7 @@ pub enum Form {
     /// CIFAR-10's binary batches, in the folder or in `cifar-10-batches-bin` below it.
     #[serde(rename = "cifar-10")]
     Cifar10,
-    /// A folder a class below `train` and `test` (or `val`), PNG or JPEG. The middle of each image is scaled; alpha is
-    /// dropped.
+    /// A folder a class below `train` and `test` (or `val`), PNG or JPEG, decoded when they are needed.
     #[serde(rename = "folders")]
     Folders,
 }
@@ -168,10 +131,36 @@ pub enum DatasetError {
         /// What is wrong and where.
         what: String,
     },
-    /// The images, which are all held in memory, would not fit.
+    /// Too much of what was read is corrupt for the rest to be trusted.
+    #[error(
+        "{corrupt} of {read} images that were read are corrupt, which is too many: mend the data set; the last of them, {last}"
+    )]
+    TooManyCorrupt {
+        /// How many are corrupt.
+        corrupt: usize,
+        /// How many were read.
+        read: usize,
+        /// One of them.
+        last: Corrupt,
+    },
+    /// No example that could take a corrupt one's place was found.
+    #[error("all or nearly all of {examples} images are corrupt: mend the data set")]
+    NothingLeft {
+        /// How many there are.
+        examples: usize,
+    },
+    /// A class of which nothing is left.
+    #[error("all {examples} images of a class are corrupt: mend or remove it; the last of them, {last}")]
+    ClassCorrupt {
+        /// How many there are.
+        examples: usize,
+        /// One of them.
+        last: Corrupt,
+    },
+    /// Images that are held in memory would not fit.
     #[error(
         "{path}: {images} images of {channels} x {height} x {width} bytes take {needed:.1} GB of memory, \
-         {available:.1} GB are available: use fewer images, or a space of smaller ones",
+         {available:.1} GB are available: use fewer images, or a folder of image files, which are decoded when they are needed",
         path = path.display(), channels = size.0, height = size.1, width = size.2,
         needed = *needed as f64 / 1e9, available = *available as f64 / 1e9
     )]
@@ -208,13 +197,25 @@ impl Dataset {
             Some(form) => form,
             None => Self::recognise(&folder).ok_or_else(|| DatasetError::Unknown { folder: folder.clone() })?,
         };
-        let (train, test) = match form {
-            Form::Idx => idx::load(&folder)?,
-            Form::Cifar10 => cifar::load(&folder)?,
+        let in_memory = |(train, test): (Images, Images)| (train.into(), test.into());
+        let (train, test): (Split, Split) = match form {
+            Form::Idx => in_memory(idx::load(&folder)?),
+            Form::Cifar10 => in_memory(cifar::load(&folder)?),
             Form::Folders => folder::load(&folder, (channels, height, width))?,
         };
         let name = folder.file_name().map_or_else(|| form.to_string(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, train: Arc::new(train), test: Arc::new(test) })
+        Ok(Self { name, train, test })
+    }
+
+    /// SHA-256 in hexadecimal: a run goes on only with the images that it began with. Over all pixels and labels where they
+    /// are in memory; of folders over the paths and lengths of the files, since reading 150 GB at each start isn't
+    /// reasonable: a file that was changed without its length or name isn't noticed.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for split in [&self.train, &self.test] {
+            split.identify(&mut |bytes| hash.update(bytes));
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn installed() -> Option<PathBuf> {
@@ -253,25 +254,29 @@ fn available_memory() -> Option<u64> {
     Some(value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024))
 }
 
-/// Mean and standard deviation of each channel over all images, of pixel values in 0..1.
-pub fn channel_statistics(images: &Images) -> Vec<(f32, f32)> {
-    let plane = images.height * images.width;
-    let mut sums = vec![(0.0f64, 0.0f64); images.channels];
-    for image in images.pixels.chunks_exact(images.image_len().max(1)) {
-        for (channel, values) in image.chunks_exact(plane).enumerate() {
-            for &value in values {
-                let value = f64::from(value) / 255.0;
-                sums[channel].0 += value;
-                sums[channel].1 += value * value;
-            }
-        }
+/// Sums of a channel's values and of their squares.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Moments {
+    fn add(&mut self, value: f64) {
+        self.join(&Self { count: 1.0, sum: value, squares: value * value });
     }
-    let count = (images.len() * plane) as f64;
-    let statistics = sums.into_iter().map(|(sum, squares)| {
-        let mean = sum / count;
+
+    fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares += other.squares;
+    }
+
+    fn mean_and_deviation(&self) -> (f32, f32) {
+        let mean = self.sum / self.count;
         // A channel of one value has no spread; it stays as it is.
-        let std = (squares / count - mean * mean).max(0.0).sqrt();
+        let std = (self.squares / self.count - mean * mean).max(0.0).sqrt();
         (mean as f32, if std > 1e-6 { std as f32 } else { 1.0 })
-    });
-    statistics.collect()
+    }
 }

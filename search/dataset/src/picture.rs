@@ -1,83 +1,124 @@
-//! One PNG or JPEG file, decoded strictly, cut and scaled.
-//!
-//! What is damaged is refused, as far as it can be told: a PNG has a checksum in every chunk; for a JPEG see `jpeg.rs`.
+//! Pictures as bytes, and parts of them scaled.
 
-use std::io::Cursor;
-use std::path::Path;
+use std::borrow::Cow;
 
-use flate2::Crc;
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageFormat, ImageReader};
-
-use super::{DatasetError, jpeg};
-
-/// Pixels of the largest picture that is decoded; a header that claims more is taken for damaged.
-const MAX_PIXELS: usize = 1 << 27;
-
-/// A file's pixels as channels (1 or 3) x height x width bytes. The largest part of the wanted aspect ratio is cut from
-/// the middle and scaled, as if the shorter side were scaled to fit and the middle cut out. An alpha channel is
-/// dropped, as PIL's `convert("RGB")` drops it; EXIF's orientation is left aside. PNG and JPEG are told apart by
-/// content.
-pub(super) fn read(file: &Path, (channels, height, width): (usize, usize, usize)) -> Result<Vec<u8>, DatasetError> {
-    let bytes = std::fs::read(file).map_err(|source| DatasetError::Io { file: file.to_path_buf(), source })?;
-    let picture = decode(&bytes).map_err(|what| DatasetError::Corrupt { file: file.to_path_buf(), what })?;
-    let picture = match channels {
-        1 => DynamicImage::ImageLuma8(picture.into_luma8()),
-        _ => DynamicImage::ImageRgb8(picture.into_rgb8()),
-    };
-    let picture = cut(&picture, height as u64, width as u64);
-    let interleaved = picture.resize_exact(width as u32, height as u32, FilterType::Triangle).into_bytes();
-    Ok((0..channels).flat_map(|channel| interleaved.iter().skip(channel).step_by(channels)).copied().collect())
+/// A decoded picture: one byte a channel.
+#[derive(Debug)]
+pub(super) struct Picture<'a> {
+    /// H x W x C, or C x H x W where it is `planar`.
+    pub bytes: Cow<'a, [u8]>,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub planar: bool,
 }
 
-/// The largest part from the middle whose sides are in this proportion, to the pixel.
-fn cut(picture: &DynamicImage, height: u64, width: u64) -> DynamicImage {
-    let (w, h) = (u64::from(picture.width()), u64::from(picture.height()));
-    let side =
-        |whole: u64, other: u64, ours: u64, others: u64| whole.min((other * ours).div_ceil(others.max(1)).max(1));
-    let (cut_w, cut_h) = (side(w, h, width, height), side(h, w, height, width));
-    picture.crop_imm(((w - cut_w) / 2) as u32, ((h - cut_h) / 2) as u32, cut_w as u32, cut_h as u32)
+/// A part of a picture, in pixels that may be broken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Region {
+    pub top: f64,
+    pub left: f64,
+    pub height: f64,
+    pub width: f64,
 }
 
-fn decode(bytes: &[u8]) -> Result<DynamicImage, String> {
-    match image::guess_format(bytes) {
-        Ok(ImageFormat::Png) => png(bytes),
-        Ok(ImageFormat::Jpeg) => jpeg::decode(bytes, check_extents),
-        _ => Err("is neither a PNG nor a JPEG".to_owned()),
+impl Region {
+    /// From the middle, `share` of the largest part in the proportions of `height` x `width`.
+    pub fn middle(picture: &Picture<'_>, (height, width): (usize, usize), share: f64) -> Self {
+        let (h, w) = (picture.height as f64, picture.width as f64);
+        let scale = share * (h / height as f64).min(w / width as f64);
+        // Never beyond the picture, whatever rounding does.
+        let (cut_h, cut_w) = ((scale * height as f64).min(h), (scale * width as f64).min(w));
+        Self { top: (h - cut_h) / 2.0, left: (w - cut_w) / 2.0, height: cut_h, width: cut_w }
     }
 }
 
-fn png(bytes: &[u8]) -> Result<DynamicImage, String> {
-    check_chunks(bytes)?;
-    let reader = || ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
-    let (width, height) = reader().into_dimensions().map_err(|error| error.to_string())?;
-    check_extents(width as usize, height as usize)?;
-    reader().decode().map_err(|error| error.to_string())
-}
-
-/// Walks over a PNG's chunks, each with length, type, data and checksum, to the last one.
-fn check_chunks(bytes: &[u8]) -> Result<(), String> {
-    let mut at = 8;
-    let word = |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);
-    while let Some(length) = word(at) {
-        let end = at + 8 + length as usize;
-        let (Some(chunk), Some(checksum)) = (bytes.get(at + 4..end), word(end)) else { break };
-        let mut crc = Crc::new();
-        crc.update(chunk);
-        if crc.sum() != checksum {
-            return Err(format!("the PNG is damaged: the chunk at byte {at} doesn't match its checksum"));
+impl Picture<'_> {
+    /// Scales a part to C x `height` x `width` values in 0..1, bilinearly and, where that makes it smaller, over all pixels
+    /// that an output covers: a triangle as wide as two outputs, as PIL's `BILINEAR`. A grey picture fills all channels.
+    pub fn scale(&self, region: Region, (channels, height, width): (usize, usize, usize), values: &mut [f32]) {
+        let rows = Taps::new(region.top, region.height, height, self.height);
+        let columns = Taps::new(region.left, region.width, width, self.width);
+        let area = height * width;
+        if self.planar || self.channels == 1 {
+            let from = self.bytes.chunks_exact(self.height * self.width);
+            for (plane, target) in from.zip(values.chunks_exact_mut(area)) {
+                resample::<1>(plane, self.width, &rows, &columns, target);
+            }
+        } else {
+            resample::<3>(&self.bytes, self.width, &rows, &columns, values);
         }
-        if chunk.starts_with(b"IEND") {
-            return Ok(());
+        if self.channels == 1 && channels > 1 {
+            let (first, others) = values.split_at_mut(area);
+            others.chunks_exact_mut(area).for_each(|plane| plane.copy_from_slice(first));
         }
-        at = end + 4;
     }
-    Err(format!("the PNG is cut short: {} bytes end before its last chunk", bytes.len()))
 }
 
-fn check_extents(width: usize, height: usize) -> Result<(), String> {
-    if width == 0 || height == 0 || width.saturating_mul(height) > MAX_PIXELS {
-        return Err(format!("{width} x {height} pixels: wanted 1 to {MAX_PIXELS} in all"));
+/// Which inputs an output is a mean of, along one axis, and their weights.
+struct Taps {
+    /// Of each output: its first input.
+    first: Vec<usize>,
+    /// As many a row as the output with most of them has; they add up to 1.
+    weights: Vec<f32>,
+    count: usize,
+}
+
+impl Taps {
+    /// Of `outputs` that lie evenly on the part of an axis of `extent` inputs that begins at `start` and is `length` long.
+    fn new(start: f64, length: f64, outputs: usize, extent: usize) -> Self {
+        let scale = length / outputs as f64;
+        let reach = scale.max(1.0);
+        let bounds = (start.floor().max(0.0) as usize, ((start + length).ceil() as usize).min(extent));
+        let count = ((2.0 * reach).ceil() as usize + 1).min(bounds.1 - bounds.0);
+        let mut taps = Self { first: Vec::with_capacity(outputs), weights: Vec::with_capacity(outputs * count), count };
+        for output in 0..outputs {
+            let centre = start + (output as f64 + 0.5) * scale;
+            let first = ((centre - reach).floor().max(0.0) as usize).clamp(bounds.0, bounds.1 - count);
+            let weight = |input: usize| (1.0 - ((input as f64 + 0.5 - centre) / reach).abs()).max(0.0);
+            let sum: f64 = (first..first + count).map(weight).sum();
+            taps.first.push(first);
+            taps.weights.extend((first..first + count).map(|input| (weight(input) / sum) as f32));
+        }
+        taps
     }
-    Ok(())
+
+    fn iter(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        self.first.iter().copied().zip(self.weights.chunks_exact(self.count))
+    }
+
+    /// The inputs that any output needs.
+    fn needed(&self) -> (usize, usize) {
+        let (first, last) = (self.first.first(), self.first.last());
+        (first.copied().unwrap_or(0), last.map_or(0, |last| last + self.count))
+    }
+}
+
+/// Along rows first, then along columns.
+fn resample<const C: usize>(bytes: &[u8], width: usize, rows: &Taps, columns: &Taps, values: &mut [f32]) {
+    let (out_w, area) = (columns.first.len(), columns.first.len() * rows.first.len());
+    let (top, bottom) = rows.needed();
+    let mut narrow = vec![0.0f32; (bottom - top) * out_w * C];
+    for (row, target) in bytes.chunks_exact(width * C).skip(top).zip(narrow.chunks_exact_mut(out_w * C)) {
+        let (pixels, _) = row.as_chunks::<C>();
+        for ((first, weights), target) in columns.iter().zip(target.chunks_exact_mut(C)) {
+            let mut sum = [0.0f32; C];
+            for (pixel, weight) in pixels[first..].iter().zip(weights) {
+                (0..C).for_each(|channel| sum[channel] += weight * f32::from(pixel[channel]));
+            }
+            target.copy_from_slice(&sum);
+        }
+    }
+    let mut sum = vec![0.0f32; out_w * C];
+    for (y, (first, weights)) in rows.iter().enumerate() {
+        sum.fill(0.0);
+        for (row, weight) in narrow[(first - top) * out_w * C..].chunks_exact(out_w * C).zip(weights) {
+            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
+        }
+        for channel in 0..C {
+            let target = &mut values[channel * area + y * out_w..][..out_w];
+            let interleaved = sum.iter().skip(channel).step_by(C);
+            target.iter_mut().zip(interleaved).for_each(|(value, sum)| *value = sum / 255.0);
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! `fleetfoot export`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -11,7 +10,7 @@ use fleetfoot_search::{AgentRuntime, Check, Layout, Runtime, Source, compare, to
 use fleetfoot_space::Weights;
 
 use super::train::{RECORD, WEIGHTS, read};
-use super::{DataOptions, write_json};
+use super::{DataOptions, Naming, write_json};
 
 /// Options of `export`.
 #[derive(Debug, Args)]
@@ -52,14 +51,15 @@ pub fn run(options: &Options) -> Result<()> {
     let count = options.images.min(dataset.test.len());
     let statistics = record.normalisation.clone();
     let onnx = to_onnx(&space, &architecture, &weights, &statistics)?;
-    let images = Source {
-        images: dataset.test,
-        indices: Arc::new((0..count).collect()),
-        statistics,
-        layout: Layout::ChannelsLast,
-    };
+    let images = Source { images: dataset.test.subset(0..count), statistics, layout: Layout::ChannelsLast };
     let mut runtime = AgentRuntime::new(&DeviceConfig::load(&options.device)?, &onnx)?;
     let difference = compare(&space, &architecture, &weights, &images, &mut runtime)?;
+    let mut naming = Naming::new(&dataset.test);
+    naming.name(|line| eprintln!("{line}"));
+    let count = count - dataset.test.corrupt().len();
+    if count == 0 {
+        bail!("none of the images that were to be compared could be read: compare more, with --images");
+    }
     let path = options.output.clone().unwrap_or_else(|| options.folder.join("model.onnx"));
     claim_equal(&path, &onnx, options.force, "or replace it with --force")?;
     write_atomically(&path, &onnx).with_context(|| format!("can't write {}", path.display()))?;

@@ -12,15 +12,15 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_search::{
-    Contest, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, News, Search, SearchError,
-    SearchSettings, checkpoint_path, difference,
+    Account, Augmentation, Contest, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, News, Search,
+    SearchError, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 
 use self::budgets::{BudgetOptions, Budgets};
 use self::measured::{Devices, Measured, corrected, meets};
 use self::record::{Record, write_curves};
-use super::{DataOptions, FolderOptions, LearningOptions, Start, write_json};
+use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, time, write_json};
 
 /// Folder of the finalists in a run's folder.
 const FINALISTS: &str = "finalists";
@@ -124,10 +124,11 @@ pub fn run(options: &Options) -> Result<()> {
     let budgets = options.budgets.read(&space, &options.space)?;
     budgets.check_devices(&options.measure_on)?;
     let dataset = options.data.load(&space)?;
-    let settings = settings(options, dataset.train.len());
+    let settings = settings(options, &dataset.train);
     let mut search = Search::new(&space, budgets.limits.clone(), &dataset, settings.clone())?;
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
+    let mut naming = Naming::new(&dataset.train);
     match options.folder.open("search.json", &checkpoint_path(folder))? {
         Start::Done => {
             let record = Record::read(&result)?;
@@ -144,7 +145,10 @@ pub fn run(options: &Options) -> Result<()> {
             eprintln!("{} is there already", result.display());
             return Ok(writeln!(io::stdout(), "{}", record.architecture)?);
         }
-        Start::Checkpoint => search.restore(folder)?,
+        Start::Checkpoint => {
+            search.restore(folder)?;
+            naming = Naming::after_resuming(&dataset.train);
+        }
         Start::Anew => {
             remove(&folder.join(FINALISTS))?;
             remove(&folder.join(measured::FOLDER))?;
@@ -152,24 +156,31 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let threads = options.learning.set_threads();
     let stop = stop_flag()?;
-    learn(&mut search, folder, &stop, &budgets.limits)?;
+    learn(&mut search, folder, &stop, &budgets.limits, &mut naming)?;
+    let learning = search.account();
     let devices = devices(options, &budgets);
     let (mut found, within, mut measured) = derive(options, &search, devices.as_ref())?;
     let derived = found.architecture.to_string();
     let finalists = hold_contest(options, &search, &space, (&found.architecture, &within), (threads, &stop))?;
+    naming.name(|line| eprintln!("{line}"));
     if let Some(best) = pick(&finalists, &space, devices.as_ref(), &mut measured)? {
         found.replace(&search, best);
     }
+    let account = Account { corrupt: corrupt(&[&dataset.train]), ..search.account() };
     let mut record = Record::of(&found, &space, &budgets, settings);
     record.derived = derived;
     record.finalists = finalists;
     record.measured = measured;
     (record.images, record.dataset) = (images, dataset.name.clone());
-    (record.threads, record.seconds) = (threads, search.seconds());
+    record.took(threads, &account);
     record.derived_by(options);
     write_curves(folder, &found, &budgets)?;
     write_json(&result, &record.named()?)?;
     tell(&found, &budgets, &record.measured);
+    if !account.corrupt.is_empty() {
+        eprintln!("{} corrupt images were left out: {} names them", account.corrupt.len(), result.display());
+    }
+    eprintln!("the search took {}", time(account.seconds, &learning));
     writeln!(io::stdout(), "{}", found.architecture)?;
     Ok(())
 }
@@ -242,7 +253,13 @@ fn pick(
 }
 
 /// Runs all steps that are left, with a bar.
-fn learn(search: &mut Search, folder: &FilePath, stop: &AtomicBool, limits: &Limits) -> Result<()> {
+fn learn(
+    search: &mut Search,
+    folder: &FilePath,
+    stop: &AtomicBool,
+    limits: &Limits,
+    naming: &mut Naming,
+) -> Result<()> {
     let bar = Progress::new(search.total_steps(), search.step(), "steps")?;
     let mut cuts = search.cuts().len();
     let mut watch = |search: &Search| {
@@ -262,11 +279,13 @@ fn learn(search: &mut Search, folder: &FilePath, stop: &AtomicBool, limits: &Lim
             let left = search.gates().live().iter().flatten().filter(|live| **live).count();
             bar.say(&format!("step {}: {cuts} candidates are cut, {left} are left", search.step()));
         }
+        naming.name(|line| bar.say(line));
         bar.set(search.step());
     };
-    search.run(folder, stop, &mut watch)?;
+    let done = search.run(folder, stop, &mut watch);
     bar.finish();
-    Ok(())
+    naming.name(|line| eprintln!("{line}"));
+    Ok(done?)
 }
 
 /// Trains the finalists, if there are to be any; best first.
@@ -331,7 +350,9 @@ fn probability(text: &str) -> Result<f64, String> {
     p.ok_or_else(|| "wanted a probability, at least 0 and below 1".to_owned())
 }
 
-fn settings(options: &Options, available: usize) -> SearchSettings {
+fn settings(options: &Options, train: &Split) -> SearchSettings {
+    let (available, augmentation) = (train.len(), options.learning.augmentation(train));
+    let Augmentation { shift, flip, crop, jitter } = augmentation;
     let validation_images = options.validation_images.unwrap_or(available / 10);
     let train_images = options.train_images.unwrap_or(available.saturating_sub(validation_images));
     SearchSettings {
@@ -355,8 +376,10 @@ fn settings(options: &Options, available: usize) -> SearchSettings {
         cut_below: options.cut_below,
         recompute: options.recompute,
         smoothing: 0.1,
-        shift: options.learning.shift,
-        flip: !options.learning.no_flip,
+        shift,
+        flip,
+        crop,
+        jitter,
         seed: options.learning.seed,
         channels_last: !options.learning.nchw,
     }

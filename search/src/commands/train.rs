@@ -6,11 +6,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
-use fleetfoot_search::{Check, Learning as _, Recipe, Training, TrainingPoint, checkpoint_path, difference};
+use fleetfoot_search::{
+    Account, Augmentation, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Training, TrainingPoint,
+    checkpoint_path, difference,
+};
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, write_json};
+use super::{DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, corrupt, time, write_json};
 
 /// Name of the trained weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
@@ -69,15 +72,22 @@ pub struct Record {
     pub normalisation: Vec<(f32, f32)>,
     pub epochs: usize,
     pub train_images: usize,
+    /// Images that the accuracy is of: all test images that could be read.
     pub test_images: usize,
     pub batch: usize,
     pub lr: f64,
     pub threads: usize,
     pub seconds: f64,
+    /// How long of that learning waited for batches.
+    #[serde(default)]
+    pub waited_seconds: f64,
     pub accuracy_percent: f64,
     pub test_loss: f64,
     pub recipe: Recipe,
     pub curve: Vec<TrainingPoint>,
+    /// Images, of training and of testing, that were left out.
+    #[serde(default)]
+    pub corrupt: Vec<Corrupt>,
     pub onnx: Option<Check>,
 }
 
@@ -95,37 +105,20 @@ pub fn run(options: &Options) -> Result<()> {
     let given = SearchSpace::load(&options.space)?;
     let (space, architecture) = given.resolve(&options.architecture)?;
     let dataset = options.data.load(&space)?;
-    let recipe = recipe(options, dataset.train.len())?;
+    let recipe = recipe(options, options.learning.augmentation(&dataset.train), dataset.train.len())?;
     let mut training = Training::new(&space, &architecture, &dataset, recipe.clone())?;
     let images = options.data.record(training.fingerprint());
+    let mut naming = Naming::new(&dataset.train);
     match options.folder.open(RECORD, &checkpoint_path(folder))? {
-        Start::Done => {
-            let record = read(folder)?;
-            let (trained_in, trained) = record.resolve(folder)?;
-            let differing = [
-                ("another recipe", record.recipe != recipe),
-                ("another space", trained_in.signature() != space.signature()),
-                ("another architecture", trained != architecture),
-                ("another data set", record.images.sha256 != images.sha256),
-            ];
-            if let Some(difference) = difference(&differing) {
-                bail!("{} is of {difference}", folder.join(RECORD).display());
-            }
-            eprintln!("{} is there already", folder.join(RECORD).display());
-            return Ok(());
+        Start::Done => return check_finished(folder, &training, &space, &recipe, &images.sha256),
+        Start::Checkpoint => {
+            training.restore(folder)?;
+            naming = Naming::after_resuming(&dataset.train);
         }
-        Start::Checkpoint => training.restore(folder)?,
         Start::Anew => {}
     }
     let threads = options.learning.set_threads();
-    let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
-    let mut watch = |training: &Training| {
-        bar.set_message(format!("{architecture}: loss {:.3}", training.loss()));
-        bar.set(training.step());
-    };
-    training.run(folder, &*stop_flag()?, &mut watch)?;
-    bar.finish();
-    let (accuracy_percent, test_loss) = training.evaluate()?;
+    let (account, evaluation) = learn(&mut training, &dataset, folder, naming)?;
     let network = space.network(&architecture)?;
     let weights = training.weights()?.to_safetensors([("architecture".to_owned(), architecture.to_string())].into())?;
     let path = folder.join(WEIGHTS);
@@ -144,23 +137,83 @@ pub fn run(options: &Options) -> Result<()> {
         normalisation: training.statistics().to_vec(),
         epochs: recipe.epochs,
         train_images: recipe.train_images,
-        test_images: dataset.test.len(),
+        test_images: evaluation.images,
         batch: recipe.batch,
         lr: recipe.lr,
         threads,
         seconds: training.seconds(),
-        accuracy_percent,
-        test_loss,
+        waited_seconds: account.waited_seconds,
+        accuracy_percent: evaluation.accuracy_percent,
+        test_loss: evaluation.cross_entropy,
         recipe,
         curve: training.curve().to_vec(),
+        corrupt: corrupt(&[&dataset.train, &dataset.test]),
         onnx: None,
     };
     write_json(&folder.join(RECORD), &record)?;
-    eprintln!("{architecture}: test accuracy {accuracy_percent:.2} %, loss {test_loss:.4}, {:.0} s", record.seconds);
+    tell(&record, dataset.test.len(), &account);
     Ok(())
 }
 
-fn recipe(options: &Options, available: usize) -> Result<Recipe> {
+/// Whether the finished training in the folder is the one that is asked for.
+fn check_finished(
+    folder: &Path,
+    training: &Training,
+    space: &SearchSpace,
+    recipe: &Recipe,
+    fingerprint: &str,
+) -> Result<()> {
+    let record = read(folder)?;
+    let (trained_in, trained) = record.resolve(folder)?;
+    let differing = [
+        ("another recipe", record.recipe != *recipe),
+        ("another space", trained_in.signature() != space.signature()),
+        ("another architecture", trained != *training.architecture()),
+        ("another data set", record.images.sha256 != fingerprint),
+    ];
+    if let Some(difference) = difference(&differing) {
+        bail!("{} is of {difference}", folder.join(RECORD).display());
+    }
+    eprintln!("{} is there already", folder.join(RECORD).display());
+    Ok(())
+}
+
+/// Trains to the end and evaluates; names corrupt images as they are found.
+fn learn(
+    training: &mut Training,
+    dataset: &Dataset,
+    folder: &Path,
+    mut naming: Naming,
+) -> Result<(Account, Evaluation)> {
+    let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
+    let mut watch = |training: &Training| {
+        bar.set_message(format!("{}: loss {:.3}", training.architecture(), training.loss()));
+        naming.name(|line| bar.say(line));
+        bar.set(training.step());
+    };
+    let done = training.run(folder, &*stop_flag()?, &mut watch);
+    bar.finish();
+    naming.name(|line| eprintln!("{line}"));
+    done?;
+    let (account, evaluation) = (training.account(), training.evaluate());
+    Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
+    Ok((account, evaluation?))
+}
+
+fn tell(record: &Record, test_images: usize, account: &Account) {
+    let Record { architecture, accuracy_percent, test_loss, test_images: read, corrupt, seconds, .. } = record;
+    if !corrupt.is_empty() {
+        eprintln!("{} corrupt images were left out: {RECORD} names them", corrupt.len());
+    }
+    let of = if *read < test_images { format!(" of the {read} test images that could be read") } else { String::new() };
+    eprintln!(
+        "{architecture}: test accuracy {accuracy_percent:.2} %{of}, loss {test_loss:.4}, {}",
+        time(*seconds, account)
+    );
+}
+
+fn recipe(options: &Options, augmentation: Augmentation, available: usize) -> Result<Recipe> {
+    let Augmentation { shift, flip, crop, jitter } = augmentation;
     if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
         return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
     }
@@ -171,8 +224,10 @@ fn recipe(options: &Options, available: usize) -> Result<Recipe> {
         train_images: options.train_images.unwrap_or(available),
         lr: options.lr,
         smoothing: 0.1,
-        shift: options.learning.shift,
-        flip: !options.learning.no_flip,
+        shift,
+        flip,
+        crop,
+        jitter,
         seed: options.learning.seed,
         channels_last: !options.learning.nchw,
     })

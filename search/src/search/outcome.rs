@@ -1,14 +1,12 @@
 //! What a search leads to.
 
-use std::sync::Arc;
-
 use fleetfoot_space::Architecture;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::Search;
-use crate::batches::{Batch, Source};
+use crate::batches::{Batch, Feed};
 use crate::derive::Judge;
 use crate::error::SearchError;
 use crate::finalists::draw_finalists;
@@ -146,10 +144,11 @@ impl Search {
     /// Batches of the first validation images.
     fn judges(&self, images: usize) -> Result<Vec<Batch>, SearchError> {
         let mut judges = self.validation.source().clone();
-        judges.indices = Arc::new(judges.indices.iter().copied().take(images).collect());
-        let size = (JUDGE_VALUES / judges.images.image_len().max(1))
-            .clamp(self.settings.gate_batch, JUDGE_BATCH.max(self.settings.gate_batch));
-        Ok(judges.in_order(size).collect::<Result<Vec<Batch>, _>>()?)
+        judges.images = judges.images.subset(0..images.min(judges.images.len()));
+        let input = self.space.input();
+        let fitting = JUDGE_VALUES / (input.c * input.h * input.w).max(1);
+        let size = fitting.min(JUDGE_BATCH).max(self.settings.gate_batch);
+        judges.in_order(size).collect()
     }
 
     /// The networks of the last stage: `first`, and others by what the gates learned. See [`draw_finalists`].
@@ -167,9 +166,8 @@ impl Search {
     /// The search's own split of the training images: what weights learned from, and, as test images, what gates learned
     /// from.
     pub fn split(&self) -> Dataset {
-        let subset = |source: &Source| Arc::new(source.images.subset(&source.indices));
-        let name = self.space.name().to_owned();
-        Dataset { name, train: subset(self.train.source()), test: subset(self.validation.source()) }
+        let images = |feed: &Feed| feed.source().images.clone();
+        Dataset { name: self.space.name().to_owned(), train: images(&self.train), test: images(&self.validation) }
     }
 
     /// How finalists are trained: as the weights of the warm-up are, within this many epochs. Their seed isn't the search's,
@@ -185,6 +183,8 @@ impl Search {
             smoothing: settings.smoothing,
             shift: settings.shift,
             flip: settings.flip,
+            crop: settings.crop,
+            jitter: settings.jitter,
             seed: settings.seed ^ FINALIST_SEED,
             channels_last: settings.channels_last,
         }

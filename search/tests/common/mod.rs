@@ -3,7 +3,7 @@
 #![allow(dead_code)] // not every test program uses all of it
 
 use fleetfoot_predictor::CostMatrix;
-use fleetfoot_search::{Classes, Dataset, GateUpdate, Images, LatencyLoss, Limit, Limits, SearchSettings};
+use fleetfoot_search::{Classes, Dataset, GateUpdate, Images, Jitter, LatencyLoss, Limit, Limits, SearchSettings};
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -83,6 +83,8 @@ pub fn settings() -> SearchSettings {
         smoothing: 0.1,
         shift: 1,
         flip: true,
+        crop: None,
+        jitter: Jitter::NONE,
         seed: 11,
         channels_last: true,
     }

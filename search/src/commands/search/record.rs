@@ -6,7 +6,9 @@ use std::path::Path as FilePath;
 use anyhow::{Context as _, Result};
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_profiler::write_atomically;
-use fleetfoot_search::{Cut, Finalist, Found, GatePoint, Limits, Reached, SearchPoint, SearchSettings};
+use fleetfoot_search::{
+    Account, Corrupt, Cut, Finalist, Found, GatePoint, Limits, Reached, SearchPoint, SearchSettings,
+};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,8 +49,11 @@ pub struct Record {
     warmup_epochs: usize,
     search_epochs: usize,
     batch: usize,
-    pub threads: usize,
-    pub seconds: f64,
+    threads: usize,
+    seconds: f64,
+    /// How long of that the search's learning waited for batches.
+    #[serde(default)]
+    waited_seconds: f64,
     refine_images: usize,
     finalist_count: usize,
     finalist_epochs: usize,
@@ -74,6 +79,9 @@ pub struct Record {
     /// Where.
     #[serde(default)]
     measure_on: Vec<String>,
+    /// Images that were left out.
+    #[serde(default)]
+    corrupt: Vec<Corrupt>,
 }
 
 fn latency() -> String {
@@ -108,6 +116,7 @@ impl Record {
             batch: settings.batch,
             threads: 0,
             seconds: 0.0,
+            waited_seconds: 0.0,
             refine_images: 0,
             finalist_count: 0,
             finalist_epochs: 0,
@@ -123,7 +132,14 @@ impl Record {
             finalists: Vec::new(),
             measured: Vec::new(),
             measure_on: Vec::new(),
+            corrupt: Vec::new(),
         }
+    }
+
+    /// Says what it took.
+    pub fn took(&mut self, threads: usize, account: &Account) {
+        (self.threads, self.seconds, self.waited_seconds) = (threads, account.seconds, account.waited_seconds);
+        self.corrupt = account.corrupt.clone();
     }
 
     /// Says how the network was derived from the gates.

@@ -183,11 +183,56 @@ fn limits_that_make_no_sense_are_refused_with_the_remedy() {
         (vec!["--max-macs", "2M", "--measure-on", "mock"], "wanted a device for each"),
         (vec!["--max-macs", "1k"], "the smallest network needs"),
         (vec!["--max-params", "30k"], "the smallest network needs 42490 params"),
-        (vec!["--max-macs", "-3"], "wanted a number above 0"),
+        (vec!["--max-macs=-3"], "wanted a number above 0"),
         (vec!["--max-memory", "3ms"], "give a budget in MiB"),
         (vec!["--max-macs", "2M", "--cut-below", "1"], "below 1"),
     ] {
         let failed = search(&output, &options).assert().failure();
         assert!(stderr(&failed).contains(wanted), "{options:?}: {}", stderr(&failed));
     }
+}
+
+#[test]
+fn one_supernet_tells_of_rivals_a_front_and_how_well_it_ranks() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (output, table) = (folder.path().join("run"), table(folder.path(), 1.0));
+    let target = format!("{}ms", 0.7 * latency(&table, "k3e6"));
+    let options = ["--table", text(&table), "--target", &target, "--compare", "--pareto", "4", "--diagnose", "4"];
+    let found = search(&output, &options).assert().success();
+    let architecture = stdout(&found).trim().to_owned();
+    let record = record(&output);
+    let of = |row: &Value, key: &str| row[key].as_f64().unwrap();
+    let rivals = record["rivals"].as_array().unwrap();
+    let methods: Vec<&str> = rivals.iter().map(|rival| rival["method"].as_str().unwrap()).collect();
+    assert_eq!(methods, ["gates", "random", "random", "evolution", "evolution"]);
+    assert_eq!(rivals[0]["architecture"], architecture.as_str());
+    let target_ms = record["target_ms"].as_f64().unwrap();
+    for rival in rivals {
+        assert!(of(rival, "predicted") <= target_ms && of(rival, "cross_entropy") > 0.0, "{rival}");
+        if rival["budget"] == "evaluations" {
+            assert_eq!(rival["evaluations"], rivals[0]["evaluations"]);
+        }
+    }
+    let front = record["pareto"].as_array().unwrap();
+    assert!(!front.is_empty());
+    for pair in front.windows(2) {
+        assert!(pair[0]["needs"][0].as_f64() < pair[1]["needs"][0].as_f64(), "{front:?}");
+        assert!(of(&pair[0], "cross_entropy") > of(&pair[1], "cross_entropy"), "{front:?}");
+    }
+    let diagnosed = record["diagnosis"]["networks"].as_array().unwrap();
+    assert_eq!(diagnosed.len(), 4);
+    for network in diagnosed {
+        let accuracies = [of(network, "supernet_accuracy_percent"), of(network, "scratch_accuracy_percent")];
+        assert!(accuracies.iter().all(|percent| (0.0..=100.0).contains(percent)), "{network}");
+        assert!(of(network, "predicted") <= target_ms && of(network, "predicted") >= 0.5 * target_ms);
+    }
+    assert!(stderr(&found).contains("evolution (equal seconds)"), "{}", stderr(&found));
+    assert_eq!(
+        stdout(&search(&output, &[&options[..], &["--resume"]].concat()).assert().success()).trim(),
+        architecture
+    );
+    assert!(fails_in_one_line(search(&output, &[&options[..4], &["--resume"]].concat())).contains("other settings"));
 }

@@ -114,8 +114,8 @@ fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     (xx > 0.0 && yy > 0.0).then(|| xy / (xx * yy).sqrt())
 }
 
-/// Kendall's tau-b: (concordant - discordant) / sqrt((pairs - ties in x) (pairs - ties in y)).
-fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
+/// Kendall's tau-b: (concordant - discordant) / sqrt((pairs - ties in x) (pairs - ties in y)). None where all of one are ties.
+pub fn kendall(x: &[f64], y: &[f64]) -> Option<f64> {
     let sign = |a: f64, b: f64| if a == b { 0.0 } else { (a - b).signum() };
     let (mut score, mut in_x, mut in_y) = (0.0, 0.0, 0.0);
     for i in 0..x.len() {

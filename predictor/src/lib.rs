@@ -25,7 +25,7 @@ mod whole;
 
 pub use batch::{BatchCosts, BatchError};
 pub use cost::{AlphaError, CostError, CostMatrix, Expectation, Sampler};
-pub use evaluation::{Coverage, Evaluation, EvaluationError};
+pub use evaluation::{Coverage, Evaluation, EvaluationError, kendall};
 pub use evidence::{Costs, Evidence, Repeated, repeats};
 pub use features::{FEATURES, features};
 pub use import::{

@@ -18,10 +18,11 @@ use crate::module::{Module, Parameter};
 
 /// Version of the checkpoint's form.
 const FORMAT: &str = "2";
-/// Entries of the metadata for the time that the run had taken, for how long of that it had waited for batches, and for
-/// corrupt images.
+/// Entries of the metadata for the time that the run had taken, for how long of that it had waited for batches and gates
+/// had learned, and for corrupt images.
 const SECONDS: &str = "seconds";
 const WAITED: &str = "waited_seconds";
+const GATES: &str = "gate_seconds";
 const CORRUPT: &str = "corrupt";
 /// Suffix of a parameter's momentum.
 const MOMENTUM: &str = "#momentum";
@@ -86,13 +87,14 @@ impl Checkpoint {
     pub fn write(&self, path: &Path, state: &impl Serialize) -> Result<(), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
         let state = serde_json::to_string(state).map_err(|error| broken(error.to_string()))?;
-        let Account { seconds, waited_seconds, corrupt } = &self.account;
+        let Account { seconds, waited_seconds, gate_seconds, corrupt } = &self.account;
         let corrupt = serde_json::to_string(corrupt).map_err(|error| broken(error.to_string()))?;
         let metadata = BTreeMap::from([
             ("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()),
             ("state".to_owned(), state),
             (SECONDS.to_owned(), seconds.to_string()),
             (WAITED.to_owned(), waited_seconds.to_string()),
+            (GATES.to_owned(), gate_seconds.to_string()),
             (CORRUPT.to_owned(), corrupt),
         ]);
         write_atomically(path, &self.tensors.to_safetensors(metadata)?).map_err(SearchError::io(path))
@@ -114,6 +116,7 @@ impl Checkpoint {
             seconds: seconds(SECONDS).ok_or_else(|| broken("it doesn't say how long the run took".to_owned()))?,
             // Checkpoints of earlier versions have neither.
             waited_seconds: seconds(WAITED).unwrap_or_default(),
+            gate_seconds: seconds(GATES).unwrap_or_default(),
             corrupt: match metadata.get(CORRUPT) {
                 Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
                 None => Vec::new(),

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::SearchError;
 use crate::gates::Gates;
 use crate::learning::{Learning as _, checkpoint_path};
-use crate::limits::{Limit, Limits};
+use crate::limits::Limits;
 use crate::train::{Evaluation, Recipe, Training};
+use crate::within::Within;
 use fleetfoot_dataset::Dataset;
 
 /// How far below the target a finalist's latency may lie, as a share of it.
@@ -85,21 +86,11 @@ pub fn draw_finalists(
 ) -> Vec<Architecture> {
     let roots = |row: Vec<f64>| row.into_iter().map(f64::sqrt).collect::<Vec<f64>>();
     let weights: Vec<Vec<f64>> = gates.probabilities().into_iter().map(roots).collect();
-    // By sums of the limit that keeps the first network; the others are looked at one by one.
-    let tightest = limits.iter().max_by(|a, b| {
-        let share = |limit: &Limit| limit.demand.of(first) / limit.at_most;
-        share(a).total_cmp(&share(b))
-    });
-    let Some(tightest) = tightest else { return vec![first.clone()] };
-    // Of memory, only weights add up; working memory is allowed for at its least.
-    let sums = tightest.demand.sum();
-    let besides = tightest.demand.range(gates.live()).0 - sums.range_ms().0;
-    let sampler = sums.sampler_within((1.0 - ROOM) * tightest.at_most - besides..=tightest.at_most - besides, &weights);
-    let fits = |drawn: &Architecture| limits.fit(drawn) && limits.share(drawn) >= 1.0 - ROOM;
+    let Some(sampler) = Within::new(limits, gates, 1.0 - ROOM, &weights) else { return vec![first.clone()] };
     let mut finalists = vec![first.clone()];
     while finalists.len() < count {
         let draws = std::iter::repeat_with(|| sampler.draw(rng)).take(DRAWS);
-        let Some(new) = draws.flatten().find(|drawn| fits(drawn) && !finalists.contains(drawn)) else { break };
+        let Some(new) = draws.flatten().find(|drawn| !finalists.contains(drawn)) else { break };
         finalists.push(new);
     }
     finalists

@@ -19,6 +19,8 @@ pub struct Account {
     pub seconds: f64,
     /// How long of that learning waited for batches, in seconds.
     pub waited_seconds: f64,
+    /// How long of it gates learned, in seconds; 0 where there are none.
+    pub gate_seconds: f64,
     /// Images that turned out to be corrupt, in the order in which they were found.
     pub corrupt: Vec<Corrupt>,
 }
@@ -28,6 +30,7 @@ pub struct Account {
 pub struct Stopwatch {
     earlier: f64,
     waited: f64,
+    gates: f64,
     since: Instant,
 }
 
@@ -40,7 +43,12 @@ impl Default for Stopwatch {
 impl Stopwatch {
     /// Goes on behind what took so long.
     pub fn after(earlier: &Account) -> Self {
-        Self { earlier: earlier.seconds, waited: earlier.waited_seconds, since: Instant::now() }
+        Self {
+            earlier: earlier.seconds,
+            waited: earlier.waited_seconds,
+            gates: earlier.gate_seconds,
+            since: Instant::now(),
+        }
     }
 
     /// Seconds in all.
@@ -48,11 +56,16 @@ impl Stopwatch {
         self.earlier + self.since.elapsed().as_secs_f64()
     }
 
+    /// Gates have learned for so long more, in seconds.
+    pub fn add_gates(&mut self, seconds: f64) {
+        self.gates += seconds;
+    }
+
     /// The account of a run that learns from these batches, all of one set.
     pub fn account(&self, feeds: &[&Feed]) -> Account {
         let waited: f64 = feeds.iter().map(|feed| feed.waited_seconds()).sum();
         let corrupt = feeds.first().map(|feed| feed.source().images.corrupt()).unwrap_or_default();
-        Account { seconds: self.seconds(), waited_seconds: self.waited + waited, corrupt }
+        Account { seconds: self.seconds(), waited_seconds: self.waited + waited, gate_seconds: self.gates, corrupt }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The search: weights and architecture parameters learn in turn, on the task and against the device's limits.
 
+mod others;
 mod outcome;
 
 use std::path::Path as FilePath;
+use std::time::Instant;
 
 use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
@@ -27,6 +29,7 @@ use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
 use fleetfoot_dataset::{Dataset, Split};
 
+pub use others::FrontPoint;
 pub use outcome::{Found, Reached};
 
 /// What changes from step to step, tensors aside.
@@ -457,7 +460,9 @@ impl Learning for Search {
         }
         if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
             let batch = self.validation.batch((self.step - warmup) / self.settings.weight_steps - 1)?;
+            let start = Instant::now();
             self.gate_step(&batch)?;
+            self.stopwatch.add_gates(start.elapsed().as_secs_f64());
         }
         self.record(loss, correct, warming);
         Ok(())

@@ -12,18 +12,22 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_search::{
-    Account, Augmentation, Contest, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, News, Search,
-    SearchError, SearchSettings, Split, checkpoint_path, difference,
+    Account, Augmentation, Contest, Diagnosed, Diagnosis, Finalist, Found, GateUpdate, LatencyLoss, Learning as _,
+    Limits, News, Search, SearchError, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 
 use self::budgets::{BudgetOptions, Budgets};
 use self::measured::{Devices, Measured, corrected, meets};
-use self::record::{Record, write_curves};
+use self::record::{Record, Told, write_curves};
 use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, time, write_json};
 
 /// Folder of the finalists in a run's folder.
 const FINALISTS: &str = "finalists";
+/// Folder of the diagnosed networks in a run's folder.
+const DIAGNOSED: &str = "diagnosed";
+/// Images by which a front's networks are bettered, unless it is said.
+const FRONT_IMAGES: usize = 2048;
 /// Networks that are derived and measured until one meets its targets.
 const TRIES: usize = 5;
 /// What a network should take at least of its target, as measured.
@@ -94,13 +98,24 @@ pub struct Options {
     /// are trained as the weights of the warm-up are, as many at a time as there are threads. 0: the gates decide alone
     #[arg(long, value_name = "N", default_value_t = 0)]
     finalists: usize,
-    /// Epochs of a finalist's training
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "finalists", value_parser = count())]
+    /// Epochs of a finalist's training, and of those that are diagnosed
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
     finalist_epochs: usize,
     /// Measure what is found on this device, and look for a smaller network as long as it takes longer than the target; of
     /// several tables, a device for each
     #[arg(long, value_name = "DEVICE")]
     measure_on: Vec<String>,
+    /// Hold the gates against random search and regularised evolution, on the same supernet within the same limits: with as
+    /// many evaluations, and in as much time
+    #[arg(long)]
+    compare: bool,
+    /// Give a front of networks, too: at this many amounts of what is limited first, from the one supernet
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pareto: usize,
+    /// Tell how well the supernet ranks: Kendall's tau between its accuracies and those of this many networks that are trained
+    /// from scratch, for as long as finalists are
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    diagnose: usize,
     /// Learning rate of the gates
     #[arg(long, default_value_t = 1e-3, value_parser = positive)]
     alpha_lr: f64,
@@ -150,8 +165,7 @@ pub fn run(options: &Options) -> Result<()> {
             naming = Naming::after_resuming(&dataset.train);
         }
         Start::Anew => {
-            remove(&folder.join(FINALISTS))?;
-            remove(&folder.join(measured::FOLDER))?;
+            [FINALISTS, DIAGNOSED, measured::FOLDER].into_iter().try_for_each(|name| remove(&folder.join(name)))?;
         }
     }
     let threads = options.learning.set_threads();
@@ -166,11 +180,13 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(best) = pick(&finalists, &space, devices.as_ref(), &mut measured)? {
         found.replace(&search, best);
     }
+    let told = tell_more(options, &search, &space, &found, (threads, &stop))?;
     let account = Account { corrupt: corrupt(&[&dataset.train]), ..search.account() };
     let mut record = Record::of(&found, &space, &budgets, settings);
     record.derived = derived;
     record.finalists = finalists;
     record.measured = measured;
+    record.told(told);
     (record.images, record.dataset) = (images, dataset.name.clone());
     record.took(threads, &account);
     record.derived_by(options);
@@ -288,30 +304,115 @@ fn learn(
     Ok(done?)
 }
 
+/// What the options ask for besides the network.
+fn tell_more(
+    options: &Options,
+    search: &Search,
+    space: &SearchSpace,
+    found: &Found,
+    (threads, stop): (usize, &AtomicBool),
+) -> Result<Told> {
+    let first = search.limits().first();
+    let mut told = Told::default();
+    if options.compare {
+        told.rivals = search.rivals(&found.architecture, &mut |rival| {
+            eprintln!(
+                "{}{}: {} needs {}, cross entropy {:.4}, accuracy {:.2} % by the supernet; {} evaluations, {:.1} s",
+                rival.method,
+                if rival.budget.is_empty() { String::new() } else { format!(" (equal {})", rival.budget) },
+                rival.architecture,
+                first.show(rival.predicted),
+                rival.cross_entropy,
+                rival.accuracy_percent,
+                rival.evaluations,
+                rival.seconds
+            );
+        })?;
+    }
+    if options.pareto > 0 {
+        let images = if options.refine_images > 0 { options.refine_images } else { FRONT_IMAGES };
+        told.pareto = search.front(options.pareto, images, &mut |point| {
+            eprintln!(
+                "front: {} needs {}, cross entropy {:.4}, accuracy {:.2} % by the supernet",
+                point.architecture,
+                first.show(point.needs[0]),
+                point.cross_entropy,
+                point.accuracy_percent
+            );
+        })?;
+    }
+    if options.diagnose > 0 {
+        told.diagnosis = Some(diagnose(options, search, space, (threads, stop))?);
+    }
+    Ok(told)
+}
+
+fn diagnose(options: &Options, search: &Search, space: &SearchSpace, how: (usize, &AtomicBool)) -> Result<Diagnosis> {
+    let networks = search.diagnosed(options.diagnose);
+    if networks.len() < options.diagnose {
+        eprintln!("only {} networks were found to diagnose with", networks.len());
+    }
+    let trained = train_all(options, search, space, (&networks, DIAGNOSED, "diagnosed network"), how)?;
+    let validation = search.split().test.len().max(1);
+    let networks = trained.into_iter().map(|trained| {
+        let score = search.judge(&space.parse_architecture(&trained.architecture)?)?;
+        Ok(Diagnosed {
+            predicted: trained.predicted_ms,
+            supernet_cross_entropy: score.cross_entropy,
+            supernet_accuracy_percent: 100.0 * score.right as f64 / validation as f64,
+            scratch_cross_entropy: trained.cross_entropy,
+            scratch_accuracy_percent: trained.accuracy_percent,
+            architecture: trained.architecture,
+        })
+    });
+    let networks = networks.collect::<Result<Vec<Diagnosed>>>()?;
+    let diagnosis = Diagnosis::new(networks, options.finalist_epochs, options.learning.seed);
+    match (diagnosis.kendall, diagnosis.low, diagnosis.high) {
+        (Some(tau), Some(low), Some(high)) => eprintln!(
+            "the supernet ranks {} networks as {} epochs from scratch do with Kendall's tau {tau:.2} (90 %: {low:.2} to {high:.2})",
+            diagnosis.networks.len(),
+            diagnosis.epochs
+        ),
+        _ => eprintln!("too few networks, or all alike: no rank correlation"),
+    }
+    Ok(diagnosis)
+}
+
 /// Trains the finalists, if there are to be any; best first.
 fn hold_contest(
     options: &Options,
     search: &Search,
     space: &SearchSpace,
     (first, within): (&Architecture, &Limits),
-    (threads, stop): (usize, &AtomicBool),
+    how: (usize, &AtomicBool),
 ) -> Result<Vec<Finalist>> {
     if options.finalists == 0 {
         return Ok(Vec::new());
     }
-    let limits = search.limits();
     let finalists = search.finalists_within(within, first, options.finalists);
     if finalists.len() < options.finalists {
         eprintln!("only {} networks within 5 % below the target were found for the last stage", finalists.len());
     }
+    train_all(options, search, space, (&finalists, FINALISTS, "finalist"), how)
+}
+
+/// Trains networks from scratch in a folder of the run, best first; `name` is what one is called.
+fn train_all(
+    options: &Options,
+    search: &Search,
+    space: &SearchSpace,
+    (networks, folder, name): (&[Architecture], &str, &str),
+    (threads, stop): (usize, &AtomicBool),
+) -> Result<Vec<Finalist>> {
+    let limits = search.limits();
     let (dataset, recipe) = (search.split(), search.finalist_recipe(options.finalist_epochs));
-    let folder = options.folder.path().join(FINALISTS);
+    let folder = options.folder.path().join(folder);
     let contest = Contest { space, limits, dataset: &dataset, recipe: &recipe, folder, threads };
-    let bar = Progress::new(contest.steps(finalists.len()), 0, "steps of finalists")?;
-    let ranked = contest.run(&finalists, stop, &|news| match news {
+    let bar = Progress::new(contest.steps(networks.len()), 0, &format!("steps of {name}s"))?;
+    let ranked = contest.run(networks, stop, &|news| match news {
         News::Steps(steps) => bar.add(steps),
         News::Done(finalist) => bar.say(&format!(
-            "finalist {}: predicted {}, cross entropy {:.4}, accuracy {:.2} % on the validation images",
+            "{name} {}: predicted {}, cross entropy {:.4}, accuracy {:.2} % on the validation images",
             finalist.architecture,
             limits.first().show(finalist.predicted_ms),
             finalist.cross_entropy,
@@ -319,7 +420,7 @@ fn hold_contest(
         )),
     });
     bar.finish();
-    // Each finalist has its own checkpoint; the search's, which counts the time, is the one to go on from.
+    // Each network has its own checkpoint; the search's, which counts the time, is the one to go on from.
     match ranked {
         Err(SearchError::Interrupted { .. }) => {
             let folder = options.folder.path().to_path_buf();
@@ -330,7 +431,7 @@ fn hold_contest(
     }
 }
 
-/// A search that starts anew has no use for the last one's finalists and measurements.
+/// A search that starts anew has no use for what the last one left.
 fn remove(folder: &FilePath) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::Search;
-use crate::batches::{Batch, Feed};
+use crate::batches::Feed;
 use crate::derive::Judge;
 use crate::error::SearchError;
 use crate::finalists::draw_finalists;
@@ -18,12 +18,12 @@ use fleetfoot_dataset::Dataset;
 
 /// Images of a batch by which exchanges are judged: large, since batch normalisation uses its statistics; fewer where
 /// images are so large that a batch would have more values than this.
-const JUDGE_BATCH: usize = 1024;
-const JUDGE_VALUES: usize = 1 << 23;
+pub(super) const JUDGE_BATCH: usize = 1024;
+pub(super) const JUDGE_VALUES: usize = 1 << 23;
 /// Images by which a network that needs less than it may is judged against those that need more.
 const JUDGES: usize = 2048;
 /// What a network should need at least of what it may.
-const USED: f64 = 0.95;
+pub(super) const USED: f64 = 0.95;
 /// Share of a finalist's training in which its learning rate rises.
 const FINALIST_RISE: f64 = 0.1;
 /// Sets the finalists' seed apart from the search's.
@@ -139,16 +139,6 @@ impl Search {
             found.replace(self, larger);
         }
         Ok(found)
-    }
-
-    /// Batches of the first validation images.
-    fn judges(&self, images: usize) -> Result<Vec<Batch>, SearchError> {
-        let mut judges = self.validation.source().clone();
-        judges.images = judges.images.subset(0..images.min(judges.images.len()));
-        let input = self.space.input();
-        let fitting = JUDGE_VALUES / (input.c * input.h * input.w).max(1);
-        let size = fitting.min(JUDGE_BATCH).max(self.settings.gate_batch);
-        judges.in_order(size).collect()
     }
 
     /// The networks of the last stage: `first`, and others by what the gates learned. See [`draw_finalists`].

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Account, Corrupt, Cut, Finalist, Found, GatePoint, Limits, Reached, SearchPoint, SearchSettings,
+    Account, Corrupt, Cut, Diagnosis, Finalist, Found, FrontPoint, GatePoint, Limits, Reached, Rival, SearchPoint,
+    SearchSettings,
 };
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,26 @@ pub struct Record {
     /// Images that were left out.
     #[serde(default)]
     corrupt: Vec<Corrupt>,
+    /// What was asked for besides the network.
+    #[serde(flatten)]
+    told: Told,
+    /// How many networks that was to be: front, diagnosis; whether rivals were asked for.
+    #[serde(default)]
+    asked: (usize, usize, bool),
+}
+
+/// What a search tells besides the network that it found.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// The gates beside other ways to search.
+    #[serde(default)]
+    pub rivals: Vec<Rival>,
+    /// A front of networks.
+    #[serde(default)]
+    pub pareto: Vec<FrontPoint>,
+    /// How well the supernet ranks.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
 }
 
 fn latency() -> String {
@@ -133,7 +154,14 @@ impl Record {
             measured: Vec::new(),
             measure_on: Vec::new(),
             corrupt: Vec::new(),
+            told: Told::default(),
+            asked: (0, 0, false),
         }
+    }
+
+    /// Says what was asked for besides the network.
+    pub fn told(&mut self, told: Told) {
+        self.told = told;
     }
 
     /// Says what it took.
@@ -147,13 +175,16 @@ impl Record {
         (self.refine_images, self.finalist_count) = (options.refine_images, options.finalists);
         self.finalist_epochs = options.finalist_epochs;
         self.measure_on = options.measure_on.clone();
+        self.asked = (options.pareto, options.diagnose, options.compare);
     }
 
     /// Whether the network was derived from the gates as these options say.
     pub fn is_derived_by(&self, options: &Options) -> bool {
         let ours = (self.refine_images, self.finalist_count, self.finalist_epochs);
+        let asked = (options.pareto, options.diagnose, options.compare);
         ours == (options.refine_images, options.finalists, options.finalist_epochs)
             && self.measure_on == options.measure_on
+            && self.asked == asked
     }
 
     /// As it is written: names of amounts end with the unit of what is limited first.

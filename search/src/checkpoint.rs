@@ -65,7 +65,8 @@ impl Checkpoint {
         Self { account, ..Self::default() }
     }
 
-    /// Adds a module's parameters and their momentum; every name gets the prefix.
+    /// Adds a module's parameters and their momentum; every name gets the prefix. Weights that are no numbers are an error: what
+    /// was saved before them is good, and stays.
     pub fn add(&mut self, prefix: &str, module: &Module) -> Result<(), SearchError> {
         for parameter in module.parameters() {
             let name = format!("{prefix}/{}", parameter.name);
@@ -78,7 +79,11 @@ impl Checkpoint {
                 };
                 self.tensors.insert(format!("{name}{MOMENTUM}"), momentum.to_weights()?);
             }
-            self.tensors.insert(name, parameter.to_weights()?);
+            let weights = parameter.to_weights()?;
+            if parameter.trainable && weights.data.iter().any(|value| !value.is_finite()) {
+                return Err(SearchError::NotFinite { tensor: name });
+            }
+            self.tensors.insert(name, weights);
         }
         Ok(())
     }

@@ -107,6 +107,12 @@ pub enum SearchError {
         /// The last checkpoint, if there is one.
         checkpoint: Option<PathBuf>,
     },
+    /// Weights aren't numbers any more.
+    #[error("'{tensor}' holds values that are no numbers: lower --lr; nothing was written over the last checkpoint")]
+    NotFinite {
+        /// The tensor's name.
+        tensor: String,
+    },
     /// The loss of a trained network is no number.
     #[error(
         "the loss of {architecture} on the test images is {loss} after {step} steps: its weights or its batch \

@@ -233,6 +233,22 @@ fn a_loss_that_is_no_number_is_an_error_and_a_checkpoint_is_named_only_where_the
 }
 
 #[test]
+fn weights_that_are_no_numbers_are_never_written_over_a_good_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first step's loss is fine, its learning rate isn't.
+    let mut search = search_with(SearchSettings { warmup_lr: f64::MAX, ..settings() });
+    search.save(folder.path()).unwrap();
+    let good = std::fs::read(checkpoint_path(folder.path())).unwrap();
+    search.advance(folder.path()).unwrap();
+    let error = search.save(folder.path()).unwrap_err();
+    assert!(matches!(error, SearchError::NotFinite { .. }) && error.to_string().contains("front/"), "{error}");
+    assert!(std::fs::read(checkpoint_path(folder.path())).unwrap() == good);
+    // The next step says so.
+    let error = search.advance(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("in step 2") && error.contains("checkpoint.safetensors, is good"), "{error}");
+}
+
+#[test]
 fn a_network_that_can_not_be_judged_is_an_error_though_its_training_loss_was_fine() {
     // One pixel and one image: the variance over a batch has no unbiased estimate, the running one becomes NaN.
     let text = r#"

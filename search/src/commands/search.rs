@@ -180,7 +180,7 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(best) = pick(&finalists, &space, devices.as_ref(), &mut measured)? {
         found.replace(&search, best);
     }
-    let told = tell_more(options, &search, &space, &found, (threads, &stop))?;
+    let told = tell_more(options, &search, &space, (&found, &within), (threads, &stop))?;
     let account = Account { corrupt: corrupt(&[&dataset.train]), ..search.account() };
     let mut record = Record::of(&found, &space, &budgets, settings);
     record.derived = derived;
@@ -309,13 +309,13 @@ fn tell_more(
     options: &Options,
     search: &Search,
     space: &SearchSpace,
-    found: &Found,
+    (found, within): (&Found, &Limits),
     (threads, stop): (usize, &AtomicBool),
 ) -> Result<Told> {
     let first = search.limits().first();
     let mut told = Told::default();
     if options.compare {
-        told.rivals = search.rivals(&found.architecture, &mut |rival| {
+        told.rivals = search.rivals(within, &found.architecture, &mut |rival| {
             eprintln!(
                 "{}{}: {} needs {}, cross entropy {:.4}, accuracy {:.2} % by the supernet; {} evaluations, {:.1} s",
                 rival.method,

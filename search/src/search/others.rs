@@ -63,9 +63,14 @@ impl Search {
     }
 
     /// How the gates' network does, and what random search and regularised evolution find on the same supernet within the
-    /// same limits: with as many evaluations as the gates had, and in as much time as they learned for. The supernet's
+    /// limits that it was derived within: with as many evaluations as the gates had, and in as much time as they learned for. The supernet's
     /// weights learned along paths that the gates drew, which is in the gates' favour. `watch` is told of each.
-    pub fn rivals(&self, found: &Architecture, watch: &mut dyn FnMut(&Rival)) -> Result<Vec<Rival>, SearchError> {
+    pub fn rivals(
+        &self,
+        limits: &Limits,
+        found: &Architecture,
+        watch: &mut dyn FnMut(&Rival),
+    ) -> Result<Vec<Rival>, SearchError> {
         let (evaluations, seconds) = (self.evaluations(), self.account().gate_seconds);
         let mut all = Vec::new();
         let mut add = |method: Method, budget: &str, (evaluations, seconds): (usize, f64), network: &Architecture| {
@@ -85,7 +90,7 @@ impl Search {
             Ok::<(), SearchError>(())
         };
         add(Method::Gates, "", (evaluations, seconds), found)?;
-        let arena = Arena { supernet: &self.supernet, gates: &self.gates, limits: &self.limits };
+        let arena = Arena { supernet: &self.supernet, gates: &self.gates, limits };
         for method in [Method::Random, Method::Evolution] {
             for (budget, allowance) in
                 [("evaluations", Allowance::Evaluations(evaluations)), ("seconds", Allowance::Seconds(seconds))]

@@ -8,6 +8,7 @@
 mod allocator;
 mod batches;
 mod checkpoint;
+mod convolution;
 mod demand;
 mod derive;
 mod diagnosis;

@@ -3,6 +3,7 @@
 use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Network, Node, Source, Weights};
 use tch::{TchError, Tensor, no_grad};
 
+use crate::convolution::Geometry;
 use crate::error::SearchError;
 use crate::layout::Layout;
 
@@ -190,16 +191,27 @@ impl Module {
         &self.parameters[self.first[node]..]
     }
 
+    /// What a convolution's node convolves.
+    pub(crate) fn geometry(&self, node: usize) -> Option<Geometry> {
+        let node = &self.network.nodes()[node];
+        let map = self.network.shape(node.inputs[0]);
+        match node.layer {
+            Layer::Conv { kernel, stride, groups, .. } => {
+                Some(Geometry { kernel, stride, groups, c_in: map.c, extent: map.h.max(map.w) })
+            }
+            _ => None,
+        }
+    }
+
     /// A node's output from its inputs.
     pub(crate) fn apply(&self, index: usize, mut inputs: Vec<Tensor>, mode: Mode) -> Result<Tensor, TchError> {
         let (node, parameters) = (&self.network.nodes()[index], self.parameters_of(index));
         let mut x = inputs.swap_remove(0);
         let value = |index: usize| &parameters[index].value;
         match node.layer {
-            Layer::Conv { kernel, stride, groups, .. } => {
-                let (stride, padding) = (stride as i64, (kernel / 2) as i64);
+            Layer::Conv { .. } => {
                 let y =
-                    x.f_conv2d(value(0), None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups as i64)?;
+                    self.geometry(index).map_or_else(|| Ok(x.shallow_clone()), |conv| conv.forward(&x, value(0)))?;
                 // With one input channel both orders are the same to libtorch, which then chooses NCHW for the output
                 // and for everything behind it.
                 if self.layout == Layout::ChannelsLast && y.stride()[1] != 1 { self.layout.arrange(&y) } else { Ok(y) }

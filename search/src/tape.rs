@@ -6,7 +6,7 @@ use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Source};
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::module::{Mode, Module};
-use crate::native::{Conv, Wanted, batch_norm_backward, conv_backward};
+use crate::native::{Wanted, batch_norm_backward};
 
 /// What a module's forward pass leaves for its backward pass.
 #[derive(Debug)]
@@ -137,11 +137,11 @@ impl Tape {
         let node = &module.network().nodes()[index];
         let value = |parameter: usize| &module.parameters_of(index)[parameter].value;
         match node.layer {
-            Layer::Conv { kernel, stride, groups, .. } => {
+            Layer::Conv { .. } => {
                 // The weights' gradients alone depend on the input; its shape is asked for in any case.
                 let x = self.value(module, node.inputs[0])?;
-                let conv = Conv { stride: stride as i64, padding: (kernel / 2) as i64, groups: groups as i64 };
-                let (below, own) = conv_backward(&slope, &x, value(0), conv, wanted)?;
+                let Some(conv) = module.geometry(index) else { return Ok((vec![slope], Vec::new())) };
+                let (below, own) = conv.backward(&slope, &x, value(0), wanted)?;
                 Ok((below.into_iter().collect(), own.into_iter().collect()))
             }
             Layer::BatchNorm { .. } => {

@@ -4,7 +4,9 @@ mod common;
 
 use common::{images, largest_difference, tiny};
 use fleetfoot_search::{Backward, Batch, Layout, Learned, Mode, Module, Path, Supernet, cross_entropy, learn};
-use fleetfoot_space::SearchSpace;
+use fleetfoot_space::{Layer, SearchSpace, Source};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
 const WHOLE: Backward = Backward { smoothing: 0.1, recompute: false, parts: 1 };
@@ -94,6 +96,78 @@ fn gradients_are_those_of_libtorchs_own_graph() {
             }
         }
     }
+}
+
+/// Maps of 4, 2 and 1 pixels: kernels of 7 and 5 taps reach beyond them, with stride 1 and 2, dense in the stem.
+const SMALL: &str = r#"
+name = "small"
+classes = 4
+input = { channels = 1, height = 4, width = 4 }
+candidates = ["k7e2", "k5e2", "k3e1", "zero"]
+stem = { channels = 8, kernel = 7, stride = 1 }
+first_block = { channels = 8 }
+stages = [{ channels = 8, depth = 2, stride = 2 }, { channels = 12, depth = 2, stride = 2 }]
+head = { channels = 16 }
+"#;
+
+#[test]
+fn taps_that_only_meet_padding_are_left_out_without_a_difference() {
+    for layout in [Layout::ChannelsLast, Layout::Nchw] {
+        let space = SearchSpace::from_toml(SMALL, "small").unwrap();
+        for path in [[0, 0, 0, 0], [1, 1, 1, 1], [0, 3, 1, 2]] {
+            let path = Path(path.to_vec());
+            let mut supernet = Supernet::new(&space, 3, layout).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let pixels: Vec<f32> = (0..8 * 16).map(|_| rng.random_range(-1.7..1.7)).collect();
+            let images = layout.arrange(&Tensor::from_slice(&pixels).reshape([8, 1, 4, 4])).unwrap();
+            let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 0, 1, 2, 3]);
+            // libtorch's own convolutions with all taps, on the same weights.
+            let mut x = images.shallow_clone();
+            let chain = supernet.chain(&path);
+            for module in &chain {
+                x = plain(module, &x);
+            }
+            let loss = cross_entropy(&x, &labels, 0.1).unwrap();
+            let parameters = chain.iter().flat_map(|module| module.parameters());
+            let values: Vec<&Tensor> = parameters.filter(|p| p.trainable).map(|p| &p.value).collect();
+            let wanted = Tensor::run_backward(&[&loss], &values, false, false);
+            let (learned, found) = gradients(&mut supernet, &path, &Batch { images, labels }, WHOLE);
+            assert!((learned.loss - loss.double_value(&[])).abs() < 1e-5);
+            for (found, wanted) in found.iter().zip(&wanted) {
+                let scale = wanted.abs().max().double_value(&[]).max(1e-3);
+                assert!(largest_difference(found, wanted) < 1e-3 * scale, "{path:?} {:?}", wanted.size());
+            }
+        }
+    }
+}
+
+/// A module's output by libtorch's operators with all taps and batch statistics.
+fn plain(module: &Module, input: &Tensor) -> Tensor {
+    let (mut values, mut parameters): (Vec<Tensor>, _) = (Vec::new(), module.parameters().iter());
+    let source = |values: &[Tensor], source: Source| match source {
+        Source::Input => input.shallow_clone(),
+        Source::Node(index) => values[index].shallow_clone(),
+    };
+    for node in module.network().nodes() {
+        let x = source(&values, node.inputs[0]);
+        let own: Vec<&Tensor> = node.layer.parameters().iter().map(|_| &parameters.next().unwrap().value).collect();
+        values.push(match node.layer {
+            Layer::Conv { kernel, stride, groups, .. } => {
+                let (stride, padding) = (stride as i64, (kernel / 2) as i64);
+                x.conv2d(own[0], None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups as i64)
+            }
+            Layer::BatchNorm { .. } => {
+                let eps = f64::from(module.network().bn_eps());
+                x.batch_norm(Some(own[0]), Some(own[1]), None::<&Tensor>, None::<&Tensor>, true, 0.1, eps, false)
+            }
+            Layer::Relu6 => x.clamp(0.0, 6.0),
+            Layer::Add => x + source(&values, node.inputs[1]),
+            Layer::GlobalAveragePool => x.mean_dim([2, 3].as_slice(), true, None),
+            Layer::Linear { .. } => x.flatten(1, -1).linear(own[0], Some(own[1])),
+            Layer::ChannelShuffle { groups } => x.channel_shuffle(groups as i64),
+        });
+    }
+    source(&values, module.network().output())
 }
 
 #[test]

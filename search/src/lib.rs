@@ -6,6 +6,7 @@
 //! from scratch; [`to_onnx`] and [`compare`] export it and check the export.
 
 mod allocator;
+mod average;
 mod batches;
 mod checkpoint;
 mod derive;
@@ -17,6 +18,7 @@ mod latency;
 mod layout;
 mod learning;
 mod loss;
+mod mixing;
 mod module;
 mod optimizer;
 mod search;
@@ -25,6 +27,7 @@ mod supernet;
 mod train;
 
 pub use allocator::keep_memory;
+pub use average::Average;
 pub use batches::{Augmentation, Batch, Epoch, Feed, Source};
 pub use checkpoint::{Checkpoint, RngState};
 pub use derive::Judge;
@@ -37,6 +40,7 @@ pub use latency::{Constraint, LatencyLoss, expected_latency, expected_latency_of
 pub use layout::Layout;
 pub use learning::{Learning, checkpoint_path, difference};
 pub use loss::{accuracy, cross_entropy};
+pub use mixing::{Mixing, Targets};
 pub use module::{Mode, Module, Parameter};
 pub use optimizer::{Sgd, cosine};
 pub use search::{Found, Search};

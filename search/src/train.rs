@@ -10,12 +10,14 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
+use crate::average::Average;
 use crate::batches::{Augmentation, Feed, Source};
 use crate::checkpoint::Checkpoint;
 use crate::error::SearchError;
 use crate::layout::Layout;
 use crate::learning::{Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
+use crate::mixing::Mixing;
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
 use fleetfoot_dataset::{Dataset, Images, channel_statistics};
@@ -33,8 +35,23 @@ pub struct Recipe {
     pub train_images: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// Label smoothing.
+    /// Label smoothing (Szegedy et al., CVPR 2016).
     pub smoothing: f64,
+    /// Weight decay.
+    #[serde(default = "default_decay")]
+    pub decay: f64,
+    /// Whether BN's weights and biases decay, too.
+    #[serde(default = "default_decay_bn")]
+    pub decay_bn: bool,
+    /// Decay of the weights' moving [`Average`]; without one, the weights of the last step are the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// α of mixup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
+    /// α of CutMix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
     /// Largest shift of an image in pixels.
     pub shift: usize,
     /// Whether images are mirrored at random.
@@ -43,6 +60,15 @@ pub struct Recipe {
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
+}
+
+/// What every training had before it could be chosen.
+fn default_decay() -> f64 {
+    Sgd::default().decay
+}
+
+fn default_decay_bn() -> bool {
+    Sgd::default().decay_bn
 }
 
 /// A point of the training's curve.
@@ -78,6 +104,7 @@ pub struct Training {
     dataset: String,
     architecture: Architecture,
     module: Module,
+    average: Option<Average>,
     train: Feed,
     test: Source,
     step: usize,
@@ -131,8 +158,10 @@ impl Training {
             layout,
         };
         let augmentation = Augmentation { shift: recipe.shift, flip: recipe.flip };
+        let module = Module::initial(space.network(architecture)?, recipe.seed, layout)?;
         Ok(Self {
-            module: Module::initial(space.network(architecture)?, recipe.seed, layout)?,
+            average: recipe.ema.map(|decay| Average::of(&module, decay)).transpose()?,
+            module,
             train: Feed::new(source(&dataset.train, order), recipe.seed, recipe.batch, augmentation),
             test: source(&dataset.test, (0..dataset.test.len()).collect()),
             recipe,
@@ -162,9 +191,9 @@ impl Training {
         &self.dataset
     }
 
-    /// The network.
+    /// The network that comes out: in its average weights, where there is an average.
     pub fn module(&self) -> &Module {
-        &self.module
+        self.average.as_ref().map_or(&self.module, Average::module)
     }
 
     /// Mean and standard deviation of each channel of the training images, of values in 0..1.
@@ -172,14 +201,23 @@ impl Training {
         &self.train.source().statistics
     }
 
-    /// Accuracy in percent and mean cross entropy on the test images. A cross entropy that is no number is an error:
+    /// Accuracy in percent and mean cross entropy on the test images of the network that [comes out](Self::module). A cross entropy that is no number is an error:
     /// batches of one image leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
     pub fn evaluate(&self) -> Result<(f64, f64), SearchError> {
+        self.judge(self.module())
+    }
+
+    /// The same of the weights of the last step, where the average of all comes out.
+    pub fn evaluate_without_average(&self) -> Result<Option<(f64, f64)>, SearchError> {
+        self.average.as_ref().map(|_| self.judge(&self.module)).transpose()
+    }
+
+    fn judge(&self, module: &Module) -> Result<(f64, f64), SearchError> {
         no_grad(|| {
             let (mut right, mut loss, mut seen) = (0.0, 0.0, 0.0);
             for batch in self.test.in_order(EVALUATION_BATCH) {
                 let batch = batch?;
-                let logits = self.module.forward(&batch.images, Mode::Eval)?;
+                let logits = module.forward(&batch.images, Mode::Eval)?;
                 let count = batch.labels.size1()? as f64;
                 right += count * accuracy(&logits, &batch.labels)?;
                 loss += count * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
@@ -194,10 +232,10 @@ impl Training {
         })
     }
 
-    /// The weights as they are.
+    /// The weights of the network that [comes out](Self::module).
     pub fn weights(&self) -> Result<Weights, SearchError> {
         let mut weights = Weights::default();
-        self.module.collect(&mut weights)?;
+        self.module().collect(&mut weights)?;
         Ok(weights)
     }
 
@@ -216,6 +254,9 @@ impl Training {
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
         let mut checkpoint = Checkpoint::after(self.seconds());
         checkpoint.add("network", &self.module)?;
+        if let Some(average) = &self.average {
+            average.save(&mut checkpoint)?;
+        }
         Ok(checkpoint)
     }
 
@@ -235,6 +276,9 @@ impl Training {
             return Err(SearchError::Checkpoint { path, what });
         }
         checkpoint.restore("network", &mut self.module)?;
+        if let Some(average) = &mut self.average {
+            average.restore(&checkpoint)?;
+        }
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
         self.stopwatch = Stopwatch::after(checkpoint.seconds);
         self.train.rewind();
@@ -264,20 +308,25 @@ impl Learning for Training {
         let per_epoch = self.train.steps_per_epoch();
         let rise = (self.recipe.rise_epochs * per_epoch as f64) as usize;
         let lr = cosine(self.step, self.total_steps(), rise, self.recipe.lr);
-        let batch = self.train.batch(self.step)?;
-        let logits = self.module.forward(&batch.images, Mode::Train)?;
-        let loss = cross_entropy(&logits, &batch.labels, self.recipe.smoothing)?;
+        let mixing = Mixing { mixup: self.recipe.mixup, cutmix: self.recipe.cutmix };
+        let (images, targets) = mixing.apply(self.train.batch(self.step)?, self.recipe.seed, self.step)?;
+        let logits = self.module.forward(&images, Mode::Train)?;
+        let loss = targets.cross_entropy(&logits, self.recipe.smoothing)?;
         let mut parameters: Vec<&mut Parameter> =
             self.module.parameters_mut().iter_mut().filter(|parameter| parameter.trainable).collect();
         let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
         let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
-        Sgd::default().step(&mut parameters, &gradients, lr)?;
+        let sgd = Sgd { decay: self.recipe.decay, decay_bn: self.recipe.decay_bn, ..Sgd::default() };
+        sgd.step(&mut parameters, &gradients, lr)?;
+        if let Some(average) = &mut self.average {
+            average.update(&self.module, self.step)?;
+        }
         self.loss = loss.f_double_value(&[])?;
         self.step += 1;
         if !self.loss.is_finite() {
             return Err(SearchError::diverged(self.loss, self.step, lr, folder));
         }
-        let right = accuracy(&logits, &batch.labels)?;
+        let right = targets.accuracy(&logits)?;
         self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + right);
         if self.step.is_multiple_of(per_epoch) {
             let (steps, loss, right) = self.sums;

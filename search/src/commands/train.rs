@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
+use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
-use fleetfoot_search::{Check, Learning as _, Recipe, Training, TrainingPoint, checkpoint_path, difference};
+use fleetfoot_search::{Check, Learning as _, Recipe, Sgd, Training, TrainingPoint, checkpoint_path, difference};
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +44,33 @@ pub struct Options {
     /// Peak learning rate
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
     lr: f64,
+    /// Label smoothing
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = fraction)]
+    smoothing: f64,
+    /// Weight decay
+    #[arg(long, value_name = "DECAY", default_value_t = Sgd::default().decay, value_parser = not_negative)]
+    weight_decay: f64,
+    /// Leave batch normalisation's weights and biases out of the weight decay
+    #[arg(long)]
+    no_decay_bn: bool,
+    /// Keep a moving average of the weights with this decay, such as 0.999: it is what is judged and exported
+    #[arg(long, value_name = "DECAY", value_parser = fraction)]
+    ema: Option<f64>,
+    /// Blend images in pairs, labels too, by shares drawn from Beta(ALPHA, ALPHA), such as 0.2
+    #[arg(long, value_name = "ALPHA", value_parser = positive)]
+    mixup: Option<f64>,
+    /// Paste rectangles of one image into another, labels too, by shares drawn from Beta(ALPHA, ALPHA), such as 1
+    #[arg(long, value_name = "ALPHA", value_parser = positive)]
+    cutmix: Option<f64>,
     #[command(flatten)]
     learning: LearningOptions,
+}
+
+/// How the weights of the last step did on the test images, where their moving average came out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LastStep {
+    pub accuracy_percent: f64,
+    pub test_loss: f64,
 }
 
 /// train.json.
@@ -76,6 +101,9 @@ pub struct Record {
     pub seconds: f64,
     pub accuracy_percent: f64,
     pub test_loss: f64,
+    /// There where `accuracy_percent` and `test_loss` are of the weights' moving average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_ema: Option<LastStep>,
     pub recipe: Recipe,
     pub curve: Vec<TrainingPoint>,
     pub onnx: Option<Check>,
@@ -126,6 +154,8 @@ pub fn run(options: &Options) -> Result<()> {
     training.run(folder, &*stop_flag()?, &mut watch)?;
     bar.finish();
     let (accuracy_percent, test_loss) = training.evaluate()?;
+    let without_ema = training.evaluate_without_average()?;
+    let without_ema = without_ema.map(|(accuracy_percent, test_loss)| LastStep { accuracy_percent, test_loss });
     let network = space.network(&architecture)?;
     let weights = training.weights()?.to_safetensors([("architecture".to_owned(), architecture.to_string())].into())?;
     let path = folder.join(WEIGHTS);
@@ -151,6 +181,7 @@ pub fn run(options: &Options) -> Result<()> {
         seconds: training.seconds(),
         accuracy_percent,
         test_loss,
+        without_ema,
         recipe,
         curve: training.curve().to_vec(),
         onnx: None,
@@ -170,7 +201,12 @@ fn recipe(options: &Options, available: usize) -> Result<Recipe> {
         batch: options.batch,
         train_images: options.train_images.unwrap_or(available),
         lr: options.lr,
-        smoothing: 0.1,
+        smoothing: options.smoothing,
+        decay: options.weight_decay,
+        decay_bn: !options.no_decay_bn,
+        ema: options.ema,
+        mixup: options.mixup,
+        cutmix: options.cutmix,
         shift: options.learning.shift,
         flip: !options.learning.no_flip,
         seed: options.learning.seed,

@@ -23,7 +23,7 @@ pub struct Options {
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
     space: String,
-    /// The architecture: digits, or a name that the space's file gives
+    /// The architecture: digits, or a name that the space's file gives; with a width multiplier, too (k3e6@0.75)
     architecture: String,
     #[command(flatten)]
     data: DataOptions,
@@ -82,7 +82,7 @@ pub struct Record {
     /// The space itself, as its file stood then.
     pub space_toml: String,
     pub architecture: String,
-    /// As it was named on the command line: digits, or a name.
+    /// As it was named on the command line: digits, or a name, and the width multiplier.
     pub named: String,
     pub macs: u64,
     pub params: u64,
@@ -165,7 +165,7 @@ pub fn run(options: &Options) -> Result<()> {
         space: space.name().to_owned(),
         space_toml: given.text().to_owned(),
         architecture: architecture.to_string(),
-        named: options.architecture.clone(),
+        named: given.canonical(&options.architecture)?,
         macs: network.macs(),
         params: network.params(),
         seed: recipe.seed,

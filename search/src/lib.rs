@@ -8,6 +8,7 @@
 mod allocator;
 mod average;
 mod batches;
+mod calibration;
 mod checkpoint;
 mod derive;
 mod error;
@@ -29,10 +30,13 @@ mod train;
 pub use allocator::keep_memory;
 pub use average::Average;
 pub use batches::{Augmentation, Batch, Epoch, Feed, Source};
+pub use calibration::{Observer, calibrate};
 pub use checkpoint::{Checkpoint, RngState};
 pub use derive::Judge;
 pub use error::SearchError;
-pub use export::{AgentRuntime, Check, LIMIT, Runtime, compare, to_onnx};
+pub use export::{
+    AgentRuntime, Check, LIMIT, Numbers, Reduced, Runtime, accuracy_percent, compare, to_onnx, to_onnx_in,
+};
 pub use finalists::{Contest, Finalist, News, draw_finalists};
 pub use fleetfoot_dataset::{Classes, Dataset, DatasetError, Form, Images, channel_statistics};
 pub use gates::{Gates, Pair, Path, softmax};
@@ -46,4 +50,4 @@ pub use optimizer::{Sgd, cosine};
 pub use search::{Found, Search};
 pub use settings::{SearchPoint, SearchSettings};
 pub use supernet::{Supernet, Trace};
-pub use train::{Recipe, Training, TrainingPoint, check_images};
+pub use train::{Recipe, Training, TrainingPoint, check_images, shuffled};

@@ -129,6 +129,14 @@ pub fn check_images(space: &SearchSpace, dataset: &Dataset) -> Result<(), Search
     Ok(())
 }
 
+/// The training images that a seed chooses of `all`, in its order.
+pub fn shuffled(all: usize, seed: u64, wanted: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..all).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    order.truncate(wanted);
+    order
+}
+
 impl Training {
     /// Starts a training.
     pub fn new(
@@ -147,9 +155,7 @@ impl Training {
             )));
         }
         let layout = if recipe.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
-        let mut order: Vec<usize> = (0..dataset.train.len()).collect();
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(recipe.seed));
-        order.truncate(recipe.train_images);
+        let order = shuffled(dataset.train.len(), recipe.seed, recipe.train_images);
         let statistics = channel_statistics(&dataset.train);
         let source = |images: &Arc<Images>, indices: Vec<usize>| Source {
             images: Arc::clone(images),

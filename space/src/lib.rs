@@ -25,7 +25,7 @@ pub use candidate::{Candidate, CandidateParseError, Decision};
 pub use key::{KeyParseError, OperatorKey};
 pub use layer::{BATCH_NORM_MOMENTUM, Init, Layer, ParameterSpec, ShapeError};
 pub use network::{Network, NetworkError, Node, Source, Unit};
-pub use onnx::{OnnxNode, onnx_nodes, write_onnx};
+pub use onnx::{OnnxNode, Quantisation, Ranges, onnx_nodes, quantised_nodes, write_calibrated_onnx, write_onnx};
 pub use operator::{Operator, OperatorParseError, Part};
 pub use reference::evaluate;
 pub use search_space::{SearchSpace, SpaceError, preset_names};

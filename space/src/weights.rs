@@ -40,6 +40,9 @@ pub enum WeightsError {
         /// What the network wants.
         want: Vec<usize>,
     },
+    /// An activation whose range isn't known.
+    #[error("nobody chose the range of '{0}': an int8 model needs one for every activation")]
+    Range(String),
     /// The file can't be read.
     #[error("weights {path}: {source}")]
     Io {

@@ -6,7 +6,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
-use fleetfoot_search::{Check, Learning as _, Recipe, Sgd, Training, TrainingPoint, checkpoint_path, difference};
+use fleetfoot_search::{
+    Check, Learning as _, Recipe, Reduced, Sgd, Training, TrainingPoint, checkpoint_path, difference,
+};
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,11 @@ pub struct Record {
     pub recipe: Recipe,
     pub curve: Vec<TrainingPoint>,
     pub onnx: Option<Check>,
+    /// The exported models of fewer bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp16: Option<Reduced>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Reduced>,
 }
 
 impl Record {
@@ -185,6 +192,8 @@ pub fn run(options: &Options) -> Result<()> {
         recipe,
         curve: training.curve().to_vec(),
         onnx: None,
+        fp16: None,
+        int8: None,
     };
     write_json(&folder.join(RECORD), &record)?;
     eprintln!("{architecture}: test accuracy {accuracy_percent:.2} %, loss {test_loss:.4}, {:.0} s", record.seconds);

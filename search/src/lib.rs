@@ -50,4 +50,4 @@ pub use optimizer::{Sgd, cosine};
 pub use search::{Found, Search};
 pub use settings::{SearchPoint, SearchSettings};
 pub use supernet::{Supernet, Trace};
-pub use train::{Recipe, Training, TrainingPoint, check_images, shuffled};
+pub use train::{CLASSIFIER, Init, Recipe, Training, TrainingPoint, check_images, shuffled};

@@ -313,6 +313,7 @@ impl Search {
             ema: None,
             mixup: None,
             cutmix: None,
+            init: None,
             shift: settings.shift,
             flip: settings.flip,
             seed: settings.seed ^ FINALIST_SEED,

@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tch::{Tensor, no_grad};
 
 use crate::average::Average;
@@ -52,6 +53,9 @@ pub struct Recipe {
     /// α of CutMix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cutmix: Option<f64>,
+    /// Which weights it starts from, where not from random ones ([`Training::start_from`] says it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
     /// Largest shift of an image in pixels.
     pub shift: usize,
     /// Whether images are mirrored at random.
@@ -61,6 +65,18 @@ pub struct Recipe {
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
 }
+
+/// Weights that a training started from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// SHA-256 over the tensors with their names and extents.
+    pub sha256: String,
+    /// Whether the classifier started at random all the same.
+    pub new_classifier: bool,
+}
+
+/// What the names of the classifier's tensors begin with.
+pub const CLASSIFIER: &str = "head.classifier.";
 
 /// What every training had before it could be chosen.
 fn default_decay() -> f64 {
@@ -137,6 +153,16 @@ pub fn shuffled(all: usize, seed: u64, wanted: usize) -> Vec<usize> {
     order
 }
 
+/// SHA-256 over tensors, in hexadecimal.
+fn digest(weights: &Weights) -> String {
+    let mut hash = Sha256::new();
+    for (name, tensor) in weights.iter() {
+        hash.update(format!("{name} {:?} ", tensor.dims));
+        tensor.data.iter().for_each(|value| hash.update(value.to_bits().to_le_bytes()));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Training {
     /// Starts a training.
     pub fn new(
@@ -180,6 +206,29 @@ impl Training {
             curve: Vec::new(),
             stopwatch: Stopwatch::after(0.0),
         })
+    }
+
+    /// Starts from given weights instead of random ones; with `new_classifier`, all but the classifier's. Returns the names
+    /// of those that the network has no place for. The first tensor of the network that is missing or has other extents is
+    /// the error.
+    pub fn start_from(&mut self, weights: &Weights, new_classifier: bool) -> Result<Vec<String>, SearchError> {
+        let mut start = Weights::default();
+        for parameter in self.module.parameters() {
+            let own = parameter.to_weights()?;
+            let kept = new_classifier && parameter.name.starts_with(CLASSIFIER);
+            let tensor = if kept { own } else { weights.get(&parameter.name, &own.dims)?.clone() };
+            start.insert(parameter.name.clone(), tensor);
+        }
+        self.module = Module::new(self.module.network().clone(), &start, self.module.layout())?;
+        self.average = self.recipe.ema.map(|decay| Average::of(&self.module, decay)).transpose()?;
+        self.recipe.init = Some(Init { sha256: digest(weights), new_classifier });
+        let unused = weights.iter().map(|(name, _)| name).filter(|name| !start.has(name));
+        Ok(unused.map(str::to_owned).collect())
+    }
+
+    /// The recipe, with the weights that it started from.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
 
     /// Loss of the last step.

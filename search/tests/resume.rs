@@ -142,6 +142,7 @@ fn recipe() -> Recipe {
         ema: None,
         mixup: None,
         cutmix: None,
+        init: None,
         shift: 1,
         flip: true,
         seed: 2,

@@ -1,23 +1,29 @@
 //! `fleetfoot train`.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Check, Learning as _, Recipe, Reduced, Sgd, Training, TrainingPoint, checkpoint_path, difference,
+    CLASSIFIER, Check, Dataset, Learning as _, Recipe, Reduced, SearchError, Sgd, Training, TrainingPoint,
+    checkpoint_path, difference,
 };
-use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_space::{Architecture, SearchSpace, Weights, WeightsError};
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, write_json};
+use super::{DataOptions, FolderOptions, Images, LearningOptions, Start, seeds, write_json};
 
 /// Name of the trained weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
 /// Name of the record in a run folder.
 pub const RECORD: &str = "train.json";
+
+/// No more seeds are asked for.
+const MAX_SEEDS: u64 = 1000;
 
 /// Options of `train`.
 #[derive(Debug, Args)]
@@ -46,6 +52,16 @@ pub struct Options {
     /// Peak learning rate
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
     lr: f64,
+    /// Train by this many seeds, from --seed on, each in a folder DIR/seedN of its own; mean and standard deviation are in
+    /// DIR/seeds.json
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SEEDS))]
+    seeds: usize,
+    /// Start from these weights: a safetensors file with the names that training gives its tensors
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// Start the classifier at random all the same: for another number of classes
+    #[arg(long, requires = "init")]
+    new_classifier: bool,
     /// Label smoothing
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = fraction)]
     smoothing: f64,
@@ -126,78 +142,161 @@ impl Record {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let folder = options.folder.path();
-    let given = SearchSpace::load(&options.space)?;
-    let (space, architecture) = given.resolve(&options.architecture)?;
-    let dataset = options.data.load(&space)?;
-    let recipe = recipe(options, dataset.train.len())?;
-    let mut training = Training::new(&space, &architecture, &dataset, recipe.clone())?;
-    let images = options.data.record(training.fingerprint());
-    match options.folder.open(RECORD, &checkpoint_path(folder))? {
-        Start::Done => {
-            let record = read(folder)?;
-            let (trained_in, trained) = record.resolve(folder)?;
-            let differing = [
-                ("another recipe", record.recipe != recipe),
-                ("another space", trained_in.signature() != space.signature()),
-                ("another architecture", trained != architecture),
-                ("another data set", record.images.sha256 != images.sha256),
-            ];
-            if let Some(difference) = difference(&differing) {
-                bail!("{} is of {difference}", folder.join(RECORD).display());
-            }
-            eprintln!("{} is there already", folder.join(RECORD).display());
-            return Ok(());
-        }
-        Start::Checkpoint => training.restore(folder)?,
-        Start::Anew => {}
+    let work = Work::new(options)?;
+    if options.seeds > 1 {
+        let train = |folder: &FolderOptions, seed: u64| work.train(folder, seed);
+        return seeds::train(&options.folder, options.learning.seed, options.seeds, train);
     }
-    let threads = options.learning.set_threads();
-    let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
-    let mut watch = |training: &Training| {
-        bar.set_message(format!("{architecture}: loss {:.3}", training.loss()));
-        bar.set(training.step());
+    seeds::check_alone(&options.folder, false)?;
+    work.train(&options.folder, options.learning.seed).map(drop)
+}
+
+/// What is to be trained, on what, how.
+struct Work<'a> {
+    options: &'a Options,
+    given: SearchSpace,
+    space: SearchSpace,
+    architecture: Architecture,
+    dataset: Dataset,
+    recipe: Recipe,
+    /// Where weights don't start at random.
+    init: Option<Weights>,
+    threads: usize,
+}
+
+impl<'a> Work<'a> {
+    fn new(options: &'a Options) -> Result<Self> {
+        let given = SearchSpace::load(&options.space)?;
+        let (space, architecture) = given.resolve(&options.architecture)?;
+        let init = options.init.as_deref().map(Weights::read).transpose()?;
+        let dataset = options.data.load(&space)?;
+        let recipe = recipe(options, dataset.train.len())?;
+        let threads = options.learning.set_threads();
+        Ok(Self { options, given, space, architecture, dataset, recipe, init, threads })
+    }
+
+    /// Trains by a seed in a folder, or finds that it is done.
+    fn train(&self, options: &FolderOptions, seed: u64) -> Result<Record> {
+        let (folder, architecture) = (options.path(), &self.architecture);
+        let mut training = self.start(seed)?;
+        let images = self.options.data.record(training.fingerprint());
+        match options.open(RECORD, &checkpoint_path(folder))? {
+            Start::Done => return self.done(folder, &training, &images),
+            Start::Checkpoint => training.restore(folder)?,
+            Start::Anew => {}
+        }
+        let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
+        let mut watch = |training: &Training| {
+            bar.set_message(format!("{architecture}: loss {:.3}", training.loss()));
+            bar.set(training.step());
+        };
+        training.run(folder, &*stop_flag()?, &mut watch)?;
+        bar.finish();
+        let record = self.record(&training, images)?;
+        let weights = training.weights()?.to_safetensors(metadata(&record))?;
+        let path = folder.join(WEIGHTS);
+        write_atomically(&path, &weights)
+            .map_err(|error| anyhow::anyhow!("can't write {}: {error}", path.display()))?;
+        write_json(&folder.join(RECORD), &record)?;
+        let Record { accuracy_percent, test_loss, seconds, .. } = &record;
+        let last = record.without_ema.as_ref();
+        let last =
+            last.map(|last| format!(" (last step's weights {:.2} %)", last.accuracy_percent)).unwrap_or_default();
+        eprintln!("{architecture}: test accuracy {accuracy_percent:.2} %{last}, loss {test_loss:.4}, {seconds:.0} s");
+        Ok(record)
+    }
+
+    fn start(&self, seed: u64) -> Result<Training> {
+        let recipe = Recipe { seed, ..self.recipe.clone() };
+        let mut training = Training::new(&self.space, &self.architecture, &self.dataset, recipe)?;
+        let (Some(weights), Some(file)) = (&self.init, &self.options.init) else { return Ok(training) };
+        let unused = training.start_from(weights, self.options.new_classifier).map_err(|error| {
+            let of = |name: &str| name.starts_with(CLASSIFIER) && !self.options.new_classifier;
+            let remedy = match &error {
+                SearchError::Weights(WeightsError::Missing(name) | WeightsError::Extents { name, .. }) if of(name) => {
+                    "; --new-classifier leaves the classifier at its initial values"
+                }
+                _ => "",
+            };
+            let what = format!("--init {} doesn't fit {}: {error}{remedy}", file.display(), self.options.architecture);
+            anyhow::anyhow!(what)
+        })?;
+        if let Some(name) = unused.first() {
+            eprintln!("warning: {} tensors of {} aren't used, such as {name}", unused.len(), file.display());
+        }
+        Ok(training)
+    }
+
+    /// The record that is there already, if it is of this very training.
+    fn done(&self, folder: &Path, training: &Training, images: &Images) -> Result<Record> {
+        let record = read(folder)?;
+        let (trained_in, trained) = record.resolve(folder)?;
+        let differing = [
+            ("another recipe", record.recipe != *training.recipe()),
+            ("another space", trained_in.signature() != self.space.signature()),
+            ("another architecture", trained != self.architecture),
+            ("another data set", record.images.sha256 != images.sha256),
+        ];
+        if let Some(difference) = difference(&differing) {
+            bail!("{} is of {difference}", folder.join(RECORD).display());
+        }
+        eprintln!("{} is there already", folder.join(RECORD).display());
+        Ok(record)
+    }
+
+    fn record(&self, training: &Training, images: Images) -> Result<Record> {
+        let (accuracy_percent, test_loss) = training.evaluate()?;
+        let without_ema = training.evaluate_without_average()?;
+        let network = self.space.network(&self.architecture)?;
+        let recipe = training.recipe().clone();
+        Ok(Record {
+            format: 1,
+            space: self.space.name().to_owned(),
+            space_toml: self.given.text().to_owned(),
+            architecture: self.architecture.to_string(),
+            named: self.given.canonical(&self.options.architecture)?,
+            macs: network.macs(),
+            params: network.params(),
+            seed: recipe.seed,
+            dataset: self.dataset.name.clone(),
+            images,
+            normalisation: training.statistics().to_vec(),
+            epochs: recipe.epochs,
+            train_images: recipe.train_images,
+            test_images: self.dataset.test.len(),
+            batch: recipe.batch,
+            lr: recipe.lr,
+            threads: self.threads,
+            seconds: training.seconds(),
+            accuracy_percent,
+            test_loss,
+            without_ema: without_ema.map(|(accuracy_percent, test_loss)| LastStep { accuracy_percent, test_loss }),
+            recipe,
+            curve: training.curve().to_vec(),
+            onnx: None,
+            fp16: None,
+            int8: None,
+        })
+    }
+}
+
+/// What weights.safetensors says of itself: texts, as its form wants them. `format` is what readers of PyTorch's weights
+/// look for; the tensors are in PyTorch's order of dimensions.
+fn metadata(record: &Record) -> BTreeMap<String, String> {
+    let list = |pick: fn(&(f32, f32)) -> f32| {
+        let values: Vec<String> = record.normalisation.iter().map(|pair| pick(pair).to_string()).collect();
+        values.join(",")
     };
-    training.run(folder, &*stop_flag()?, &mut watch)?;
-    bar.finish();
-    let (accuracy_percent, test_loss) = training.evaluate()?;
-    let without_ema = training.evaluate_without_average()?;
-    let without_ema = without_ema.map(|(accuracy_percent, test_loss)| LastStep { accuracy_percent, test_loss });
-    let network = space.network(&architecture)?;
-    let weights = training.weights()?.to_safetensors([("architecture".to_owned(), architecture.to_string())].into())?;
-    let path = folder.join(WEIGHTS);
-    write_atomically(&path, &weights).map_err(|error| anyhow::anyhow!("can't write {}: {error}", path.display()))?;
-    let record = Record {
-        format: 1,
-        space: space.name().to_owned(),
-        space_toml: given.text().to_owned(),
-        architecture: architecture.to_string(),
-        named: given.canonical(&options.architecture)?,
-        macs: network.macs(),
-        params: network.params(),
-        seed: recipe.seed,
-        dataset: dataset.name.clone(),
-        images,
-        normalisation: training.statistics().to_vec(),
-        epochs: recipe.epochs,
-        train_images: recipe.train_images,
-        test_images: dataset.test.len(),
-        batch: recipe.batch,
-        lr: recipe.lr,
-        threads,
-        seconds: training.seconds(),
-        accuracy_percent,
-        test_loss,
-        without_ema,
-        recipe,
-        curve: training.curve().to_vec(),
-        onnx: None,
-        fp16: None,
-        int8: None,
-    };
-    write_json(&folder.join(RECORD), &record)?;
-    eprintln!("{architecture}: test accuracy {accuracy_percent:.2} %, loss {test_loss:.4}, {:.0} s", record.seconds);
-    Ok(())
+    [
+        ("format", "pt".to_owned()),
+        ("space", record.space.clone()),
+        ("architecture", record.architecture.clone()),
+        ("named", record.named.clone()),
+        ("input_mean", list(|pair| pair.0)),
+        ("input_std", list(|pair| pair.1)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }
 
 fn recipe(options: &Options, available: usize) -> Result<Recipe> {
@@ -216,6 +315,7 @@ fn recipe(options: &Options, available: usize) -> Result<Recipe> {
         ema: options.ema,
         mixup: options.mixup,
         cutmix: options.cutmix,
+        init: None,
         shift: options.learning.shift,
         flip: !options.learning.no_flip,
         seed: options.learning.seed,
@@ -226,6 +326,9 @@ fn recipe(options: &Options, available: usize) -> Result<Recipe> {
 /// The record of a finished training.
 pub fn read(folder: &Path) -> Result<Record> {
     let path = folder.join(RECORD);
+    if let (false, Some(first)) = (path.exists(), seeds::first_of(folder)) {
+        bail!("{} holds trainings by several seeds: name one of them, such as {}", folder.display(), first.display());
+    }
     let text = std::fs::read(&path).map_err(|error| {
         anyhow::anyhow!("can't read {}: {error}; run `fleetfoot train … -o {}` first", path.display(), folder.display())
     })?;

@@ -186,6 +186,13 @@ fn so_does_one_with_an_average_of_its_weights_and_mixed_images() {
     }
 }
 
+#[test]
+fn recipes_of_before_are_what_they_were() {
+    let text = r#"{"epochs": 3, "rise_epochs": 1.0, "batch": 8, "train_images": 80, "lr": 0.05, "smoothing": 0.1, "shift": 1,
+        "flip": true, "seed": 2, "channels_last": true}"#;
+    assert_eq!(serde_json::from_str::<Recipe>(text).unwrap(), recipe());
+}
+
 /// Of 30 steps in all.
 fn ends_alike_wherever_it_was_stopped(recipe: Recipe, steps: usize) {
     tch::set_num_threads(1);

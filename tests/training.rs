@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, stderr, stdout, text};
+use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, refused_as_usage, stderr, stdout, text};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -162,13 +162,16 @@ fn a_width_multiplier_is_shown_predicted_trained_and_exported() {
     let (data, run) = (images(folder.path()), folder.path().join("run"));
     let shown = stdout(&fleetfoot(&["show", "--space", "mobilenetv2-224", "mobilenetv2@0.35"]).assert().success());
     assert!(shown.lines().last().unwrap().contains("59285808"), "{shown}");
-    fleetfoot(&train("k3e6@0.50", &run, &data, &[])).assert().success();
+    let said = stderr(&fleetfoot(&train("k3e6@0.50", &run, &data, &[])).assert().success());
+    assert!(said.lines().last().unwrap().starts_with("k3e6@0.5: test accuracy"), "{said}");
     let record = json(&run.join("train.json"));
     assert_eq!((record["named"].as_str(), record["architecture"].as_str()), (Some("k3e6@0.5"), Some("1111111111")));
     let network = stdout(&fleetfoot(&["show", "--space", "fashion-28", "k3e6@0.5", "--json"]).assert().success());
     let network: Value = serde_json::from_str(&network).unwrap();
     assert_eq!((&record["macs"], &record["params"]), (&network["macs"], &network["params"]));
     fleetfoot(&["export", text(&run), "--images", "5"]).assert().success();
+    let onnx = std::fs::read(run.join("model.onnx")).unwrap();
+    assert!(onnx.windows(16).any(|window| window == b"width_multiplier"), "the model says which network it is");
     // The same in other words is done; another width is another run.
     fleetfoot(&train("k3e6@0.5", &run, &data, &["--resume"])).assert().success();
     let message = fails_in_one_line(fleetfoot(&train("k3e6@0.75", &run, &data, &["--resume"])));
@@ -288,4 +291,8 @@ fn int8_is_calibrated_on_real_images_and_keeps_the_accuracy() {
     let measure = ["measure", "--onnx", text(&model), "--min-rounds", "6", "--max-rounds", "6"];
     fleetfoot(&measure).assert().success();
     fleetfoot(&[&export[..], &["--observer", "percentile:12"]].concat()).assert().code(2);
+    for (passed_over, more) in [("--observer", ["--observer", "mse"]), ("--test-images", ["--test-images", "9"])] {
+        let message = refused_as_usage(fleetfoot(&[&export[..2], &more].concat()));
+        assert!(message.contains(passed_over) && message.contains("int8"), "{message}");
+    }
 }

@@ -116,13 +116,16 @@ pub fn to_onnx_in(
         let values: Vec<String> = statistics.iter().map(|pair| pick(pair).to_string()).collect();
         values.join(",")
     };
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("space".to_owned(), space.name().to_owned()),
         ("architecture".to_owned(), architecture.to_string()),
         ("input_mean".to_owned(), list(|pair| pair.0)),
         ("input_std".to_owned(), list(|pair| pair.1)),
         ("input_scale".to_owned(), "pixels / 255".to_owned()),
     ]);
+    if space.width_multiplier() != 1.0 {
+        metadata.insert("width_multiplier".to_owned(), space.width_multiplier().to_string());
+    }
     let network = |precision| space.network_at(architecture, 1, precision);
     Ok(match numbers {
         Numbers::Fp32 => write_onnx(&network(Precision::Fp32)?, weights, &metadata)?,

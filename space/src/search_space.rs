@@ -239,6 +239,11 @@ impl SearchSpace {
         self.definition.classes
     }
 
+    /// The factor by which its channels are those of its file, or of a named architecture's own widths.
+    pub fn width_multiplier(&self) -> f64 {
+        self.definition.width_multiplier
+    }
+
     /// Epsilon of batch normalisation.
     pub fn bn_eps(&self) -> f32 {
         self.definition.bn_eps

@@ -23,7 +23,7 @@ pub(crate) struct Definition {
     #[serde(default = "default_bn_eps")]
     pub bn_eps: f32,
     #[serde(default = "default_multiplier")]
-    width_multiplier: f64,
+    pub width_multiplier: f64,
     pub candidates: Vec<CandidateText>,
     stem: Stem,
     first_block: Option<FirstBlock>,

@@ -36,12 +36,12 @@ pub struct Options {
     /// What the model computes with: fp32, fp16 or int8 (QDQ, its activations' ranges from training images)
     #[arg(long, default_value_t = Precision::Fp32)]
     precision: Precision,
-    /// Training images that int8's ranges are of
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = count())]
-    calibration_images: usize,
-    /// How a range is chosen from an activation's values: minmax, mse, or percentile:P
-    #[arg(long, value_name = "HOW", default_value_t = Observer::MeanSquaredError)]
-    observer: Observer,
+    /// Training images that int8's ranges are of; default: 512
+    #[arg(long, value_name = "N", value_parser = count())]
+    calibration_images: Option<usize>,
+    /// How int8's ranges are chosen from an activation's values: mse (default), minmax, or percentile:P
+    #[arg(long, value_name = "HOW")]
+    observer: Option<Observer>,
     /// Test images on which ONNX Runtime's outputs are compared with libtorch's
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
     images: usize,
@@ -55,6 +55,9 @@ pub struct Options {
     #[arg(long)]
     force: bool,
 }
+
+/// Training images that ranges are of where nobody says how many.
+const CALIBRATION_IMAGES: usize = 512;
 
 /// What is exported.
 struct Trained {
@@ -71,6 +74,7 @@ struct Trained {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
+    options.check()?;
     let mut trained = match &options.weights {
         None => Trained::here(&options.what, options)?,
         Some(weights) => Trained::elsewhere(weights, options)?,
@@ -114,6 +118,22 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 impl Options {
+    /// Options that would be passed over are wrong usage.
+    fn check(&self) -> Result<()> {
+        let calibrated = self.calibration_images.is_some() || self.observer.is_some();
+        if calibrated && self.precision != Precision::Int8 {
+            return Err(usage("--calibration-images and --observer are for --precision int8"));
+        }
+        if self.test_images.is_some() && self.precision == Precision::Fp32 && self.weights.is_none() {
+            return Err(usage("--test-images is for --precision int8 or fp16: train.json has the accuracy in fp32"));
+        }
+        Ok(())
+    }
+
+    fn observer(&self) -> Observer {
+        self.observer.unwrap_or(Observer::MeanSquaredError)
+    }
+
     fn path(&self) -> PathBuf {
         let name = match self.precision {
             Precision::Fp32 => "model.onnx",
@@ -208,7 +228,7 @@ impl Trained {
             fp32_accuracy_percent: accuracy_percent(&test, exact)?,
             images: test.indices.len(),
             calibration_images,
-            observer: calibration_images.map(|_| options.observer.to_string()),
+            observer: calibration_images.map(|_| options.observer().to_string()),
             runtime: check.runtime,
         })
     }
@@ -219,10 +239,10 @@ impl Trained {
             Precision::Fp32 => Ok((Numbers::Fp32, None)),
             Precision::Fp16 => Ok((Numbers::Fp16, None)),
             Precision::Int8 => {
-                let most = options.calibration_images.min(self.learned_from.len());
+                let most = options.calibration_images.unwrap_or(CALIBRATION_IMAGES).min(self.learned_from.len());
                 let images = self.images(&self.dataset.train, self.learned_from[..most].to_vec());
                 let module = Module::new(self.space.network(&self.architecture)?, &self.weights, Layout::ChannelsLast)?;
-                Ok((Numbers::Int8(calibrate(&module, &self.weights, &images, options.observer)?), Some(most)))
+                Ok((Numbers::Int8(calibrate(&module, &self.weights, &images, options.observer())?), Some(most)))
             }
         }
     }

@@ -157,6 +157,8 @@ struct Work<'a> {
     given: SearchSpace,
     space: SearchSpace,
     architecture: Architecture,
+    /// Its digits, or its name where it has widths of its own.
+    label: String,
     dataset: Dataset,
     recipe: Recipe,
     /// Where weights don't start at random.
@@ -172,12 +174,16 @@ impl<'a> Work<'a> {
         let dataset = options.data.load(&space)?;
         let recipe = recipe(options, dataset.train.len())?;
         let threads = options.learning.set_threads();
-        Ok(Self { options, given, space, architecture, dataset, recipe, init, threads })
+        let label = match space.is_as_wide_as(&given) {
+            true => architecture.to_string(),
+            false => given.canonical(&options.architecture)?,
+        };
+        Ok(Self { options, given, space, architecture, label, dataset, recipe, init, threads })
     }
 
     /// Trains by a seed in a folder, or finds that it is done.
     fn train(&self, options: &FolderOptions, seed: u64) -> Result<Record> {
-        let (folder, architecture) = (options.path(), &self.architecture);
+        let (folder, label) = (options.path(), &self.label);
         let mut training = self.start(seed)?;
         let images = self.options.data.record(training.fingerprint());
         match options.open(RECORD, &checkpoint_path(folder))? {
@@ -187,7 +193,7 @@ impl<'a> Work<'a> {
         }
         let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
         let mut watch = |training: &Training| {
-            bar.set_message(format!("{architecture}: loss {:.3}", training.loss()));
+            bar.set_message(format!("{label}: loss {:.3}", training.loss()));
             bar.set(training.step());
         };
         training.run(folder, &*stop_flag()?, &mut watch)?;
@@ -202,7 +208,7 @@ impl<'a> Work<'a> {
         let last = record.without_ema.as_ref();
         let last =
             last.map(|last| format!(" (last step's weights {:.2} %)", last.accuracy_percent)).unwrap_or_default();
-        eprintln!("{architecture}: test accuracy {accuracy_percent:.2} %{last}, loss {test_loss:.4}, {seconds:.0} s");
+        eprintln!("{label}: test accuracy {accuracy_percent:.2} %{last}, loss {test_loss:.4}, {seconds:.0} s");
         Ok(record)
     }
 

@@ -146,7 +146,7 @@ impl PlanOptions {
 /// Which networks.
 #[derive(Debug, Args)]
 pub struct ArchitectureOptions {
-    /// Architectures: digits, or names that the space's file gives
+    /// Architectures: digits, or names that the space's file gives; with a width multiplier, too (k3e6@0.75)
     #[arg(value_name = "ARCHITECTURE")]
     given: Vec<String>,
     /// A file with an architecture a line, or a CSV with a column `architecture`; `#` lines are skipped
@@ -161,7 +161,7 @@ impl ArchitectureOptions {
     }
 
     /// The architectures with the space in their widths, each under the label that results carry: its digits, or its
-    /// name where it has widths of its own.
+    /// name (with the width multiplier) where it has widths of its own.
     pub fn resolve(&self, space: &SearchSpace) -> Result<Vec<(String, SearchSpace, Architecture)>> {
         let mut all = Vec::new();
         self.each(space, |named| {
@@ -213,7 +213,7 @@ fn named(space: &SearchSpace, text: &str) -> Result<Named> {
     let (own, architecture) = space.resolve(text)?;
     Ok(match own.is_as_wide_as(space) {
         true => Named::Own(architecture),
-        false => Named::Widened { label: text.to_owned(), space: Box::new(own), architecture },
+        false => Named::Widened { label: space.canonical(text)?, space: Box::new(own), architecture },
     })
 }
 

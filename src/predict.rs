@@ -130,6 +130,16 @@ fn each(
     Ok(())
 }
 
+/// Why a network of other widths than the space's can't be predicted.
+fn widened(named: &Named, error: anyhow::Error) -> anyhow::Error {
+    match named {
+        Named::Own(_) => error,
+        Named::Widened { label, .. } => error.context(format!(
+            "{label} has widths of its own, whose units are in the profile of a space file with these widths (width_multiplier)"
+        )),
+    }
+}
+
 /// Latencies by a table, written as they come: files may have millions of lines.
 fn by_table(options: &Options, space: &SearchSpace, predictor: &TablePredictor) -> Result<()> {
     let (batch, precision, cost) = (predictor.table().batch(), predictor.table().precision(), predictor.table().cost());
@@ -150,7 +160,8 @@ fn by_table(options: &Options, space: &SearchSpace, predictor: &TablePredictor) 
             (Named::Own(architecture), None) => (architecture.to_string(), space, architecture),
             (Named::Widened { label, space, architecture }, _) => (label.clone(), &**space, architecture),
         };
-        let prediction = predictor.network(&space.network_at(architecture, batch, precision)?)?;
+        let network = space.network_at(architecture, batch, precision)?;
+        let prediction = predictor.network(&network).map_err(|error| widened(&named, error.into()))?;
         estimates.count(estimated(&prediction))?;
         rows.push(&label, [prediction.latency, prediction.low, prediction.high].map(Latency::ms))
     });
@@ -170,7 +181,8 @@ fn explained(options: &Options, space: &SearchSpace, predictor: &TablePredictor)
             Named::Own(architecture) => (architecture.to_string(), space, architecture),
             Named::Widened { label, space, architecture } => (label.clone(), &**space, architecture),
         };
-        predictions.push((label, predictor.network(&space.network_at(architecture, batch, precision)?)?));
+        let network = space.network_at(architecture, batch, precision)?;
+        predictions.push((label, predictor.network(&network).map_err(|error| widened(&named, error.into()))?));
         Ok(())
     })?;
     warn_of_estimates(predictor, predictions.iter().map(|(_, prediction)| prediction))?;

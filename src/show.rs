@@ -13,7 +13,7 @@ pub struct Options {
     /// Search space: a preset's name or a TOML file; without it the presets are listed
     #[arg(long, value_name = "SPACE")]
     space: Option<String>,
-    /// An architecture: digits, or a name that the space's file gives; without it the space itself is shown
+    /// An architecture: digits, or a name that the space's file gives, with a width multiplier, too (k3e6@0.75); without it the space itself is shown
     #[arg(requires = "space")]
     architecture: Option<String>,
     /// Print JSON

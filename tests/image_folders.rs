@@ -158,7 +158,20 @@ fn a_thousand_classes_of_files_are_searched_and_trained_with_and_corrupt_ones_na
     // Images that are cut otherwise are another recipe, other files another data set.
     let other = fails_in_one_line(run(train("whole", "--resume --min-crop 0.5")));
     assert!(other.contains("another recipe"), "{other}");
-    stderr(&fleetfoot(&["export", text(&path("whole")), "--images", "6"]).assert().success());
+    // What is exported is judged and calibrated by the images that can be read.
+    let whole = path("whole");
+    let export = ["export", text(&whole), "--images", "6", "--precision", "int8", "--calibration-images", "2000"];
+    let talk = stderr(&fleetfoot(&export).assert().success());
+    for file in CORRUPT {
+        assert!(talk.contains(&format!("corrupt, left out: {}", data.join(file).display())), "{talk}");
+    }
+    let exported = &json(&path("whole/train.json"))["int8"];
+    assert_eq!((&exported["images"], &exported["calibration_images"]), (&1000.into(), &1997.into()));
+    let accuracy = |of: &Value, what: &str| of[what].as_f64().unwrap();
+    assert!((accuracy(exported, "fp32_accuracy_percent") - accuracy(&record, "accuracy_percent")).abs() <= 0.2);
+    stderr(&fleetfoot(&export[..4]).assert().success());
+    assert_eq!(json(&path("whole/train.json"))["onnx"]["images"], 5);
+    fs::write(path("whole/train.json"), serde_json::to_vec(&record).unwrap()).unwrap();
     let mended = data.join(CORRUPT[3]);
     fs::copy(data.join("val/n0003/0.jpg"), &mended).unwrap();
     let other = fails_in_one_line(run(train("whole", "--resume")));

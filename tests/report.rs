@@ -77,6 +77,27 @@ fn further_seeds_give_a_standard_deviation_and_a_single_one_the_test_sets_error(
 }
 
 #[test]
+fn seeds_in_one_folder_are_seeds_as_well() {
+    let run = RunFolder::new();
+    let beside = summary(&run);
+    for (from, to) in [("found", "found/seed1"), ("found.seed2", "found/seed2")] {
+        let record = run.read_json(&format!("train/{from}/train.json"));
+        std::fs::remove_dir_all(run.at(&format!("train/{from}"))).unwrap();
+        run.write_json(&format!("train/{to}/train.json"), &record);
+        run.replace("measured.csv", &format!("train/{from}/model.onnx"), &format!("train/{to}/model.onnx"));
+    }
+    run.write("train/found/seeds.json", "{}");
+    let within = summary(&run);
+    for pointer in ["/found/seeds", "/found/accuracy", "/found/accuracy_sd", "/found/measured_ms", "/warnings"] {
+        assert_eq!(within.pointer(pointer), beside.pointer(pointer), "{pointer}");
+    }
+    assert_eq!(within["found"]["trainings"][1]["folder"], "found/seed2");
+    // One that isn't done is told.
+    std::fs::create_dir_all(run.at("train/found/seed3")).unwrap();
+    assert_eq!(summary(&run)["warnings"][0], "train/found/seed3 has no train.json: left out");
+}
+
+#[test]
 fn the_summary_draws_every_block_of_a_network() {
     let summary = summary(&RunFolder::new());
     let blocks = summary["found"]["blocks"].as_array().unwrap();

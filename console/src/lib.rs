@@ -10,7 +10,7 @@ mod talk;
 
 pub use exit::{finish, one_line, usage};
 pub use files::{claim, claim_equal};
-pub use options::{count, positive, share};
+pub use options::{count, fraction, not_negative, positive, share};
 pub use progress::Progress;
 pub use stop::stop_flag;
 pub use talk::{say, speak_as};

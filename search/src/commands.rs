@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod search;
+mod seeds;
 pub mod train;
 
 use std::fs;
@@ -89,6 +90,11 @@ impl FolderOptions {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.output
+    }
+
+    /// A folder within, for which the same is asked.
+    pub fn below(&self, name: &str) -> Self {
+        Self { output: self.output.join(name), resume: self.resume, force: self.force }
     }
 
     /// Makes the folder and decides where to start; nothing that exists is overwritten without being asked.

@@ -6,7 +6,9 @@
 //! from scratch; [`to_onnx`] and [`compare`] export it and check the export.
 
 mod allocator;
+mod average;
 mod batches;
+mod calibration;
 mod checkpoint;
 mod convolution;
 mod demand;
@@ -24,6 +26,7 @@ mod learn;
 mod learning;
 mod limits;
 mod loss;
+mod mixing;
 mod module;
 mod native;
 mod optimizer;
@@ -37,13 +40,17 @@ mod train;
 mod within;
 
 pub use allocator::keep_memory;
+pub use average::Average;
 pub use batches::{Batch, Feed, Source};
+pub use calibration::{Observer, calibrate};
 pub use checkpoint::{Checkpoint, RngState};
 pub use demand::{Demand, DemandError};
 pub use derive::{Judge, Score};
 pub use diagnosis::{Diagnosed, Diagnosis};
 pub use error::SearchError;
-pub use export::{AgentRuntime, Check, LIMIT, Runtime, compare, to_onnx};
+pub use export::{
+    AgentRuntime, Check, LIMIT, Numbers, Reduced, Runtime, accuracy_percent, compare, to_onnx, to_onnx_in,
+};
 pub use finalists::{Contest, Finalist, News, draw_finalists};
 pub use fleetfoot_dataset::{
     Augmentation, Classes, Corrupt, Dataset, DatasetError, Examples, Form, Images, Jitter, Split,
@@ -56,10 +63,11 @@ pub use learn::{Backward, Learned, Update, learn};
 pub use learning::{Account, Learning, checkpoint_path, difference};
 pub use limits::{Bound, Limit, Limits};
 pub use loss::{accuracy, cross_entropy};
+pub use mixing::{Mixing, Targets};
 pub use module::{Mode, Module, Parameter};
 pub use optimizer::{Sgd, cosine};
 pub use rivals::{Allowance, Arena, Method, Rival};
 pub use search::{Found, FrontPoint, Reached, Search};
 pub use settings::{GatePoint, SearchPoint, SearchSettings};
 pub use supernet::{Supernet, Trace};
-pub use train::{Evaluation, Recipe, Training, TrainingPoint, check_images};
+pub use train::{CLASSIFIER, Evaluation, Init, Recipe, Training, TrainingPoint, check_images, learned_from};

@@ -177,10 +177,21 @@ impl Module {
     /// The network's output for inputs N x C x H x W: N x classes where the network ends in a linear layer, else an
     /// activation of four dimensions. An operator without layers returns its input.
     pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        self.forward_watched(input, mode, |_, _| Ok(()))
+    }
+
+    /// The same; `watch` is shown every node's output as soon as it is there. Later nodes may overwrite it.
+    pub fn forward_watched(
+        &self,
+        input: &Tensor,
+        mode: Mode,
+        mut watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
+    ) -> Result<Tensor, TchError> {
         let mut activations = Activations { values: Vec::new(), left: self.consumers.clone(), input };
         for (index, node) in self.network.nodes().iter().enumerate() {
             let inputs = node.inputs.iter().map(|&source| activations.take(source)).collect();
             let output = self.apply(index, inputs, mode)?;
+            watch(index, &output)?;
             activations.values.push(Some(output));
         }
         Ok(activations.take(self.network.output()))

@@ -4,19 +4,24 @@ use tch::{TchError, Tensor, no_grad};
 
 use crate::module::{Module, Parameter};
 
-/// SGD with Nesterov momentum and weight decay on everything:
+/// SGD with Nesterov momentum and weight decay:
 /// `g <- g + decay w; v <- momentum v + g; w <- w - lr (g + momentum v)`.
+///
+/// ProxylessNAS's authors decay everything while they search (`no_decay_keys` of their `imagenet_arch_search.py`), and all
+/// but BN's weights and biases when they train the result from scratch (`imagenet_run_exp.py`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     /// Momentum.
     pub momentum: f64,
     /// Weight decay.
     pub decay: f64,
+    /// Whether BN's weights and biases decay, too.
+    pub decay_bn: bool,
 }
 
 impl Default for Sgd {
     fn default() -> Self {
-        Self { momentum: 0.9, decay: 4e-5 }
+        Self { momentum: 0.9, decay: 4e-5, decay_bn: true }
     }
 }
 
@@ -32,7 +37,7 @@ impl Sgd {
     pub fn step(&self, parameters: &mut [&mut Parameter], gradients: &[Tensor], lr: f64) -> Result<(), TchError> {
         no_grad(|| {
             for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
-                let gradient = gradient.f_add(&parameter.value.f_mul_scalar(self.decay)?)?;
+                let gradient = gradient.f_add(&parameter.value.f_mul_scalar(self.decay_of(parameter))?)?;
                 let velocity = match &mut parameter.momentum {
                     Some(velocity) => {
                         let _ = velocity.f_mul_scalar_(self.momentum)?.f_add_(&gradient)?;
@@ -47,6 +52,11 @@ impl Sgd {
             }
             Ok(())
         })
+    }
+
+    fn decay_of(&self, parameter: &Parameter) -> f64 {
+        let is_bn = parameter.name.rsplit('.').nth(1) == Some("bn");
+        if is_bn && !self.decay_bn { 0.0 } else { self.decay }
     }
 }
 
@@ -63,11 +73,31 @@ pub fn cosine(step: usize, total: usize, rise: usize, peak: f64) -> f64 {
 mod tests {
     use super::*;
 
+    fn parameter(name: &str) -> Parameter {
+        let value = Tensor::from_slice(&[1.0f64]).set_requires_grad(true);
+        Parameter { name: name.into(), value, trainable: true, momentum: None }
+    }
+
+    #[test]
+    fn weights_of_batch_normalisation_decay_where_that_is_wanted() {
+        let left = |name: &str, decay_bn: bool| {
+            let mut parameter = parameter(name);
+            let sgd = Sgd { momentum: 0.0, decay: 0.1, decay_bn };
+            sgd.step(&mut [&mut parameter], &[Tensor::from_slice(&[0.0f64])], 1.0).unwrap();
+            parameter.value.double_value(&[0])
+        };
+        assert_eq!(left("stem.main.bn.weight", false), 1.0);
+        for (name, decay_bn) in
+            [("stem.main.bn.weight", true), ("stem.main.conv.weight", false), ("head.classifier.bias", false)]
+        {
+            assert!((left(name, decay_bn) - 0.9).abs() < 1e-12, "{name}");
+        }
+    }
+
     #[test]
     fn nesterov_momentum_follows_its_equations() {
-        let value = Tensor::from_slice(&[1.0f64]).set_requires_grad(true);
-        let mut parameter = Parameter { name: "w".into(), value, trainable: true, momentum: None };
-        let sgd = Sgd { momentum: 0.9, decay: 0.1 };
+        let mut parameter = parameter("w");
+        let sgd = Sgd { momentum: 0.9, decay: 0.1, decay_bn: false };
         let (mut w, mut v) = (1.0f64, 0.0f64);
         for step in 0..5 {
             let g = 0.5 - 0.2 * f64::from(step);

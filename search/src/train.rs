@@ -6,14 +6,17 @@ use fleetfoot_space::{Architecture, SearchSpace, Weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tch::{Tensor, no_grad};
 
+use crate::average::Average;
 use crate::batches::{Feed, Source};
 use crate::checkpoint::Checkpoint;
 use crate::error::SearchError;
 use crate::layout::Layout;
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
+use crate::mixing::Mixing;
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
 use fleetfoot_dataset::{Augmentation, Dataset, Jitter, Split};
@@ -31,8 +34,26 @@ pub struct Recipe {
     pub train_images: usize,
     /// Peak learning rate.
     pub lr: f64,
-    /// Label smoothing.
+    /// Label smoothing (Szegedy et al., CVPR 2016).
     pub smoothing: f64,
+    /// Weight decay.
+    #[serde(default = "default_decay")]
+    pub decay: f64,
+    /// Whether BN's weights and biases decay, too.
+    #[serde(default = "default_decay_bn")]
+    pub decay_bn: bool,
+    /// Decay of the weights' moving [`Average`]; without one, the weights of the last step are the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// α of mixup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<f64>,
+    /// α of CutMix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<f64>,
+    /// Which weights it starts from, where not from random ones ([`Training::start_from`] says it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
     /// Largest shift of an image in pixels.
     pub shift: usize,
     /// Whether images are mirrored at random.
@@ -66,6 +87,27 @@ pub struct Evaluation {
     pub cross_entropy: f64,
     /// Images that these are of: all that could be read.
     pub images: usize,
+}
+
+/// Weights that a training started from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// SHA-256 over the tensors with their names and extents.
+    pub sha256: String,
+    /// Whether the classifier started at random all the same.
+    pub new_classifier: bool,
+}
+
+/// What the names of the classifier's tensors begin with.
+pub const CLASSIFIER: &str = "head.classifier.";
+
+/// What every training had before it could be chosen.
+fn default_decay() -> f64 {
+    Sgd::default().decay
+}
+
+fn default_decay_bn() -> bool {
+    Sgd::default().decay_bn
 }
 
 /// A point of the training's curve.
@@ -103,6 +145,7 @@ pub struct Training {
     dataset: String,
     architecture: Architecture,
     module: Module,
+    average: Option<Average>,
     train: Feed,
     test: Source,
     step: usize,
@@ -128,6 +171,21 @@ pub fn check_images(space: &SearchSpace, dataset: &Dataset) -> Result<(), Search
     Ok(())
 }
 
+/// The training images that a seed chooses, so many, in its order.
+pub fn learned_from(train: &Split, seed: u64, images: usize) -> Split {
+    train.shuffled(&mut ChaCha8Rng::seed_from_u64(seed)).subset(0..images)
+}
+
+/// SHA-256 over tensors, in hexadecimal.
+fn digest(weights: &Weights) -> String {
+    let mut hash = Sha256::new();
+    for (name, tensor) in weights.iter() {
+        hash.update(format!("{name} {:?} ", tensor.dims));
+        tensor.data.iter().for_each(|value| hash.update(value.to_bits().to_le_bytes()));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Training {
     /// Starts a training.
     pub fn new(
@@ -146,14 +204,15 @@ impl Training {
             )));
         }
         let layout = if recipe.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
-        let shuffled = dataset.train.shuffled(&mut ChaCha8Rng::seed_from_u64(recipe.seed));
         let statistics = dataset.train.channel_statistics()?;
         let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
-        let train = source(shuffled.subset(0..recipe.train_images));
+        let train = source(learned_from(&dataset.train, recipe.seed, recipe.train_images));
         let train = Feed::new(train, recipe.seed, recipe.batch, Some(recipe.augmentation()));
         let steps = recipe.epochs * train.steps_per_epoch();
+        let module = Module::initial(space.network(architecture)?, recipe.seed, layout)?;
         Ok(Self {
-            module: Module::initial(space.network(architecture)?, recipe.seed, layout)?,
+            average: recipe.ema.map(|decay| Average::of(&module, decay)).transpose()?,
+            module,
             train: train.until(steps),
             test: source(dataset.test.clone()),
             recipe,
@@ -166,6 +225,29 @@ impl Training {
             curve: Vec::new(),
             stopwatch: Stopwatch::default(),
         })
+    }
+
+    /// Starts from given weights instead of random ones; with `new_classifier`, all but the classifier's. Returns the names
+    /// of those that the network has no place for. The first tensor of the network that is missing or has other extents is
+    /// the error.
+    pub fn start_from(&mut self, weights: &Weights, new_classifier: bool) -> Result<Vec<String>, SearchError> {
+        let mut start = Weights::default();
+        for parameter in self.module.parameters() {
+            let own = parameter.to_weights()?;
+            let kept = new_classifier && parameter.name.starts_with(CLASSIFIER);
+            let tensor = if kept { own } else { weights.get(&parameter.name, &own.dims)?.clone() };
+            start.insert(parameter.name.clone(), tensor);
+        }
+        self.module = Module::new(self.module.network().clone(), &start, self.module.layout())?;
+        self.average = self.recipe.ema.map(|decay| Average::of(&self.module, decay)).transpose()?;
+        self.recipe.init = Some(Init { sha256: digest(weights), new_classifier });
+        let unused = weights.iter().map(|(name, _)| name).filter(|name| !start.has(name));
+        Ok(unused.map(str::to_owned).collect())
+    }
+
+    /// The recipe, with the weights that it started from.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
     }
 
     /// Loss of the last step.
@@ -188,9 +270,9 @@ impl Training {
         &self.architecture
     }
 
-    /// The network.
+    /// The network that comes out: in its average weights, where there is an average.
     pub fn module(&self) -> &Module {
-        &self.module
+        self.average.as_ref().map_or(&self.module, Average::module)
     }
 
     /// Mean and standard deviation of each channel of the training images, of values in 0..1.
@@ -198,16 +280,25 @@ impl Training {
         &self.train.source().statistics
     }
 
-    /// How well the network does on the test images. A cross entropy that is no number is an error: batches of one image
-    /// leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
+    /// How well the network that [comes out](Self::module) does on the test images. A cross entropy that is no number is an
+    /// error: batches of one image leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
     pub fn evaluate(&self) -> Result<Evaluation, SearchError> {
+        self.judge(self.module())
+    }
+
+    /// The same of the weights of the last step, where the average of all comes out.
+    pub fn evaluate_without_average(&self) -> Result<Option<Evaluation>, SearchError> {
+        self.average.as_ref().map(|_| self.judge(&self.module)).transpose()
+    }
+
+    fn judge(&self, module: &Module) -> Result<Evaluation, SearchError> {
         let (channels, height, width) = self.test.images.size();
         let batch = (EVALUATION_VALUES / (channels * height * width).max(1)).clamp(1, EVALUATION_BATCH);
         no_grad(|| {
             let (mut right, mut loss, mut seen) = (0.0, 0.0, 0.0);
             for batch in self.test.in_order(batch) {
                 let batch = batch?;
-                let logits = self.module.forward(&batch.images, Mode::Eval)?;
+                let logits = module.forward(&batch.images, Mode::Eval)?;
                 let count = batch.labels.size1()? as f64;
                 right += count * accuracy(&logits, &batch.labels)?;
                 loss += count * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
@@ -222,10 +313,10 @@ impl Training {
         })
     }
 
-    /// The weights as they are.
+    /// The weights of the network that [comes out](Self::module).
     pub fn weights(&self) -> Result<Weights, SearchError> {
         let mut weights = Weights::default();
-        self.module.collect(&mut weights)?;
+        self.module().collect(&mut weights)?;
         Ok(weights)
     }
 
@@ -244,6 +335,9 @@ impl Training {
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
         let mut checkpoint = Checkpoint::of(self.account());
         checkpoint.add("network", &self.module)?;
+        if let Some(average) = &self.average {
+            average.save(&mut checkpoint)?;
+        }
         Ok(checkpoint)
     }
 
@@ -263,6 +357,9 @@ impl Training {
             return Err(SearchError::Checkpoint { path, what });
         }
         checkpoint.restore("network", &mut self.module)?;
+        if let Some(average) = &mut self.average {
+            average.restore(&checkpoint)?;
+        }
         (self.step, self.sums, self.curve) = (state.step, state.sums, state.curve);
         self.stopwatch = Stopwatch::after(&checkpoint.account);
         self.train.rewind();
@@ -297,20 +394,25 @@ impl Learning for Training {
         let per_epoch = self.train.steps_per_epoch();
         let rise = (self.recipe.rise_epochs * per_epoch as f64) as usize;
         let lr = cosine(self.step, self.total_steps(), rise, self.recipe.lr);
-        let batch = self.train.batch(self.step)?;
-        let logits = self.module.forward(&batch.images, Mode::Train)?;
-        let loss = cross_entropy(&logits, &batch.labels, self.recipe.smoothing)?;
+        let mixing = Mixing { mixup: self.recipe.mixup, cutmix: self.recipe.cutmix };
+        let (images, targets) = mixing.apply(self.train.batch(self.step)?, self.recipe.seed, self.step)?;
+        let logits = self.module.forward(&images, Mode::Train)?;
+        let loss = targets.cross_entropy(&logits, self.recipe.smoothing)?;
         let mut parameters: Vec<&mut Parameter> =
             self.module.parameters_mut().iter_mut().filter(|parameter| parameter.trainable).collect();
         let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
         let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
-        Sgd::default().step(&mut parameters, &gradients, lr)?;
+        let sgd = Sgd { decay: self.recipe.decay, decay_bn: self.recipe.decay_bn, ..Sgd::default() };
+        sgd.step(&mut parameters, &gradients, lr)?;
+        if let Some(average) = &mut self.average {
+            average.update(&self.module, self.step)?;
+        }
         self.loss = loss.f_double_value(&[])?;
         self.step += 1;
         if !self.loss.is_finite() {
             return Err(SearchError::diverged(self.loss, self.step, lr, folder));
         }
-        let right = accuracy(&logits, &batch.labels)?;
+        let right = targets.accuracy(&logits)?;
         self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + right);
         if self.step.is_multiple_of(per_epoch) {
             let (steps, loss, right) = self.sums;

@@ -169,6 +169,12 @@ fn recipe() -> Recipe {
         train_images: 80,
         lr: 0.05,
         smoothing: 0.1,
+        decay: 4e-5,
+        decay_bn: true,
+        ema: None,
+        mixup: None,
+        cutmix: None,
+        init: None,
         shift: 1,
         flip: true,
         crop: None,
@@ -180,14 +186,58 @@ fn recipe() -> Recipe {
 
 #[test]
 fn a_training_resumed_in_mid_epoch_ends_in_the_same_state() {
+    ends_alike_wherever_it_was_stopped(recipe(), 14);
+}
+
+#[test]
+fn so_does_one_with_an_average_of_its_weights_and_mixed_images() {
+    let recipe = Recipe { ema: Some(0.9), mixup: Some(0.2), cutmix: Some(1.0), ..recipe() };
+    for steps in [1, 7, 14, 20] {
+        ends_alike_wherever_it_was_stopped(recipe.clone(), steps);
+    }
+    // Each of the three makes another training of it.
+    let hash = |recipe: Recipe| {
+        let (space, folder) = (space(), tempfile::tempdir().unwrap());
+        let architecture = space.parse_architecture("02").unwrap();
+        let mut training = Training::new(&space, &architecture, &dataset(), recipe).unwrap();
+        training.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
+        let weights = training.weights().unwrap();
+        let (name, tensor) = weights.iter().next().unwrap();
+        (name.to_owned(), tensor.data.clone())
+    };
+    let all = [
+        recipe.clone(),
+        Recipe { ema: None, ..recipe.clone() },
+        Recipe { mixup: None, ..recipe.clone() },
+        Recipe { cutmix: None, ..recipe.clone() },
+        Recipe { decay: 0.01, ..recipe.clone() },
+        Recipe { decay: 0.01, decay_bn: false, ..recipe.clone() },
+        Recipe { smoothing: 0.0, ..recipe },
+    ];
+    let hashes: Vec<_> = all.into_iter().map(hash).collect();
+    for (index, one) in hashes.iter().enumerate() {
+        assert!(!hashes[..index].contains(one), "recipe {index} is like another");
+    }
+}
+
+#[test]
+fn recipes_of_before_are_what_they_were() {
+    let text = r#"{"epochs": 3, "rise_epochs": 1.0, "batch": 8, "train_images": 80, "lr": 0.05, "smoothing": 0.1, "shift": 1,
+        "flip": true, "seed": 2, "channels_last": true}"#;
+    assert_eq!(serde_json::from_str::<Recipe>(text).unwrap(), recipe());
+}
+
+/// Of 30 steps in all.
+fn ends_alike_wherever_it_was_stopped(recipe: Recipe, steps: usize) {
     tch::set_num_threads(1);
     let space = space();
-    let training = || Training::new(&space, &space.parse_architecture("02").unwrap(), &dataset(), recipe()).unwrap();
+    let architecture = space.parse_architecture("02").unwrap();
+    let training = || Training::new(&space, &architecture, &dataset(), recipe.clone()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut whole = training();
     whole.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
     let mut first = training();
-    for _ in 0..14 {
+    for _ in 0..steps {
         first.advance(folder.path()).unwrap();
     }
     first.save(folder.path()).unwrap();
@@ -196,6 +246,7 @@ fn a_training_resumed_in_mid_epoch_ends_in_the_same_state() {
     second.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!(second.hash().unwrap(), whole.hash().unwrap());
     assert_eq!(second.evaluate().unwrap(), whole.evaluate().unwrap());
+    assert_eq!(second.evaluate_without_average().unwrap(), whole.evaluate_without_average().unwrap());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! one shape walk; [`SearchSpace`] says which operators may stand where; [`Architecture`] is one choice per decision.
 
 mod architecture;
+mod candidate;
 mod inference;
 mod key;
 mod layer;
@@ -17,15 +18,18 @@ mod shape;
 mod space_file;
 mod text;
 mod weights;
+mod width;
 
 pub use architecture::{Architecture, ArchitectureParseError, MAX_CANDIDATES};
+pub use candidate::{Candidate, CandidateParseError, Decision};
 pub use key::{KeyParseError, OperatorKey};
 pub use layer::{BATCH_NORM_MOMENTUM, Init, Layer, ParameterSpec, ShapeError};
 pub use network::{Network, NetworkError, Node, Source, Unit};
-pub use onnx::{OnnxNode, onnx_nodes, write_onnx};
+pub use onnx::{OnnxNode, Quantisation, Ranges, onnx_nodes, quantised_nodes, write_calibrated_onnx, write_onnx};
 pub use operator::{Operator, OperatorParseError, Part};
 pub use reference::evaluate;
-pub use search_space::{Candidate, CandidateParseError, Decision, SearchSpace, SpaceError, preset_names};
+pub use search_space::{SearchSpace, SpaceError, preset_names};
 pub use shape::{Precision, PrecisionParseError, Shape, ShapeParseError};
 pub use text::{RecordLines, line_of_record, without_mark};
 pub use weights::{Tensor, Weights, WeightsError};
+pub use width::{WidthMultiplier, WidthMultiplierParseError};

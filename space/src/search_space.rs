@@ -1,144 +1,30 @@
 //! Search spaces: what may be chosen, and the network that a choice makes.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
 use crate::architecture::{Architecture, ArchitectureParseError};
+use crate::candidate::{Candidate, Decision};
 use crate::key::OperatorKey;
 use crate::network::{Network, NetworkError, Unit};
-use crate::operator::{ExpansionText, Operator, parse_expansion};
+use crate::operator::Operator;
 use crate::shape::{Precision, Shape};
 use crate::space_file::{Definition, NamedArchitecture};
 use crate::text::without_mark;
+use crate::width::{WidthMultiplier, WidthMultiplierParseError, WidthText};
 
 /// The presets that ship, by name.
-const PRESETS: [(&str, &str); 5] = [
+const PRESETS: [(&str, &str); 6] = [
     ("proxyless-224", include_str!("../presets/proxyless-224.toml")),
+    ("mobilenetv2-224", include_str!("../presets/mobilenetv2-224.toml")),
     ("fbnet-224", include_str!("../presets/fbnet-224.toml")),
     ("fbnet-32", include_str!("../presets/fbnet-32.toml")),
     ("cifar-32", include_str!("../presets/cifar-32.toml")),
     ("fashion-28", include_str!("../presets/fashion-28.toml")),
 ];
-
-/// What a decision can be set to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Candidate {
-    /// An inverted bottleneck.
-    MbConv {
-        /// Kernel size.
-        kernel: usize,
-        /// Expansion ratio; `None` where there is no expansion convolution.
-        expansion: Option<usize>,
-        /// Groups of the 1x1 convolutions.
-        groups: usize,
-    },
-    /// The identity where the shape stays; else a 1x1 convolution, BN, ReLU6 that changes it.
-    Skip,
-    /// No block at all: the identity. Offered only where the shape stays.
-    Zero,
-}
-
-impl fmt::Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MbConv { kernel, expansion, groups: 1 } => f.pad(&format!("k{kernel}e{}", ExpansionText(*expansion))),
-            Self::MbConv { kernel, expansion, groups } => {
-                f.pad(&format!("k{kernel}e{}g{groups}", ExpansionText(*expansion)))
-            }
-            Self::Skip => f.pad("skip"),
-            Self::Zero => f.pad("zero"),
-        }
-    }
-}
-
-/// A text that is no candidate.
-#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "unknown operator '{0}': wanted 'zero', 'skip', or a kernel size (odd) and an expansion ratio such as 'k3e6', with groups such as 'k3e6g2'"
-)]
-pub struct CandidateParseError(pub String);
-
-impl FromStr for Candidate {
-    type Err = CandidateParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = |text: &str| text.parse::<usize>().ok().filter(|n| (1..=64).contains(n));
-        let block = || {
-            let (kernel, rest) = text.strip_prefix('k')?.split_once('e')?;
-            let (expansion, groups) = rest.split_once('g').map_or((rest, None), |(e, g)| (e, Some(g)));
-            let kernel = number(kernel).filter(|kernel| kernel % 2 == 1)?;
-            // One group is the convolution as it is, and isn't written.
-            let groups = groups.map_or(Some(1), |groups| number(groups).filter(|groups| *groups > 1))?;
-            Some(Self::MbConv { kernel, expansion: parse_expansion(expansion, 64)?, groups })
-        };
-        match text {
-            "zero" => Ok(Self::Zero),
-            "skip" => Ok(Self::Skip),
-            // As it is written, so that a block has one name: no signs, no zeros in front.
-            _ => block()
-                .filter(|candidate| candidate.to_string() == text)
-                .ok_or_else(|| CandidateParseError(text.to_owned())),
-        }
-    }
-}
-
-/// A place in the network where one of several candidates stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// The unit's name, such as `stage2.0`.
-    pub name: String,
-    /// Index of its stage.
-    pub stage: usize,
-    /// Shape of its input, batch 1.
-    pub input: Shape,
-    /// Output channels.
-    pub c_out: usize,
-    /// Stride.
-    pub stride: usize,
-    /// What can be chosen; Zero only where stride 1 and equal channels permit the identity.
-    pub candidates: Vec<Candidate>,
-}
-
-impl Decision {
-    /// The operator that a candidate stands for here. Blocks that could be the identity have a shortcut.
-    pub fn operator(&self, candidate: Candidate) -> Operator {
-        match candidate {
-            Candidate::MbConv { kernel, expansion, groups } => Operator::MbConv {
-                kernel,
-                expansion,
-                stride: self.stride,
-                c_in: self.input.c,
-                c_out: self.c_out,
-                groups,
-                shortcut: self.has_shortcut(),
-            },
-            Candidate::Skip if !self.has_shortcut() => {
-                Operator::Conv { kernel: 1, stride: self.stride, c_in: self.input.c, c_out: self.c_out, groups: 1 }
-            }
-            Candidate::Skip | Candidate::Zero => Operator::Zero,
-        }
-    }
-
-    /// Whether a candidate computes nothing here: its output is its input.
-    pub fn is_identity(&self, candidate: Candidate) -> bool {
-        self.operator(candidate) == Operator::Zero
-    }
-
-    /// Whether the input can be added to the output.
-    pub fn has_shortcut(&self) -> bool {
-        self.stride == 1 && self.input.c == self.c_out
-    }
-
-    /// The measurable unit of a candidate at batch 1.
-    pub fn key(&self, candidate: Candidate, precision: Precision) -> OperatorKey {
-        OperatorKey { operator: self.operator(candidate), input: self.input, precision }
-    }
-}
 
 /// A search space: fixed units in front and behind, and decisions between them.
 #[derive(Clone, Debug)]
@@ -200,6 +86,14 @@ pub enum SpaceError {
         want: usize,
         /// The architectures that have names.
         names: String,
+    },
+    /// What stands behind the `@` is no width multiplier.
+    #[error("architecture '{architecture}': {source}")]
+    Width {
+        /// The architecture.
+        architecture: String,
+        /// What is wrong.
+        source: WidthMultiplierParseError,
     },
     /// A digit names no candidate.
     #[error("architecture '{architecture}': choice '{digit}' at position {position} is out of range, decision {decision} has {candidates} candidates (0 to {last})", last = candidates - 1)]
@@ -345,6 +239,11 @@ impl SearchSpace {
         self.definition.classes
     }
 
+    /// The factor by which its channels are those of its file, or of a named architecture's own widths.
+    pub fn width_multiplier(&self) -> f64 {
+        self.definition.width_multiplier
+    }
+
     /// Epsilon of batch normalisation.
     pub fn bn_eps(&self) -> f32 {
         self.definition.bn_eps
@@ -370,27 +269,72 @@ impl SearchSpace {
         self.definition.architectures.keys().map(String::as_str)
     }
 
-    /// Whether the space's file gives an architecture this name.
+    /// Whether a text stands for an architecture by more than its digits: by a name that the space's file gives, or with a
+    /// width multiplier.
     pub fn is_name(&self, text: &str) -> bool {
-        self.definition.architectures.contains_key(text)
+        self.definition.architectures.contains_key(text) || text.contains('@')
     }
 
-    /// The architecture that a name or a text of digits stands for, checked against the decisions. A named
-    /// architecture may have widths of its own: then the space returned is this one with those widths.
+    /// The one way to write what a text stands for: `k3e6@0.750` is `k3e6@0.75`.
+    pub fn canonical(&self, text: &str) -> Result<String, SpaceError> {
+        Ok(self.width_text(text)?.to_string())
+    }
+
+    fn width_text(&self, text: &str) -> Result<WidthText, SpaceError> {
+        // A name may hold anything, an @ too.
+        if self.definition.architectures.contains_key(text) {
+            return Ok(WidthText { base: text.to_owned(), multiplier: WidthMultiplier::ONE });
+        }
+        text.parse().map_err(|source| SpaceError::Width { architecture: text.to_owned(), source })
+    }
+
+    /// The architecture that a text stands for, checked against the decisions: digits, or a name that the space's file
+    /// gives, either with a [`WidthMultiplier`], such as `k3e6@0.75`. A named architecture may have widths of its own, too.
+    /// The space returned is this one in the architecture's widths.
     pub fn resolve(&self, text: &str) -> Result<(Self, Architecture), SpaceError> {
+        let WidthText { base, multiplier } = self.width_text(text)?;
+        let (space, architecture) = self.resolve_base(&base)?;
+        if multiplier == WidthMultiplier::ONE {
+            Ok((space, architecture))
+        } else {
+            space.widen(&architecture, multiplier)
+        }
+    }
+
+    fn resolve_base(&self, text: &str) -> Result<(Self, Architecture), SpaceError> {
         let Some(named) = self.definition.architectures.get(text) else {
             return Ok((self.clone(), self.parse_architecture(text)?));
         };
-        let impossible = |what| SpaceError::Impossible { origin: self.name.clone(), what };
         let space = match named {
             NamedArchitecture::Choices(_) => self.clone(),
             NamedArchitecture::Widths(widths) => {
-                let definition = self.definition.with_widths(widths).map_err(impossible)?;
-                Self::from_definition(definition, Arc::clone(&self.text)).map_err(impossible)?
+                let definition = self.definition.with_widths(widths).map_err(|what| self.impossible(what))?;
+                self.redefined(definition)?
             }
         };
         let architecture = space.parse_architecture(named.choices())?;
         Ok((space, architecture))
+    }
+
+    /// The space so much wider, and the architecture of the same candidates there. Where two widths become one, the
+    /// identity is a further candidate: digits behind it are others.
+    fn widen(&self, architecture: &Architecture, by: WidthMultiplier) -> Result<(Self, Architecture), SpaceError> {
+        let space = self.redefined(self.definition.widened(by))?;
+        let chosen = self.choose(architecture).map(|(_, candidate)| candidate).zip(&space.decisions);
+        let places = chosen.map(|(chosen, decision)| decision.candidates.iter().position(|&other| other == chosen));
+        let architecture = places.collect::<Option<Vec<usize>>>().and_then(Architecture::new);
+        let architecture =
+            architecture.ok_or_else(|| self.impossible(format!("{by} times as wide, a candidate is missing")))?;
+        Ok((space, architecture))
+    }
+
+    /// This space by another definition.
+    fn redefined(&self, definition: Definition) -> Result<Self, SpaceError> {
+        Self::from_definition(definition, Arc::clone(&self.text)).map_err(|what| self.impossible(what))
+    }
+
+    fn impossible(&self, what: String) -> SpaceError {
+        SpaceError::Impossible { origin: self.name.clone(), what }
     }
 
     /// As [`resolve`](Self::resolve), but one in the space's own widths.

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Deserializer};
 
 use crate::architecture::MAX_CANDIDATES;
+use crate::candidate::Candidate;
 use crate::operator::Operator;
-use crate::search_space::Candidate;
 use crate::shape::Shape;
+use crate::width::WidthMultiplier;
 
 /// The largest channel count, image side or class count that is taken seriously.
 const MAX_EXTENT: usize = 1 << 15;
@@ -22,7 +23,7 @@ pub(crate) struct Definition {
     #[serde(default = "default_bn_eps")]
     pub bn_eps: f32,
     #[serde(default = "default_multiplier")]
-    width_multiplier: f64,
+    pub width_multiplier: f64,
     pub candidates: Vec<CandidateText>,
     stem: Stem,
     first_block: Option<FirstBlock>,
@@ -133,16 +134,20 @@ fn default_expansion() -> usize {
     1
 }
 
-/// Rounds to the nearest multiple of 8, never below 90 % of the value (the rule of MobileNetV2's authors).
-pub(crate) fn round_channels(value: f64) -> usize {
-    let rounded = ((value / 8.0 + 0.5).floor() * 8.0).max(8.0);
-    if rounded < 0.9 * value { rounded as usize + 8 } else { rounded as usize }
-}
-
 impl Definition {
-    /// Channels under the width multiplier; unchanged where it is 1.
+    /// Channels under the width multiplier.
     pub fn width(&self, channels: usize) -> usize {
-        if self.width_multiplier == 1.0 { channels } else { round_channels(channels as f64 * self.width_multiplier) }
+        self.multiplier().channels(channels)
+    }
+
+    /// The file's; [`check`](Self::check) makes sure that it is one.
+    fn multiplier(&self) -> WidthMultiplier {
+        WidthMultiplier::new(self.width_multiplier).unwrap_or(WidthMultiplier::ONE)
+    }
+
+    /// The definition, so much wider.
+    pub fn widened(&self, by: WidthMultiplier) -> Self {
+        Self { width_multiplier: self.width_multiplier * by.factor(), ..self.clone() }
     }
 
     pub fn input_shape(&self) -> Shape {
@@ -162,7 +167,7 @@ impl Definition {
     }
 
     pub fn head_operator(&self, c_in: usize) -> Operator {
-        Operator::Head { c_in, c_hidden: self.width(self.head.channels), classes: self.classes }
+        Operator::Head { c_in, c_hidden: self.multiplier().head_channels(self.head.channels), classes: self.classes }
     }
 
     /// The definition with a named architecture's widths in place of its own.
@@ -195,6 +200,10 @@ impl Definition {
                 Err(format!("{what} = {value}: wanted 1 to {MAX_EXTENT}"))
             }
         };
+        let channels = |what: &str, value: usize| {
+            extent(what, value)?;
+            extent(&format!("{what} times the width multiplier"), self.width(value))
+        };
         let odd = |what: &str, value: usize| {
             if value % 2 == 1 && value < 64 {
                 Ok(())
@@ -212,25 +221,25 @@ impl Definition {
         if !(self.bn_eps.is_finite() && self.bn_eps > 0.0) {
             return Err(format!("bn_eps = {}: wanted a positive number", self.bn_eps));
         }
-        if !(self.width_multiplier > 0.0 && self.width_multiplier <= 64.0) {
+        if WidthMultiplier::new(self.width_multiplier).is_none() {
             return Err(format!("width_multiplier = {}: wanted a number above 0, up to 64", self.width_multiplier));
         }
-        extent("stem.channels", self.stem.channels)?;
+        channels("stem.channels", self.stem.channels)?;
         odd("stem.kernel", self.stem.kernel)?;
         extent("stem.stride", self.stem.stride)?;
         if let Some(block) = &self.first_block {
-            extent("first_block.channels", block.channels)?;
+            channels("first_block.channels", block.channels)?;
             odd("first_block.kernel", block.kernel)?;
             extent("first_block.expansion", block.expansion)?;
         }
-        extent("head.channels", self.head.channels)?;
+        channels("head.channels", self.head.channels)?;
         if self.stages.is_empty() {
             return Err("there is no stage: nothing to choose".to_owned());
         }
         check_candidates("candidates", &self.candidates)?;
         for (index, stage) in self.stages.iter().enumerate() {
             let name = format!("stages[{index}]");
-            extent(&format!("{name}.channels"), stage.channels)?;
+            channels(&format!("{name}.channels"), stage.channels)?;
             extent(&format!("{name}.stride"), stage.stride)?;
             if !(1..=256).contains(&stage.depth) {
                 return Err(format!("{name}.depth = {}: wanted 1 to 256", stage.depth));
@@ -251,18 +260,5 @@ fn check_candidates(what: &str, candidates: &[CandidateText]) -> Result<(), Stri
     match candidates.iter().find(|candidate| !seen.insert(**candidate)) {
         Some(twice) => Err(format!("{what}: {} stands there twice", twice.0)),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::round_channels;
-
-    #[test]
-    fn channels_round_to_eights_but_never_below_ninety_percent() {
-        assert_eq!(round_channels(24.0 * 1.4), 32);
-        assert_eq!(round_channels(16.0 * 1.4), 24);
-        assert_eq!(round_channels(32.0 * 0.35), 16);
-        assert_eq!(round_channels(3.0), 8);
     }
 }

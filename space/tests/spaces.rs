@@ -38,6 +38,90 @@ fn the_published_networks_have_their_macs_and_parameters() {
 }
 
 #[test]
+fn mobilenetv2_has_the_published_macs_and_parameters_at_every_width() {
+    let space = SearchSpace::load("mobilenetv2-224").unwrap();
+    // Millions of multiply-accumulates in the authors' table (tensorflow/models, research/slim/nets/mobilenet), and what
+    // each is by the definition; the parameters of 1 are those of torchvision's mobilenet_v2.
+    for (name, millions, macs, params) in [
+        ("mobilenetv2@0.35", 59, 59_285_808, 1_677_128),
+        ("mobilenetv2@0.5", 97, 97_131_840, 1_968_680),
+        ("mobilenetv2@0.75", 209, 209_069_792, 2_636_424),
+        ("mobilenetv2", 300, 300_774_272, 3_504_872),
+        ("mobilenetv2@1.3", 509, 509_374_560, 5_386_792),
+        ("mobilenetv2@1.4", 582, 582_195_824, 6_108_776),
+    ] {
+        assert_eq!(macs_and_params(&space, name), (macs, params), "{name}");
+        assert_eq!(macs / 1_000_000, millions, "{name}");
+    }
+    assert_eq!(space.decisions().len(), 16);
+    let (wide, _) = space.resolve("mobilenetv2@1.4").unwrap();
+    let widths: Vec<usize> = wide.decisions().iter().map(|decision| decision.c_out).collect();
+    assert_eq!(widths, [32, 32, 48, 48, 48, 88, 88, 88, 88, 136, 136, 136, 224, 224, 224, 448]);
+}
+
+#[test]
+fn a_width_multiplier_is_for_every_architecture_and_leaves_the_head_where_it_narrows() {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    let resolve = |text: &str| space.resolve(text).unwrap();
+    let (half, architecture) = resolve("k3e6@0.5");
+    assert_eq!(architecture, resolve("k3e6").1);
+    assert_eq!(half.signature(), resolve("1111111111@0.5").0.signature());
+    let heads = |text: &str| {
+        let (space, _) = resolve(text);
+        let unit = space.back()[0].key.operator;
+        matches!(unit, Operator::Head { c_hidden, .. } if c_hidden == if text.ends_with("@2") { 512 } else { 256 })
+    };
+    assert!(["k3e6", "k3e6@0.5", "k3e6@2"].into_iter().all(heads));
+    assert_eq!((half.input(), half.classes(), half.name()), (space.input(), space.classes(), space.name()));
+    // What is as wide as the space is of the space.
+    assert!(resolve("k3e6@1.0").0.is_as_wide_as(&space) && !half.is_as_wide_as(&space));
+    assert_eq!(space.canonical("k3e6@0.50").unwrap(), "k3e6@0.5");
+    assert_eq!(space.canonical("k3e6@1").unwrap(), "k3e6");
+    assert!(matches!(space.resolve_own("k3e6@0.5"), Err(SpaceError::Widened { .. })));
+    // Widths of one's own are multiplied, too.
+    let proxyless = SearchSpace::load("proxyless-224").unwrap();
+    let (wide, _) = proxyless.resolve("proxyless-cpu@2").unwrap();
+    assert_eq!((wide.decisions()[0].input.c, wide.decisions()[0].c_out, wide.decisions()[20].c_out), (48, 64, 720));
+}
+
+#[test]
+fn a_candidate_stays_itself_where_a_narrower_space_offers_the_identity_in_front_of_it() {
+    let text = SearchSpace::load("fashion-28").unwrap().text().to_owned();
+    let text = text.replace("candidates = [\"k3e3\", ", "candidates = [\"zero\", \"k3e3\", ");
+    let text = text.replace("\"zero\"]", "\"k7e1\"]").split("# Names").next().unwrap().to_owned();
+    let space = SearchSpace::from_toml(&text, "mine.toml").unwrap();
+    // 24 and 40 channels become 8 and 8, at stride 1.
+    let (narrow, architecture) = space.resolve("1111111111@0.2").unwrap();
+    let chosen = |space: &SearchSpace, architecture: &Architecture| {
+        space.choose(architecture).map(|(_, candidate)| candidate).collect::<Vec<_>>()
+    };
+    let (own, given) = space.resolve("1111111111").unwrap();
+    assert_eq!(chosen(&narrow, &architecture), chosen(&own, &given));
+    assert_ne!(architecture, given);
+    assert!(narrow.decisions()[5].has_shortcut() && !space.decisions()[5].has_shortcut());
+}
+
+#[test]
+fn what_is_no_width_multiplier_is_refused() {
+    let space = SearchSpace::load("fashion-28").unwrap();
+    for (text, why) in [
+        ("k3e6@", "'' is no width multiplier"),
+        ("k3e6@0", "such as 0.75"),
+        ("k3e6@-2", "'-2' is no width multiplier"),
+        ("k3e6@1e9", "'1e9' is no width multiplier"),
+        ("k3e7@0.5", "'k3e7' has 4 choices"),
+        ("k3e6@0.5@2", "'k3e6@0.5'"),
+        ("111@0.5", "has 3 choices"),
+    ] {
+        let error = space.resolve(text).unwrap_err().to_string();
+        assert!(error.contains(why), "{text}: {error}");
+    }
+    let broad = edited("channels = 64", "channels = 20000").unwrap();
+    let error = broad.resolve("k3e6@2").unwrap_err().to_string();
+    assert!(error.contains("stages[3].channels times the width multiplier = 40000"), "{error}");
+}
+
+#[test]
 fn fbnet_has_the_published_geometry() {
     let space = SearchSpace::load("fbnet-224").unwrap();
     // FBNet-A has 249 million multiply-accumulates and 4.3 million parameters (table 3 of the paper).

@@ -92,13 +92,14 @@ fn read_trainings(run: &Path) -> Result<(Trainings, Vec<String>)> {
     let mut trainings = Trainings::new();
     let mut unfinished = Vec::new();
     for folder in folders(&train)? {
-        let path = train.join(&folder).join("train.json");
-        if !path.exists() {
-            unfinished.push(folder);
-            continue;
+        let several = seeds_in(&train, &folder)?;
+        let (done, left) = several.into_iter().partition::<Vec<String>, _>(|folder| record_of(&train, folder).exists());
+        unfinished.extend(left);
+        for folder in done {
+            let path = record_of(&train, &folder);
+            let record = TrainRecord::read(&path, &train_origin(&train, &folder))?;
+            trainings.entry(role(&folder).0.to_owned()).or_default().push(Training { folder, path, record });
         }
-        let record = TrainRecord::read(&path, &train_origin(&train, &folder))?;
-        trainings.entry(role(&folder).0.to_owned()).or_default().push(Training { folder, path, record });
     }
     for wanted in [FOUND, BASELINE] {
         if !trainings.contains_key(wanted) {
@@ -111,6 +112,20 @@ fn read_trainings(run: &Path) -> Result<(Trainings, Vec<String>)> {
         check_alike(group)?;
     }
     Ok((trainings, unfinished))
+}
+
+fn record_of(train: &Path, folder: &str) -> PathBuf {
+    train.join(folder).join("train.json")
+}
+
+/// The trainings in a folder: itself, or those that `train --seeds` made in it.
+fn seeds_in(train: &Path, folder: &str) -> Result<Vec<String>> {
+    if record_of(train, folder).exists() {
+        return Ok(vec![folder.to_owned()]);
+    }
+    let within = folders(&train.join(folder))?.into_iter().map(|name| format!("{folder}/{name}"));
+    let seeds: Vec<String> = within.filter(|name| role(name).1.is_some()).collect();
+    Ok(if seeds.is_empty() { vec![folder.to_owned()] } else { seeds })
 }
 
 /// Seeds of a role train one architecture.
@@ -132,9 +147,10 @@ fn train_origin(train: &Path, folder: &str) -> Origin {
     Origin::new(format!("train … -o {}", train.join(folder).display()))
 }
 
-/// Role and further seed of a training's folder: `found.seed2` is of the role `found`.
+/// Role and further seed of a training's folder: `found.seed2` and `found/seed2` are of the role `found`.
 fn role(folder: &str) -> (&str, Option<u64>) {
-    let parts = folder.rsplit_once(".seed").filter(|(role, _)| !role.is_empty());
+    let parts =
+        folder.rsplit_once("/seed").or_else(|| folder.rsplit_once(".seed")).filter(|(role, _)| !role.is_empty());
     match parts.and_then(|(role, seed)| Some((role, seed.parse().ok()?))) {
         Some((role, seed)) => (role, Some(seed)),
         None => (folder, None),
@@ -170,6 +186,7 @@ mod tests {
     fn a_folder_names_its_role_and_possibly_a_further_seed() {
         assert_eq!(role("found"), ("found", None));
         assert_eq!(role("found.seed2"), ("found", Some(2)));
+        assert_eq!(role("found/seed0"), ("found", Some(0)));
         assert_eq!(role("wide.seedling"), ("wide.seedling", None));
         assert_eq!(role(".seed2"), (".seed2", None));
     }

@@ -84,19 +84,24 @@ pub fn read_measured(path: &Path, origin: &Origin) -> Result<(Vec<Provenance>, H
         }
         let Some(folder) = training_folder(rows.text(row, model)) else { continue };
         let architecture = rows.text(row, architecture).to_owned();
-        if measured.insert(folder.to_owned(), Measured { architecture, latency, n }).is_some() {
+        if measured.insert(folder.clone(), Measured { architecture, latency, n }).is_some() {
             return Err(rows.complaint(row, &format!("train/{folder} is measured a second time: keep one row")));
         }
     }
     Ok((rows.provenance, measured))
 }
 
-/// `found` of `runs/x/train/found/model.onnx`.
-fn training_folder(model: &str) -> Option<&str> {
+/// `found` of `runs/x/train/found/model.onnx`, `found/seed2` of `runs/x/train/found/seed2/model.onnx`.
+fn training_folder(model: &str) -> Option<String> {
     let parts: Vec<&str> = model.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
     let train = parts.iter().rposition(|&part| part == "train")?;
     // The last part is the file.
-    (train + 2 < parts.len()).then(|| parts[train + 1])
+    let (_, folders) = parts[train + 1..].split_last()?;
+    let is_seed = |name: &&&str| name.strip_prefix("seed").is_some_and(|seed| seed.parse::<u64>().is_ok());
+    match (folders.first()?, folders.get(1).filter(is_seed)) {
+        (role, Some(seed)) => Some(format!("{role}/{seed}")),
+        (role, None) => Some((*role).to_owned()),
+    }
 }
 
 struct Rows {
@@ -174,9 +179,12 @@ mod tests {
 
     #[test]
     fn a_model_belongs_to_the_folder_behind_train() {
-        assert_eq!(training_folder("runs/x/train/found/model.onnx"), Some("found"));
-        assert_eq!(training_folder("train/found.seed2/model.onnx"), Some("found.seed2"));
-        assert_eq!(training_folder("/train/x/train/wide/model.onnx"), Some("wide"));
+        let folder = |model: &str| training_folder(model).unwrap_or_default();
+        assert_eq!(folder("runs/x/train/found/model.onnx"), "found");
+        assert_eq!(folder("train/found.seed2/model.onnx"), "found.seed2");
+        assert_eq!(folder("train/found/seed2/model.onnx"), "found/seed2");
+        assert_eq!(folder("train/found/others/model.onnx"), "found");
+        assert_eq!(folder("/train/x/train/wide/model.onnx"), "wide");
         assert_eq!(training_folder("train/model.onnx"), None);
         assert_eq!(training_folder("runs/x/model.onnx"), None);
     }

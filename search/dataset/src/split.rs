@@ -109,6 +109,12 @@ impl Split {
         self.set.examples.streamed()
     }
 
+    /// Number of examples without those that were found to be corrupt, in this process.
+    pub fn readable(&self) -> usize {
+        let found = self.found();
+        self.len() - (0..self.len()).filter(|&index| found.indices.contains(&self.inner(index))).count()
+    }
+
     /// The class of one of these.
     pub fn label(&self, index: usize) -> u16 {
         self.set.examples.label(self.inner(index) as usize)

@@ -1,24 +1,29 @@
 //! `fleetfoot train`.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
+use clap::builder::RangedU64ValueParser;
+use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Account, Augmentation, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Training, TrainingPoint,
-    checkpoint_path, difference,
+    Account, Augmentation, CLASSIFIER, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Reduced,
+    SearchError, Sgd, Split, Training, TrainingPoint, checkpoint_path, difference,
 };
-use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_space::{Architecture, SearchSpace, Weights, WeightsError};
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, corrupt, time, write_json};
+use super::{DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, corrupt, seeds, time, write_json};
 
 /// Name of the trained weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
 /// Name of the record in a run folder.
 pub const RECORD: &str = "train.json";
+
+/// No more seeds are asked for.
+const MAX_SEEDS: u64 = 1000;
 
 /// Options of `train`.
 #[derive(Debug, Args)]
@@ -26,7 +31,7 @@ pub struct Options {
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
     space: String,
-    /// The architecture: digits, or a name that the space's file gives
+    /// The architecture: digits, or a name that the space's file gives; with a width multiplier, too (k3e6@0.75)
     architecture: String,
     #[command(flatten)]
     data: DataOptions,
@@ -47,8 +52,43 @@ pub struct Options {
     /// Peak learning rate
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
     lr: f64,
+    /// Train by this many seeds, from --seed on, each in a folder DIR/seedN of its own; mean and standard deviation are in
+    /// DIR/seeds.json
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SEEDS))]
+    seeds: usize,
+    /// Start from these weights: a safetensors file with the names that training gives its tensors
+    #[arg(long, value_name = "FILE")]
+    init: Option<PathBuf>,
+    /// Start the classifier at random all the same: for another number of classes
+    #[arg(long, requires = "init")]
+    new_classifier: bool,
+    /// Label smoothing
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = fraction)]
+    smoothing: f64,
+    /// Weight decay
+    #[arg(long, value_name = "DECAY", default_value_t = Sgd::default().decay, value_parser = not_negative)]
+    weight_decay: f64,
+    /// Leave batch normalisation's weights and biases out of the weight decay
+    #[arg(long)]
+    no_decay_bn: bool,
+    /// Keep a moving average of the weights with this decay, such as 0.999: it is what is judged and exported
+    #[arg(long, value_name = "DECAY", value_parser = fraction)]
+    ema: Option<f64>,
+    /// Blend images in pairs, labels too, by shares drawn from Beta(ALPHA, ALPHA), such as 0.2
+    #[arg(long, value_name = "ALPHA", value_parser = positive)]
+    mixup: Option<f64>,
+    /// Paste rectangles of one image into another, labels too, by shares drawn from Beta(ALPHA, ALPHA), such as 1
+    #[arg(long, value_name = "ALPHA", value_parser = positive)]
+    cutmix: Option<f64>,
     #[command(flatten)]
     learning: LearningOptions,
+}
+
+/// How the weights of the last step did on the test images, where their moving average came out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LastStep {
+    pub accuracy_percent: f64,
+    pub test_loss: f64,
 }
 
 /// train.json.
@@ -60,7 +100,7 @@ pub struct Record {
     /// The space itself, as its file stood then.
     pub space_toml: String,
     pub architecture: String,
-    /// As it was named on the command line: digits, or a name.
+    /// As it was named on the command line: digits, or a name, and the width multiplier.
     pub named: String,
     pub macs: u64,
     pub params: u64,
@@ -83,12 +123,20 @@ pub struct Record {
     pub waited_seconds: f64,
     pub accuracy_percent: f64,
     pub test_loss: f64,
+    /// There where `accuracy_percent` and `test_loss` are of the weights' moving average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_ema: Option<LastStep>,
     pub recipe: Recipe,
     pub curve: Vec<TrainingPoint>,
     /// Images, of training and of testing, that were left out.
     #[serde(default)]
     pub corrupt: Vec<Corrupt>,
     pub onnx: Option<Check>,
+    /// The exported models of fewer bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fp16: Option<Reduced>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Reduced>,
 }
 
 impl Record {
@@ -101,141 +149,239 @@ impl Record {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let folder = options.folder.path();
-    let given = SearchSpace::load(&options.space)?;
-    let (space, architecture) = given.resolve(&options.architecture)?;
-    let dataset = options.data.load(&space)?;
-    let recipe = recipe(options, options.learning.augmentation(&dataset.train), dataset.train.len())?;
-    let mut training = Training::new(&space, &architecture, &dataset, recipe.clone())?;
-    let images = options.data.record(training.fingerprint());
-    let mut naming = Naming::new(&dataset.train);
-    match options.folder.open(RECORD, &checkpoint_path(folder))? {
-        Start::Done => return check_finished(folder, &training, &space, &recipe, &images.sha256),
-        Start::Checkpoint => {
-            training.restore(folder)?;
-            naming = Naming::after_resuming(&dataset.train);
+    let work = Work::new(options)?;
+    if options.seeds > 1 {
+        let train = |folder: &FolderOptions, seed: u64| work.train(folder, seed);
+        return seeds::train(&options.folder, options.learning.seed, options.seeds, train);
+    }
+    seeds::check_alone(&options.folder, false)?;
+    work.train(&options.folder, options.learning.seed).map(drop)
+}
+
+/// What is to be trained, on what, how.
+struct Work<'a> {
+    options: &'a Options,
+    given: SearchSpace,
+    space: SearchSpace,
+    architecture: Architecture,
+    /// Its digits, or its name where it has widths of its own.
+    label: String,
+    /// Where weights don't start at random.
+    init: Option<Weights>,
+    threads: usize,
+}
+
+/// What a training came to.
+struct Outcome {
+    account: Account,
+    /// How well the network that comes out does.
+    result: Evaluation,
+    /// How well the last step's weights do, where their average comes out.
+    last_step: Option<Evaluation>,
+}
+
+impl<'a> Work<'a> {
+    fn new(options: &'a Options) -> Result<Self> {
+        if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
+            return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
         }
-        Start::Anew => {}
+        let given = SearchSpace::load(&options.space)?;
+        let (space, architecture) = given.resolve(&options.architecture)?;
+        let init = options.init.as_deref().map(Weights::read).transpose()?;
+        let threads = options.learning.set_threads();
+        let label = match space.is_as_wide_as(&given) {
+            true => architecture.to_string(),
+            false => given.canonical(&options.architecture)?,
+        };
+        Ok(Self { options, given, space, architecture, label, init, threads })
     }
-    let threads = options.learning.set_threads();
-    let (account, evaluation) = learn(&mut training, &dataset, folder, naming)?;
-    let network = space.network(&architecture)?;
-    let weights = training.weights()?.to_safetensors([("architecture".to_owned(), architecture.to_string())].into())?;
-    let path = folder.join(WEIGHTS);
-    write_atomically(&path, &weights).map_err(|error| anyhow::anyhow!("can't write {}: {error}", path.display()))?;
-    let record = Record {
-        format: 1,
-        space: space.name().to_owned(),
-        space_toml: given.text().to_owned(),
-        architecture: architecture.to_string(),
-        named: options.architecture.clone(),
-        macs: network.macs(),
-        params: network.params(),
-        seed: recipe.seed,
-        dataset: dataset.name.clone(),
-        images,
-        normalisation: training.statistics().to_vec(),
-        epochs: recipe.epochs,
-        train_images: recipe.train_images,
-        test_images: evaluation.images,
-        batch: recipe.batch,
-        lr: recipe.lr,
-        threads,
-        seconds: training.seconds(),
-        waited_seconds: account.waited_seconds,
-        accuracy_percent: evaluation.accuracy_percent,
-        test_loss: evaluation.cross_entropy,
-        recipe,
-        curve: training.curve().to_vec(),
-        corrupt: corrupt(&[&dataset.train, &dataset.test]),
-        onnx: None,
+
+    /// Trains by a seed in a folder, or finds that it is done.
+    fn train(&self, options: &FolderOptions, seed: u64) -> Result<Record> {
+        let folder = options.path();
+        // Each seed reads the images anew: which of them are corrupt is then what its own training found, as if it were alone.
+        let dataset = self.options.data.load(&self.space)?;
+        let mut training = self.start(&dataset, seed)?;
+        let images = self.options.data.record(training.fingerprint());
+        let mut naming = Naming::new(&dataset.train);
+        match options.open(RECORD, &checkpoint_path(folder))? {
+            Start::Done => return self.done(folder, &training, &images),
+            Start::Checkpoint => {
+                training.restore(folder)?;
+                naming = Naming::after_resuming(&dataset.train);
+            }
+            Start::Anew => {}
+        }
+        let outcome = self.learn(&mut training, &dataset, folder, naming)?;
+        let record = self.record(&training, &dataset, images, &outcome)?;
+        let weights = training.weights()?.to_safetensors(metadata(&record))?;
+        let path = folder.join(WEIGHTS);
+        write_atomically(&path, &weights)
+            .map_err(|error| anyhow::anyhow!("can't write {}: {error}", path.display()))?;
+        write_json(&folder.join(RECORD), &record)?;
+        self.tell(&record, dataset.test.len(), &outcome.account);
+        Ok(record)
+    }
+
+    fn start(&self, dataset: &Dataset, seed: u64) -> Result<Training> {
+        let recipe = recipe(self.options, &dataset.train, seed);
+        let mut training = Training::new(&self.space, &self.architecture, dataset, recipe)?;
+        let (Some(weights), Some(file)) = (&self.init, &self.options.init) else { return Ok(training) };
+        let unused = training.start_from(weights, self.options.new_classifier).map_err(|error| {
+            let of = |name: &str| name.starts_with(CLASSIFIER) && !self.options.new_classifier;
+            let remedy = match &error {
+                SearchError::Weights(WeightsError::Missing(name) | WeightsError::Extents { name, .. }) if of(name) => {
+                    "; --new-classifier leaves the classifier at its initial values"
+                }
+                _ => "",
+            };
+            let what = format!("--init {} doesn't fit {}: {error}{remedy}", file.display(), self.options.architecture);
+            anyhow::anyhow!(what)
+        })?;
+        if let Some(name) = unused.first() {
+            eprintln!("warning: {} tensors of {} aren't used, such as {name}", unused.len(), file.display());
+        }
+        Ok(training)
+    }
+
+    /// Trains to the end and evaluates; names corrupt images as they are found.
+    fn learn(&self, training: &mut Training, dataset: &Dataset, folder: &Path, mut naming: Naming) -> Result<Outcome> {
+        let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
+        let mut watch = |training: &Training| {
+            bar.set_message(format!("{}: loss {:.3}", self.label, training.loss()));
+            naming.name(|line| bar.say(line));
+            bar.set(training.step());
+        };
+        let done = training.run(folder, &*stop_flag()?, &mut watch);
+        bar.finish();
+        naming.name(|line| eprintln!("{line}"));
+        done?;
+        let (account, result) = (training.account(), training.evaluate());
+        Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
+        Ok(Outcome { account, result: result?, last_step: training.evaluate_without_average()? })
+    }
+
+    /// The record that is there already, if it is of this very training.
+    fn done(&self, folder: &Path, training: &Training, images: &Images) -> Result<Record> {
+        let record = read(folder)?;
+        let (trained_in, trained) = record.resolve(folder)?;
+        let differing = [
+            ("another recipe", record.recipe != *training.recipe()),
+            ("another space", trained_in.signature() != self.space.signature()),
+            ("another architecture", trained != self.architecture),
+            ("another data set", record.images.sha256 != images.sha256),
+        ];
+        if let Some(difference) = difference(&differing) {
+            bail!("{} is of {difference}", folder.join(RECORD).display());
+        }
+        eprintln!("{} is there already", folder.join(RECORD).display());
+        Ok(record)
+    }
+
+    fn record(&self, training: &Training, dataset: &Dataset, images: Images, outcome: &Outcome) -> Result<Record> {
+        let network = self.space.network(&self.architecture)?;
+        let recipe = training.recipe().clone();
+        let Outcome { account, result, last_step } = outcome;
+        Ok(Record {
+            format: 1,
+            space: self.space.name().to_owned(),
+            space_toml: self.given.text().to_owned(),
+            architecture: self.architecture.to_string(),
+            named: self.given.canonical(&self.options.architecture)?,
+            macs: network.macs(),
+            params: network.params(),
+            seed: recipe.seed,
+            dataset: dataset.name.clone(),
+            images,
+            normalisation: training.statistics().to_vec(),
+            epochs: recipe.epochs,
+            train_images: recipe.train_images,
+            test_images: result.images,
+            batch: recipe.batch,
+            lr: recipe.lr,
+            threads: self.threads,
+            seconds: training.seconds(),
+            waited_seconds: account.waited_seconds,
+            accuracy_percent: result.accuracy_percent,
+            test_loss: result.cross_entropy,
+            without_ema: last_step
+                .map(|last| LastStep { accuracy_percent: last.accuracy_percent, test_loss: last.cross_entropy }),
+            recipe,
+            curve: training.curve().to_vec(),
+            corrupt: corrupt(&[&dataset.train, &dataset.test]),
+            onnx: None,
+            fp16: None,
+            int8: None,
+        })
+    }
+
+    fn tell(&self, record: &Record, test_images: usize, account: &Account) {
+        let Record { accuracy_percent, test_loss, test_images: read, corrupt, seconds, without_ema, .. } = record;
+        if !corrupt.is_empty() {
+            eprintln!("{} corrupt images were left out: {RECORD} names them", corrupt.len());
+        }
+        let of =
+            if *read < test_images { format!(" of the {read} test images that could be read") } else { String::new() };
+        let last = without_ema.as_ref();
+        let last =
+            last.map(|last| format!(" (last step's weights {:.2} %)", last.accuracy_percent)).unwrap_or_default();
+        eprintln!(
+            "{}: test accuracy {accuracy_percent:.2} %{of}{last}, loss {test_loss:.4}, {}",
+            self.label,
+            time(*seconds, account)
+        );
+    }
+}
+
+/// What weights.safetensors says of itself: texts, as its form wants them. `format` is what readers of PyTorch's weights
+/// look for; the tensors are in PyTorch's order of dimensions.
+fn metadata(record: &Record) -> BTreeMap<String, String> {
+    let list = |pick: fn(&(f32, f32)) -> f32| {
+        let values: Vec<String> = record.normalisation.iter().map(|pair| pick(pair).to_string()).collect();
+        values.join(",")
     };
-    write_json(&folder.join(RECORD), &record)?;
-    tell(&record, dataset.test.len(), &account);
-    Ok(())
+    [
+        ("format", "pt".to_owned()),
+        ("space", record.space.clone()),
+        ("architecture", record.architecture.clone()),
+        ("named", record.named.clone()),
+        ("input_mean", list(|pair| pair.0)),
+        ("input_std", list(|pair| pair.1)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }
 
-/// Whether the finished training in the folder is the one that is asked for.
-fn check_finished(
-    folder: &Path,
-    training: &Training,
-    space: &SearchSpace,
-    recipe: &Recipe,
-    fingerprint: &str,
-) -> Result<()> {
-    let record = read(folder)?;
-    let (trained_in, trained) = record.resolve(folder)?;
-    let differing = [
-        ("another recipe", record.recipe != *recipe),
-        ("another space", trained_in.signature() != space.signature()),
-        ("another architecture", trained != *training.architecture()),
-        ("another data set", record.images.sha256 != fingerprint),
-    ];
-    if let Some(difference) = difference(&differing) {
-        bail!("{} is of {difference}", folder.join(RECORD).display());
-    }
-    eprintln!("{} is there already", folder.join(RECORD).display());
-    Ok(())
-}
-
-/// Trains to the end and evaluates; names corrupt images as they are found.
-fn learn(
-    training: &mut Training,
-    dataset: &Dataset,
-    folder: &Path,
-    mut naming: Naming,
-) -> Result<(Account, Evaluation)> {
-    let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
-    let mut watch = |training: &Training| {
-        bar.set_message(format!("{}: loss {:.3}", training.architecture(), training.loss()));
-        naming.name(|line| bar.say(line));
-        bar.set(training.step());
-    };
-    let done = training.run(folder, &*stop_flag()?, &mut watch);
-    bar.finish();
-    naming.name(|line| eprintln!("{line}"));
-    done?;
-    let (account, evaluation) = (training.account(), training.evaluate());
-    Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
-    Ok((account, evaluation?))
-}
-
-fn tell(record: &Record, test_images: usize, account: &Account) {
-    let Record { architecture, accuracy_percent, test_loss, test_images: read, corrupt, seconds, .. } = record;
-    if !corrupt.is_empty() {
-        eprintln!("{} corrupt images were left out: {RECORD} names them", corrupt.len());
-    }
-    let of = if *read < test_images { format!(" of the {read} test images that could be read") } else { String::new() };
-    eprintln!(
-        "{architecture}: test accuracy {accuracy_percent:.2} %{of}, loss {test_loss:.4}, {}",
-        time(*seconds, account)
-    );
-}
-
-fn recipe(options: &Options, augmentation: Augmentation, available: usize) -> Result<Recipe> {
-    let Augmentation { shift, flip, crop, jitter } = augmentation;
-    if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
-        return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
-    }
-    Ok(Recipe {
+fn recipe(options: &Options, train: &Split, seed: u64) -> Recipe {
+    let Augmentation { shift, flip, crop, jitter } = options.learning.augmentation(train);
+    Recipe {
         epochs: options.epochs,
         rise_epochs: options.rise_epochs,
         batch: options.batch,
-        train_images: options.train_images.unwrap_or(available),
+        train_images: options.train_images.unwrap_or(train.len()),
         lr: options.lr,
-        smoothing: 0.1,
+        smoothing: options.smoothing,
+        decay: options.weight_decay,
+        decay_bn: !options.no_decay_bn,
+        ema: options.ema,
+        mixup: options.mixup,
+        cutmix: options.cutmix,
+        init: None,
         shift,
         flip,
         crop,
         jitter,
-        seed: options.learning.seed,
+        seed,
         channels_last: !options.learning.nchw,
-    })
+    }
 }
 
 /// The record of a finished training.
 pub fn read(folder: &Path) -> Result<Record> {
     let path = folder.join(RECORD);
+    if let (false, Some(first)) = (path.exists(), seeds::first_of(folder)) {
+        bail!("{} holds trainings by several seeds: name one of them, such as {}", folder.display(), first.display());
+    }
     let text = std::fs::read(&path).map_err(|error| {
         anyhow::anyhow!("can't read {}: {error}; run `fleetfoot train … -o {}` first", path.display(), folder.display())
     })?;

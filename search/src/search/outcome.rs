@@ -12,6 +12,7 @@ use crate::error::SearchError;
 use crate::finalists::draw_finalists;
 use crate::gates::Cut;
 use crate::limits::Limits;
+use crate::optimizer::Sgd;
 use crate::settings::{GatePoint, SearchPoint};
 use crate::train::Recipe;
 use fleetfoot_dataset::Dataset;
@@ -171,6 +172,12 @@ impl Search {
             train_images: settings.train_images,
             lr: settings.warmup_lr,
             smoothing: settings.smoothing,
+            decay: Sgd::default().decay,
+            decay_bn: Sgd::default().decay_bn,
+            ema: None,
+            mixup: None,
+            cutmix: None,
+            init: None,
             shift: settings.shift,
             flip: settings.flip,
             crop: settings.crop,

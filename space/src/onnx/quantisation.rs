@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::inference::Step;
 use crate::network::{Network, Source};
 use crate::reference::activations;
-use crate::weights::Tensor;
+use crate::weights::{Tensor, WeightsError};
 
 /// Seed of the images that ranges are taken from: equal models in equal bytes.
 const SEED: u64 = 0;
@@ -19,14 +19,16 @@ const IMAGES: usize = 8;
 
 /// How the numbers of an activation become bytes: `q = round(x / scale) + zero`, saturating at 0 and 255.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Quantisation {
+pub struct Quantisation {
+    /// The real number that a byte more stands for.
     pub scale: f32,
+    /// The byte that stands for 0.
     pub zero: u8,
 }
 
 impl Quantisation {
     /// The finest that holds 0 exactly and reaches over the range.
-    fn of_range((low, high): (f32, f32)) -> Self {
+    pub fn of_range((low, high): (f32, f32)) -> Self {
         let (low, high) = (low.min(0.0), high.max(0.0));
         let scale = (high - low) / 255.0;
         if scale.is_normal() && scale.is_finite() {
@@ -35,15 +37,39 @@ impl Quantisation {
             Self { scale: 1.0, zero: 0 }
         }
     }
+
+    /// What is left of a number that went through a byte.
+    pub fn round_trip(self, x: f32) -> f32 {
+        let zero = f32::from(self.zero);
+        (((x / self.scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero) * self.scale
+    }
 }
 
-/// The quantisation of the input and of every node's output: random calibration, as everything here has random weights.
-/// Images of even noise between -1 and 1, which is what is measured with, are run through the network, and the ranges are
-/// those of what they become.
-pub(super) fn calibrate(network: &Network, steps: &[Step]) -> HashMap<Source, Quantisation> {
+/// The range, lowest and highest value, of the network's input and of nodes' outputs.
+pub type Ranges = HashMap<Source, (f32, f32)>;
+
+/// The quantisation of everything that the steps take or make, by given ranges.
+pub(super) fn quantisations(
+    network: &Network,
+    steps: &[Step],
+    ranges: &Ranges,
+) -> Result<HashMap<Source, Quantisation>, WeightsError> {
+    let of = |source: Source| match ranges.get(&source) {
+        Some(&range) => Ok((source, Quantisation::of_range(range))),
+        None => Err(WeightsError::Range(match source {
+            Source::Input => "input".to_owned(),
+            Source::Node(node) => network.nodes()[node].name.clone(),
+        })),
+    };
+    std::iter::once(Source::Input).chain(steps.iter().map(|step| Source::Node(step.node))).map(of).collect()
+}
+
+/// Random calibration, for networks with random weights: images of even noise between -1 and 1, which is what is measured
+/// with, are run through the network, and the ranges are those of what they become.
+pub(super) fn ranges_of_noise(network: &Network, steps: &[Step]) -> Ranges {
     let elements = network.input().with_batch(1).elements();
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-    let mut ranges: HashMap<Source, (f32, f32)> = HashMap::new();
+    let mut ranges = Ranges::new();
     for _ in 0..(VALUES / elements).clamp(1, IMAGES) {
         let image: Vec<f32> = (0..elements).map(|_| rng.random_range(-1.0..=1.0)).collect();
         let outputs = activations(network, steps, &image);
@@ -53,7 +79,7 @@ pub(super) fn calibrate(network: &Network, steps: &[Step]) -> HashMap<Source, Qu
             *range = values.iter().fold(*range, |(low, high), &x| (low.min(x), high.max(x)));
         }
     }
-    ranges.into_iter().map(|(source, range)| (source, Quantisation::of_range(range))).collect()
+    ranges
 }
 
 /// A weight and a bias in integers: the weight in -127 to 127 with a scale for each output channel, the bias in steps of
@@ -94,6 +120,10 @@ mod tests {
             let real = |q: u8| (f32::from(q) - f32::from(zero)) * scale;
             assert_eq!(real(zero), 0.0);
             assert!(real(0) <= range.0 + 0.51 * scale && real(255) >= range.1 - 0.51 * scale, "{range:?}");
+            let quantisation = Quantisation::of_range(range);
+            assert_eq!((quantisation.round_trip(0.0), quantisation.round_trip(100.0)), (0.0, real(255)));
+            let inside = 0.3 * range.0 + 0.7 * range.1;
+            assert!((quantisation.round_trip(inside) - inside).abs() <= 0.501 * scale);
         }
         // What ReLU6 leaves saturates where ReLU6 does.
         let clipped = Quantisation::of_range((0.0, 6.0));

@@ -7,8 +7,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::message::{FLOAT, FLOAT16, Graph, INT8, INT32, INT64, Model, UINT8};
-use super::write_onnx;
-use crate::{Network, OperatorKey, Precision, SearchSpace, Shape, Weights, preset_names};
+use super::{Ranges, quantised_nodes, write_calibrated_onnx, write_onnx};
+use crate::{Network, OperatorKey, Precision, SearchSpace, Shape, Source, Weights, preset_names};
 
 const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Fp16, Precision::Int8];
 
@@ -101,6 +101,30 @@ fn int8_stands_between_quantised_values() {
         let per_channel = weight.raw_data.len() / channels[0] as usize;
         let largest = |filter: &[u8]| filter.iter().map(|&byte| i32::from(byte as i8).abs()).max();
         assert!(weight.raw_data.chunks_exact(per_channel).all(|filter| largest(filter) == Some(127)));
+    }
+}
+
+#[test]
+fn given_ranges_are_the_scales_of_every_quantised_value() {
+    let network = unit("mbconv-k5-e3-s1-i8-o8-g1-skip", Shape::new(1, 8, 9, 9), Precision::Int8);
+    let weights = Weights::random(&network, 0);
+    let nodes = quantised_nodes(&network, &weights).unwrap();
+    let names: Vec<&str> = nodes.iter().map(|&node| network.nodes()[node].name.as_str()).collect();
+    // A ReLU6 stands for its convolution, a BN without one for its own.
+    assert_eq!(names, ["unit.expand.act", "unit.depthwise.act", "unit.project.bn", "unit.shortcut"]);
+    let mut ranges: Ranges = nodes.iter().map(|&node| (Source::Node(node), (0.0, 0.51 * (node + 1) as f32))).collect();
+    let missing = write_calibrated_onnx(&network, &weights, &ranges, &BTreeMap::new()).unwrap_err().to_string();
+    assert!(missing.contains("range of 'input'"), "{missing}");
+    ranges.insert(Source::Input, (-1.0, 1.55));
+    let onnx = write_calibrated_onnx(&network, &weights, &ranges, &BTreeMap::new()).unwrap();
+    let graph = Model::decode(onnx.as_slice()).unwrap().graph.unwrap();
+    let scalar = |name: &str| {
+        let tensor = graph.initializer.iter().find(|tensor| tensor.name == name).unwrap();
+        f32::from_le_bytes(tensor.raw_data[..4].try_into().unwrap())
+    };
+    assert!((scalar("input.scale") - 0.01).abs() < 1e-6);
+    for (node, name) in nodes.iter().zip(names) {
+        assert!((scalar(&format!("{name}.scale")) - 0.002 * (node + 1) as f32).abs() < 1e-6, "{name}");
     }
 }
 

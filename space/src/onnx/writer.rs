@@ -6,19 +6,20 @@ use half::f16;
 
 use super::dims;
 use super::message::{Attribute, FLOAT, FLOAT16, Graph, INT8, INT32, INT64, NodeProto, TensorProto, UINT8};
-use super::quantisation::{Integers, Quantisation, calibrate};
+use super::quantisation::{Integers, Quantisation, Ranges, quantisations, ranges_of_noise};
 use crate::inference::{Operation, Step, steps, without_clips};
 use crate::network::{Network, Source};
 use crate::shape::Precision;
 use crate::weights::{Tensor, Weights, WeightsError};
 
-/// The nodes and constants of a network's graph.
-pub(super) fn graph(network: &Network, weights: &Weights) -> Result<Graph, WeightsError> {
+/// The nodes and constants of a network's graph. In int8 without ranges, those of noise are taken.
+pub(super) fn graph(network: &Network, weights: &Weights, ranges: Option<&Ranges>) -> Result<Graph, WeightsError> {
     let mut steps = steps(network, weights)?;
     let mut quantisations = HashMap::new();
     if network.precision() == Precision::Int8 {
-        quantisations = calibrate(network, &steps);
+        let noise = if ranges.is_none() { ranges_of_noise(network, &steps) } else { Ranges::new() };
         steps = without_clips(network, steps);
+        quantisations = self::quantisations(network, &steps, ranges.unwrap_or(&noise))?;
     }
     let mut writer = Writer { network, quantisations, graph: Graph::default() };
     writer.enter();

@@ -7,8 +7,8 @@ use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Account, Augmentation, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Training, TrainingPoint,
-    checkpoint_path, difference,
+    Account, Augmentation, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Training, TrainingEvents,
+    TrainingPoint, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 use serde::{Deserialize, Serialize};
@@ -186,7 +186,12 @@ fn learn(
     mut naming: Naming,
 ) -> Result<(Account, Evaluation)> {
     let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
+    let mut events = TrainingEvents::open(folder, training)?;
+    let untold = |error| format!("warning: {error}: nothing more is told to TensorBoard");
     let mut watch = |training: &Training| {
+        if let Err(error) = events.watch(training) {
+            bar.say(&untold(error));
+        }
         bar.set_message(format!("{}: loss {:.3}", training.architecture(), training.loss()));
         naming.name(|line| bar.say(line));
         bar.set(training.step());
@@ -197,7 +202,9 @@ fn learn(
     done?;
     let (account, evaluation) = (training.account(), training.evaluate());
     Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
-    Ok((account, evaluation?))
+    let evaluation = evaluation?;
+    events.tested(training, &evaluation).unwrap_or_else(|error| eprintln!("{}", untold(error)));
+    Ok((account, evaluation))
 }
 
 fn tell(record: &Record, test_images: usize, account: &Account) {

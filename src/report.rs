@@ -6,7 +6,7 @@
 //! search/search.json, train/*/train.json                 ──────────► summary.json ──────► report.html
 //! ```
 
-mod blocks;
+pub mod blocks;
 mod checks;
 mod collect;
 mod curves;
@@ -22,7 +22,8 @@ mod records;
 mod scatter;
 mod searched;
 mod sections;
-mod summary;
+pub mod specialised;
+pub mod summary;
 mod tables;
 mod terminal;
 mod timeline;

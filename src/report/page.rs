@@ -79,13 +79,15 @@ fn networks(summary: &Summary, facts: &Facts) -> Markup {
                 ratio 6 and a depthwise kernel of 5×5.";
     let shown = [("/found", &summary.found), ("/baseline", &summary.baseline)].map(|(key, network)| {
         let title = element("h3").child(facts.name(&format!("{key}/name")));
+        let what = format!("{}, architecture {}", network.name, network.architecture);
         let beside = element("span")
             .class("beside")
             .text(" ")
             .child(facts.show(&format!("{key}/measured_ms"), Format::Significant(3)));
         let beside = beside.text(" ms, ").child(facts.show(&format!("{key}/macs_millions"), Format::Fixed(1)));
         let title = title.child(beside.text(" M MACs"));
-        let drawing = element("div").class("scroll").child(picture::picture(network, key, tallest, facts));
+        let drawing =
+            element("div").class("scroll").child(picture::picture(&network.blocks, &what, key, tallest, facts));
         element("div").class("architecture").child(title).child(drawing)
     });
     section("Networks", lead).child(picture::legend()).children(shown).into()

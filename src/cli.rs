@@ -53,6 +53,8 @@ pub enum Command {
     Evaluate(crate::evaluate::Options),
     /// Measure whole networks: architectures with random weights, or ONNX models
     Measure(crate::measure::Options),
+    /// Measure networks on several devices: is each the fastest on the device that it was searched for?
+    Matrix(crate::matrix::Options),
     /// Search the network that fits (options: `fleetfoot search --help`)
     #[command(disable_help_flag = true)]
     Search(Forwarded),

@@ -10,6 +10,7 @@ mod evidence;
 mod expect;
 mod fit;
 mod import;
+mod matrix;
 mod measure;
 mod measuring;
 mod picture;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Expect(options) => expect::run(options),
         Command::Evaluate(options) => evaluate::run(options),
         Command::Measure(options) => measure::run(options),
+        Command::Matrix(options) => matrix::run(options),
         Command::Search(forwarded) => search::run("search", forwarded),
         Command::Train(forwarded) => search::run("train", forwarded),
         Command::Export(forwarded) => search::run("export", forwarded),

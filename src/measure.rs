@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use fleetfoot_console::usage;
-use fleetfoot_profiler::{Conditions, Context, DeviceConfig, Measurement, Subject, write_atomically};
-use fleetfoot_space::{Precision, SearchSpace};
+use fleetfoot_profiler::{
+    Agent, Conditions, Context, DeviceConfig, Measurement, Plan, Provenance, Subject, write_atomically,
+};
+use fleetfoot_space::{Network, Precision, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -73,25 +75,63 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
     let what = What::networks(options.space.as_deref().unwrap_or("models"));
-    let measured = measuring::measure(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
-    let mut head = measuring::provenance(&agent, &conditions, &plan, measured.provider_share.as_ref());
-    head.set_best_pace(measured.best_pace);
+    let (measured, mut head) = whole(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
     if let Some(space) = &space {
         head.set("space", space.name());
     }
-    if let Some(soak) = measured.soaked {
-        let slower = 100.0 * (soak.last_ns / soak.first_ns - 1.0);
-        eprintln!("kept busy for {:.0} s, the device became {slower:+.1} % slower", soak.seconds);
-    }
     let output = options.output.as_deref().map(|path| (path, options.resume, options.force));
     let asked = Asked { subjects: &subjects, plan: &plan, what, conditions: &conditions, output };
-    let columns = options.more.columns(&mut agent, &asked, &measured.subjects, &mut head)?;
-    let csv = csv(&head.to_head(), &networks, &measured.subjects, &columns)?;
+    let columns = options.more.columns(&mut agent, &asked, &measured, &mut head)?;
+    let csv = csv(&head.to_head(), &networks, &measured, &columns)?;
     match &options.output {
         Some(path) => write_atomically(path, &csv).with_context(|| format!("can't write {}", path.display()))?,
         None => io::stdout().lock().write_all(&csv)?,
     }
     Ok(())
+}
+
+/// Measures whole networks in interleaved rounds; what stands in the head of their file.
+fn whole(
+    agent: &mut Agent,
+    subjects: &[Subject],
+    plan: &Plan,
+    what: What<'_>,
+    conditions: &Conditions,
+    output: Option<&Output>,
+) -> Result<(Vec<Measurement>, Provenance)> {
+    let measured = measuring::measure(agent, subjects, plan, what, conditions, output)?;
+    let mut head = measuring::provenance(agent, conditions, plan, measured.provider_share.as_ref());
+    head.set_best_pace(measured.best_pace);
+    if let Some(soak) = measured.soaked {
+        let slower = 100.0 * (soak.last_ns / soak.first_ns - 1.0);
+        eprintln!("kept busy for {:.0} s, the device became {slower:+.1} % slower", soak.seconds);
+    }
+    Ok((measured.subjects, head))
+}
+
+/// Measures a space's networks on a device and writes the file that `measure` writes of them. Each has a label of its own.
+pub fn on_device(
+    device: &DeviceConfig,
+    space: &SearchSpace,
+    networks: &[(String, Network)],
+    (batch, plan): (usize, &Plan),
+    output: &Output,
+) -> Result<(Vec<Measurement>, Provenance)> {
+    let measured = networks.iter().map(|(label, network)| {
+        let subject = Subject::of_network(label.clone(), network)?;
+        Ok(Measured { model: String::new(), architecture: label.clone(), subject })
+    });
+    let networks = measured.collect::<Result<Vec<_>>>()?;
+    let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
+    let mut agent = measuring::start(device)?;
+    let conditions = agent.conditions(Context::Warm, plan).at_batch(batch);
+    let what = What::networks(space.name());
+    let (measured, mut head) = whole(&mut agent, &subjects, plan, what, &conditions, Some(output))?;
+    head.set("space", space.name());
+    let path = output.path();
+    let csv = csv(&head.to_head(), &networks, &measured, &[])?;
+    write_atomically(path, &csv).with_context(|| format!("can't write {}", path.display()))?;
+    Ok((measured, head))
 }
 
 fn networks(options: &Options, space: Option<&SearchSpace>, precision: Precision) -> Result<Vec<Measured>> {

@@ -1,7 +1,7 @@
 //! `fleetfoot profile`: the latency table of a space on a device, or on several at once.
 
 mod share;
-mod shelf;
+pub mod shelf;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};

@@ -6,26 +6,31 @@
 //! search/search.json, train/*/train.json                 ──────────► summary.json ──────► report.html
 //! ```
 
-mod blocks;
+pub mod blocks;
 mod checks;
 mod collect;
 mod curves;
 pub mod facts;
 mod folder;
+mod gates;
 mod heat_map;
+mod limits;
 pub mod markup;
 pub mod page;
 mod picture;
 pub mod plot;
 mod profiled;
 mod records;
+mod rivals;
 mod scatter;
 mod searched;
 mod sections;
-mod summary;
+pub mod specialised;
+pub mod summary;
 mod tables;
 mod terminal;
 mod timeline;
+mod way;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -328,8 +328,74 @@ fn what_does_not_belong_together_is_an_error() {
 }
 
 #[test]
+fn a_search_tells_its_gates_limits_cuts_front_and_rivals() {
+    let run = RunFolder::new();
+    report(&run).success();
+    let before = run.read("report.html");
+    run.tell_the_way();
+    let summary = summary(&run);
+    let page = run.read("report.html");
+    for heading in [
+        "Expected and allowed",
+        "Gates over time",
+        "were cut",
+        "Measured on the devices",
+        "Pareto front",
+        "Other ways to search",
+    ] {
+        assert!(page.contains(heading) && !before.contains(heading), "{heading}");
+    }
+    let search = &summary["search"];
+    let (decisions, cuts) = (search["decisions"].as_array().unwrap().len(), search["cuts"].as_array().unwrap().len());
+    assert_eq!((decisions, cuts), (21, 11));
+    assert_eq!(page.matches("<svg class=\"gates\"").count(), decisions, "a picture for each decision");
+    assert_eq!(page.matches("class=\"cross gate").count(), cuts, "a cross for each cut");
+    assert_eq!(page.matches("that the gates expect, and its limit").count(), 2, "a plot for each limit");
+    assert_eq!(page.matches("chosen: ").count(), 1, "the chosen network is marked in the front");
+    assert!(!page.contains("expected; thin:"), "the plot of before is told by the limits' own");
+    let cut = &search["cuts"][0];
+    let decision = &search["decisions"][0];
+    let name = decision["candidates"][cut["candidate"].as_u64().unwrap() as usize].as_str().unwrap();
+    assert!(page.contains(&format!("{name}: cut at step {}", cut["step"])));
+    assert_eq!(run.read_json("summary.json")["search"]["limits"][1]["bound"], "cap");
+    // A front that the chosen network isn't in, and no rivals: it has no place in the picture.
+    run.set("search/search.json", "/pareto/3/architecture", "2".repeat(21));
+    run.set("search/search.json", "/rivals", Value::Array(Vec::new()));
+    report(&run).success();
+    assert!(!run.read("report.html").contains("chosen: "));
+}
+
+#[test]
+fn what_a_search_tells_of_its_way_must_be_of_its_space_and_its_limits() {
+    let mean = "weighted mean of latency over target";
+    let mean = serde_json::json!({"name": mean, "unit": "of target", "at_most": 1.0, "bound": "target"});
+    let cases: [(&str, Value, &str); 5] = [
+        (
+            "/history/3/probabilities/2/0",
+            0.9.into(),
+            "history, step 75: decision stage1.2: the probabilities sum up to",
+        ),
+        ("/history/3/expected", serde_json::json!([1.0]), "history, step 75: wanted one expected amount"),
+        ("/cuts/1/candidate", 7.into(), "cuts, step 3700: space 'cifar-32' has no candidate 7 of decision 2"),
+        ("/pareto/0/needs", serde_json::json!([]), "has 0 amounts for 2 limits"),
+        (
+            "/limits/0",
+            mean,
+            "is of a search by weighted mean of latency over target: the report tells of searches by latency only",
+        ),
+    ];
+    for (pointer, value, want) in cases {
+        let run = RunFolder::new();
+        run.tell_the_way();
+        run.set("search/search.json", pointer, value);
+        report(&run).failure().stderr(contains(want));
+    }
+}
+
+#[test]
 fn every_number_on_the_page_stands_in_the_summary() {
     let run = RunFolder::new();
+    run.tell_the_way();
     let summary = summary(&run);
     let Some(dom) = chromium::dom(&run.at("report.html")) else { return };
     let mut shown = 0;

@@ -28,7 +28,7 @@ impl Ratio {
     /// From a latency and its interval each; `None` where one of them is nothing. An interval holds what another campaign
     /// finds, so that its halves are those of a difference of two alike; of two unlike, the halves' squares count half, on a
     /// scale of logarithms.
-    fn new(name: String, first: (Latency, Interval), second: (Latency, Interval)) -> Option<Self> {
+    pub fn new(name: String, first: (Latency, Interval), second: (Latency, Interval)) -> Option<Self> {
         let ln = |latency: Latency| (latency > Latency::ZERO).then(|| latency.ms().ln());
         let (a, b) = (ln(first.0)?, ln(second.0)?);
         // An end at 0 is infinitely far away.

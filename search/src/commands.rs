@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use fleetfoot_search::{Account, Augmentation, Corrupt, Dataset, Form, Jitter, Split};
+use fleetfoot_search::{Account, Augmentation, Corrupt, Dataset, Form, Jitter, Split, remove_events};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +108,7 @@ impl FolderOptions {
                     fs::remove_file(file).with_context(|| format!("can't replace {}", file.display()))?;
                 }
             }
+            remove_events(folder)?;
             return Ok(Start::Anew);
         }
         match (self.resume, result.exists(), checkpoint_exists) {

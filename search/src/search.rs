@@ -144,6 +144,28 @@ impl Search {
         &self.limits
     }
 
+    /// The space.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &SearchSettings {
+        &self.settings
+    }
+
+    /// Learning rate of the weights in the last step.
+    pub fn lr(&self) -> f64 {
+        self.lr_at(self.step.saturating_sub(1))
+    }
+
+    fn lr_at(&self, step: usize) -> f64 {
+        match step.checked_sub(self.warmup_steps()) {
+            None => cosine(step, self.warmup_steps(), 0, self.settings.warmup_lr),
+            Some(step) => cosine(step, self.search_steps(), 0, self.settings.search_lr),
+        }
+    }
+
     /// The data set's [fingerprint](Dataset::fingerprint).
     pub fn fingerprint(&self) -> &str {
         &self.dataset
@@ -346,6 +368,11 @@ impl Search {
         &self.curve
     }
 
+    /// The gates at the points of the curves.
+    pub fn history(&self) -> &[GatePoint] {
+        &self.history
+    }
+
     /// The candidates that were cut so far.
     pub fn cuts(&self) -> &[Cut] {
         &self.cuts
@@ -438,11 +465,7 @@ impl Learning for Search {
     fn advance(&mut self, folder: &FilePath) -> Result<(), SearchError> {
         let warmup = self.warmup_steps();
         let warming = self.step < warmup;
-        let lr = if warming {
-            cosine(self.step, warmup, 0, self.settings.warmup_lr)
-        } else {
-            cosine(self.step - warmup, self.total_steps() - warmup, 0, self.settings.search_lr)
-        };
+        let lr = self.lr_at(self.step);
         let batch = self.train.batch(self.step)?;
         let alone = self.settings.inherit_after * self.train.steps_per_epoch();
         let (loss, correct) = if self.step < alone {

@@ -250,6 +250,16 @@ impl Training {
         &self.recipe
     }
 
+    /// Learning rate of the last step.
+    pub fn lr(&self) -> f64 {
+        self.lr_at(self.step.saturating_sub(1))
+    }
+
+    fn lr_at(&self, step: usize) -> f64 {
+        let rise = (self.recipe.rise_epochs * self.train.steps_per_epoch() as f64) as usize;
+        cosine(step, self.total_steps(), rise, self.recipe.lr)
+    }
+
     /// Loss of the last step.
     pub fn loss(&self) -> f64 {
         self.loss
@@ -392,8 +402,7 @@ impl Learning for Training {
 
     fn advance(&mut self, folder: &Path) -> Result<(), SearchError> {
         let per_epoch = self.train.steps_per_epoch();
-        let rise = (self.recipe.rise_epochs * per_epoch as f64) as usize;
-        let lr = cosine(self.step, self.total_steps(), rise, self.recipe.lr);
+        let lr = self.lr_at(self.step);
         let mixing = Mixing { mixup: self.recipe.mixup, cutmix: self.recipe.cutmix };
         let (images, targets) = mixing.apply(self.train.batch(self.step)?, self.recipe.seed, self.step)?;
         let logits = self.module.forward(&images, Mode::Train)?;

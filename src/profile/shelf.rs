@@ -51,8 +51,8 @@ pub fn run(
     }
 }
 
-/// Where each device's table goes.
-fn paths(devices: &[DeviceConfig], folder: &Path) -> Result<Vec<PathBuf>> {
+/// Where each device's table goes. Devices of one name, or of one that no file can have, are an error.
+pub fn paths(devices: &[DeviceConfig], folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for device in devices {
         if device.name.contains(['/', '\\']) || device.name.starts_with('.') {

@@ -1,6 +1,7 @@
 //! What happened over time: the search's curves and the trainings'.
 
 use super::facts::{Facts, Format};
+use super::limits;
 use super::markup::{Markup, element, text};
 use super::plot::{Axis, Plot, series_class};
 use super::records::{Phase, SearchPoint, TrainPoint};
@@ -49,7 +50,10 @@ pub fn search(summary: &Summary, facts: &Facts) -> Vec<Markup> {
         }
         plot.finish()
     };
-    SEARCH.into_iter().map(draw).collect()
+    // Records that tell of limits have plots of their own for them.
+    let told = !summary.search.way.history.is_empty();
+    let shown = SEARCH.into_iter().filter(|(_, label, _)| !told || *label != LATENCY).map(draw);
+    shown.chain(limits::candidates(&summary.search)).collect()
 }
 
 /// Loss and accuracy over the epochs of every training; further seeds of a network are drawn thinner.

@@ -6,7 +6,7 @@ use super::facts::{Facts, Format};
 use super::markup::{Element, Markup, element, text};
 use super::summary::Summary;
 use super::timeline::Timeline;
-use super::{curves, heat_map, picture, scatter, sections, timeline};
+use super::{curves, gates, heat_map, limits, picture, rivals, scatter, sections, timeline};
 
 /// No script runs and nothing is fetched, whatever the run's names say.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
@@ -79,13 +79,15 @@ fn networks(summary: &Summary, facts: &Facts) -> Markup {
                 ratio 6 and a depthwise kernel of 5×5.";
     let shown = [("/found", &summary.found), ("/baseline", &summary.baseline)].map(|(key, network)| {
         let title = element("h3").child(facts.name(&format!("{key}/name")));
+        let what = format!("{}, architecture {}", network.name, network.architecture);
         let beside = element("span")
             .class("beside")
             .text(" ")
             .child(facts.show(&format!("{key}/measured_ms"), Format::Significant(3)));
         let beside = beside.text(" ms, ").child(facts.show(&format!("{key}/macs_millions"), Format::Fixed(1)));
         let title = title.child(beside.text(" M MACs"));
-        let drawing = element("div").class("scroll").child(picture::picture(network, key, tallest, facts));
+        let drawing =
+            element("div").class("scroll").child(picture::picture(&network.blocks, &what, key, tallest, facts));
         element("div").class("architecture").child(title).child(drawing)
     });
     section("Networks", lead).child(picture::legend()).children(shown).into()
@@ -129,8 +131,28 @@ fn search(summary: &Summary, facts: &Facts) -> Markup {
     let plots = curves::search(summary, facts).into_iter().map(|plot| element("figure").child(plot));
     let section = element("section").child(element("h2").text("Search")).child(lead);
     let section = section.child(element("div").class("grid").children(plots));
+    let section = section.child(held(summary, facts));
     let section = section.child(element("h3").text("Gates")).child(caption).child(heat);
-    section.child(sections::finalists(summary, facts)).into()
+    section
+        .child(gates::over_time(&summary.search, facts))
+        .child(limits::cuts(&summary.search, facts))
+        .child(rivals::measured(&summary.search, facts))
+        .child(rivals::pareto(&summary.search, facts))
+        .child(rivals::rivals(&summary.search, facts))
+        .child(sections::finalists(summary, facts))
+        .into()
+}
+
+/// What the gates expected against what was allowed, where the record tells it.
+fn held(summary: &Summary, facts: &Facts) -> Markup {
+    if summary.search.way.history.is_empty() {
+        return Markup::default();
+    }
+    let plots = limits::plots(&summary.search, facts).into_iter().map(|plot| element("figure").child(plot));
+    let lead = "Limits go from what undecided gates expect to where they end, and the gates are held at them.";
+    let heading = [element("h3").text("Expected and allowed"), element("p").class("beside").text(lead)];
+    let grid = element("div").class("grid").children(plots);
+    Markup::join([Markup::join(heading), limits::legend(), grid.into(), limits::reached(&summary.search, facts)])
 }
 
 fn training(summary: &Summary, facts: &Facts) -> Markup {

@@ -3,7 +3,7 @@
 
 use super::facts::{Facts, Format};
 use super::markup::{Coordinate, Element, Markup, element};
-use super::summary::{Block, Network};
+use super::summary::Block;
 
 const PITCH: f64 = 42.0;
 const BLOCK: f64 = 30.0;
@@ -18,20 +18,21 @@ const HEIGHT: f64 = UNDER + 52.0;
 /// A block lower than this has no room for its label.
 const ROOM: f64 = 56.0;
 
-/// The picture of the network at `key`; `tallest` is the largest expansion ratio of all pictures.
-pub fn picture(network: &Network, key: &str, tallest: usize, facts: &Facts) -> Markup {
-    let width = PITCH * network.blocks.len() as f64 + 8.0;
+/// The picture of the blocks of the network at `key`; `what` is for those who can't see it, `tallest` the largest expansion
+/// ratio of all pictures.
+pub fn picture(blocks: &[Block], what: &str, key: &str, tallest: usize, facts: &Facts) -> Markup {
+    let width = PITCH * blocks.len() as f64 + 8.0;
     let mut svg = element("svg").class("network").attribute("viewBox", format!("0 0 {width} {HEIGHT}"));
     svg = svg.attribute("width", width).attribute("height", HEIGHT).attribute("role", "img");
-    svg = svg.attribute("aria-label", format!("The blocks of {}, architecture {}", network.name, network.architecture));
+    svg = svg.attribute("aria-label", format!("The blocks of {what}"));
     let (from, to) = (4.0 + (PITCH - BLOCK) / 2.0, width - 4.0 - (PITCH - BLOCK) / 2.0);
     svg = svg.child(element("line").class("flow").at("x1", from).at("x2", to).at("y1", MIDDLE).at("y2", MIDDLE));
-    for (index, block) in network.blocks.iter().enumerate() {
+    for (index, block) in blocks.iter().enumerate() {
         let x = 4.0 + PITCH * (index as f64 + 0.5);
         svg = svg.children(draw(block, x, tallest, &format!("{key}/blocks/{index}"), facts));
     }
-    for (first, last) in stages(&network.blocks) {
-        svg = svg.children(under(network, (first, last), &format!("{key}/blocks/{last}"), facts));
+    for (first, last) in stages(blocks) {
+        svg = svg.children(under(blocks, (first, last), &format!("{key}/blocks/{last}"), facts));
     }
     svg.into()
 }
@@ -91,7 +92,7 @@ fn stages(blocks: &[Block]) -> Vec<(usize, usize)> {
 }
 
 /// A stage's bracket, its channels and its map.
-fn under(network: &Network, (first, last): (usize, usize), key: &str, facts: &Facts) -> Vec<Element> {
+fn under(blocks: &[Block], (first, last): (usize, usize), key: &str, facts: &Facts) -> Vec<Element> {
     let (left, right) = (4.0 + PITCH * first as f64 + 4.0, 4.0 + PITCH * (last + 1) as f64 - 4.0);
     let bracket = format!("M{} {}v5H{}v-5", Coordinate(left), Coordinate(UNDER - 8.0), Coordinate(right));
     let middle = (left + right) / 2.0;
@@ -99,7 +100,7 @@ fn under(network: &Network, (first, last): (usize, usize), key: &str, facts: &Fa
     let channels = words("channels", middle, UNDER + 14.0).child(value("channels"));
     let map = words("map", middle, UNDER + 29.0).child(value("height")).text("×").child(value("width"));
     let mut parts = vec![element("path").class("bracket").attribute("d", bracket), channels, map];
-    let name = match network.blocks[last].stage {
+    let name = match blocks[last].stage {
         Some(_) if last > first => Some(words("map", middle, UNDER + 44.0).text("stage ").child(value("stage"))),
         Some(_) => None,
         None => Some(words("map", middle, UNDER + 44.0).child(value("name"))),

@@ -140,6 +140,14 @@ impl Plot {
         self.label(LEFT + 6.0, at, "start", label);
     }
 
+    /// A dashed vertical line with a label at its upper end.
+    pub fn upright(&mut self, class: &str, x: f64, label: Markup) {
+        self.line(&format!("level {class}"), &[(x, self.y.low()), (x, self.y.high())]);
+        let at = self.px(x);
+        let (at, anchor) = if at > WIDTH * 0.7 { (at - 6.0, "end") } else { (at + 6.0, "start") };
+        self.label(at, TOP + 10.0, anchor, label);
+    }
+
     /// A horizontal and a vertical interval around a point.
     pub fn intervals(&mut self, class: &str, (x, y): (f64, f64), across: Option<(f64, f64)>, up: Option<(f64, f64)>) {
         if let Some((low, high)) = across {

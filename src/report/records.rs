@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::folder::{Origin, read_text};
+use super::way::{Limit, Way};
 
 /// The version of search.json and train.json that is read.
 const FORMAT: u64 = 1;
@@ -48,6 +49,9 @@ pub struct SearchRecord {
     /// The networks of the last stage, best first, if there was one.
     #[serde(default)]
     pub finalists: Vec<Finalist>,
+    /// How it went and what else it found; records of earlier releases don't say it.
+    #[serde(flatten)]
+    pub way: Way,
     /// Everything else: seed, dataset, loss, epochs, …
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
@@ -56,8 +60,14 @@ pub struct SearchRecord {
 /// What a search was by.
 #[derive(Debug, Deserialize)]
 struct By {
+    #[serde(default = "latency")]
+    cost: String,
     #[serde(default)]
-    cost: Cost,
+    limits: Vec<Limit>,
+}
+
+fn latency() -> String {
+    Cost::Latency.to_string()
 }
 
 /// What tells a data set from others of its name.
@@ -116,6 +126,9 @@ pub struct SearchPoint {
     /// Entropy of the gates' distribution.
     #[serde(default, deserialize_with = "optional_quantity")]
     pub entropy: Option<f64>,
+    /// Candidates that weren't cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<u64>,
 }
 
 /// `train/ROLE/train.json`.
@@ -256,9 +269,10 @@ pub struct EvaluationPoint {
 impl SearchRecord {
     /// Reads and checks the file.
     pub fn read(path: &Path, origin: &Origin) -> Result<Self> {
-        let By { cost } = read_json(path, origin)?;
-        if cost != Cost::Latency {
-            bail!("{} is of a search by {cost}: the report tells of searches by latency only", path.display());
+        let By { cost, limits } = read_json(path, origin)?;
+        let first = limits.first().filter(|limit| limit.unit != "ms").map(|limit| limit.name.clone());
+        if let Some(by) = Some(cost).filter(|cost| *cost != latency()).or(first) {
+            bail!("{} is of a search by {by}: the report tells of searches by latency only", path.display());
         }
         let record: Self = read_json(path, origin)?;
         check_format(path, record.format)?;
@@ -307,7 +321,7 @@ fn within<E: serde::de::Error>(value: f64, low: f64, high: f64, wanted: &str) ->
     }
 }
 
-fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(super) fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     optional_quantity(deserializer)?.ok_or_else(|| D::Error::custom("null is not a number of 0 or more"))
 }
 
@@ -316,7 +330,7 @@ fn optional_quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     value.map(|value| within(value, 0.0, f64::MAX, "a number of 0 or more")).transpose()
 }
 
-fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(super) fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     optional_percent(deserializer)?.ok_or_else(|| D::Error::custom("null is not a percentage from 0 to 100"))
 }
 

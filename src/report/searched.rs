@@ -1,10 +1,11 @@
 //! The search's part of a summary.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use fleetfoot_space::{Candidate, SearchSpace};
 
 use super::records::SearchRecord;
 use super::summary::{DecisionSummary, Search, Setting};
+use super::way::{Cut, Way};
 
 /// Settings in the order in which they are shown; others follow.
 const SETTINGS: [&str; 13] = [
@@ -29,11 +30,14 @@ const WAITED: &str = "waited_seconds";
 /// What a search record says, checked against its space.
 pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
     let (space, architecture) = space.resolve(&record.architecture)?;
-    check_probabilities(record, &space)?;
+    check_probabilities(&record.probabilities, &space)?;
+    check_way(&record.way, &space)?;
     let decisions = space.decisions().iter().zip(architecture.choices());
     let decisions = decisions.map(|(decision, chosen)| DecisionSummary {
         name: decision.name.clone(),
         candidates: decision.candidates.iter().map(Candidate::to_string).collect(),
+        kernels: decision.candidates.iter().map(|candidate| extents(candidate).0).collect(),
+        expansions: decision.candidates.iter().map(|candidate| extents(candidate).1).collect(),
         chosen,
     });
     let rank = |key: &str| SETTINGS.iter().position(|&setting| setting == key).unwrap_or(SETTINGS.len());
@@ -58,11 +62,42 @@ pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
         probabilities: record.probabilities.clone(),
         curve: record.curve.clone(),
         finalists: record.finalists.clone(),
+        way: record.way.clone(),
     })
 }
 
-fn check_probabilities(record: &SearchRecord, space: &SearchSpace) -> Result<()> {
-    let (rows, decisions) = (&record.probabilities, space.decisions());
+/// Kernel size and expansion ratio.
+fn extents(candidate: &Candidate) -> (Option<usize>, Option<usize>) {
+    match *candidate {
+        Candidate::MbConv { kernel, expansion, .. } => (Some(kernel), Some(expansion.unwrap_or(1))),
+        Candidate::Skip | Candidate::Zero => (None, None),
+    }
+}
+
+/// What a search says of its way must be of its space and its limits.
+fn check_way(way: &Way, space: &SearchSpace) -> Result<()> {
+    let limits = way.limits.len();
+    for point in &way.history {
+        let step = point.step;
+        check_probabilities(&point.probabilities, space).with_context(|| format!("history, step {step}"))?;
+        if [&point.expected, &point.limits, &point.lambda].iter().any(|amounts| amounts.len() != limits) {
+            bail!("history, step {step}: wanted one expected amount, limit and multiplier for each of {limits} limits");
+        }
+    }
+    for Cut { step, decision, candidate } in &way.cuts {
+        let known = space.decisions().get(*decision).is_some_and(|decision| *candidate < decision.candidates.len());
+        if !known {
+            bail!("cuts, step {step}: space '{}' has no candidate {candidate} of decision {decision}", space.name());
+        }
+    }
+    if let Some(point) = way.pareto.iter().find(|point| point.needs.len() != limits) {
+        bail!("pareto: {} has {} amounts for {limits} limits", point.architecture, point.needs.len());
+    }
+    Ok(())
+}
+
+fn check_probabilities(rows: &[Vec<f64>], space: &SearchSpace) -> Result<()> {
+    let decisions = space.decisions();
     if rows.len() != decisions.len() {
         bail!("{} rows of probabilities, but space '{}' has {} decisions", rows.len(), space.name(), decisions.len());
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::records::{Evaluation, Export, Finalist, Recipe, SearchPoint, TrainPoint};
 use super::tables::Provenance;
 use super::timeline::Timeline;
+use super::way::Way;
 
 /// A run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -200,6 +201,9 @@ pub struct Search {
     /// The networks of the last stage, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub finalists: Vec<Finalist>,
+    /// How it went, and what else it found.
+    #[serde(flatten)]
+    pub way: Way,
 }
 
 /// A setting of the search.
@@ -218,6 +222,10 @@ pub struct DecisionSummary {
     pub name: String,
     /// Such as `k3e6` or `zero`.
     pub candidates: Vec<String>,
+    /// Kernel sizes of the candidates, where they have one.
+    pub kernels: Vec<Option<usize>>,
+    /// Their expansion ratios, where they have one.
+    pub expansions: Vec<Option<usize>>,
     /// Index of the chosen one.
     pub chosen: usize,
 }

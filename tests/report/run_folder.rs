@@ -91,11 +91,92 @@ impl RunFolder {
         self.write_json(file, &json);
     }
 
+    /// As a search of now, which tells its way.
+    pub fn tell_the_way(&self) {
+        let mut search = self.read_json("search/search.json");
+        let left = |index: usize| 140 - index / 20;
+        for (index, point) in search["curve"].as_array_mut().unwrap().iter_mut().enumerate() {
+            point["candidates"] = left(index).into();
+        }
+        for (key, value) in way(&search).as_object().unwrap() {
+            search[key] = value.clone();
+        }
+        self.write_json("search/search.json", &search);
+    }
+
     /// One more trained and measured network.
     pub fn add_control(&self, folder: &str) {
         self.write_json(&format!("train/{folder}/train.json"), &training(WIDEST, 7, 92.5));
         self.write("measured.csv", &(self.read("measured.csv") + &row(folder, WIDEST, 9.4)));
     }
+}
+
+/// What searches say of their way since they hold limits: the fields that `search.json` has besides.
+pub fn way(search: &Value) -> Value {
+    let curve = search["curve"].as_array().unwrap();
+    let last: Vec<Vec<f64>> = serde_json::from_value(search["probabilities"].clone()).unwrap();
+    let progress = |index: usize| ((index as f64 / 240.0 - 1.0 / 3.0) * 1.5).max(0.0);
+    // Evenly at first, the last row's in the end; every second decision's least probable candidate is cut on the way.
+    let rarest = |row: &[f64]| (0..row.len()).min_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
+    let is_cut = |decision: usize| decision.is_multiple_of(2);
+    let cut_at = |decision: usize| 140 + 4 * decision;
+    let row = |index: usize, (decision, row): (usize, &Vec<f64>)| -> Vec<f64> {
+        let part = progress(index);
+        let mut p: Vec<f64> = row.iter().map(|p| (1.0 - part) / row.len() as f64 + part * p).collect();
+        if is_cut(decision) && index >= cut_at(decision) {
+            p[rarest(row)] = 0.0;
+        }
+        let sum: f64 = p.iter().sum();
+        p.iter().map(|p| p / sum).collect()
+    };
+    let history: Vec<Value> = curve
+        .iter()
+        .enumerate()
+        .map(|(index, point)| {
+            let left = (1.0 - progress(index) / 0.3).max(0.0);
+            json!({
+                "step": point["step"],
+                "probabilities": last.iter().enumerate().map(|each| row(index, each)).collect::<Vec<_>>(),
+                "expected": [point["expected_ms"], 94_000_000.0 - 5e6 * progress(index)],
+                "limits": if point["phase"] == "search" { json!([3.2 + 2.0 * left, 9e7]) } else { json!([3.2, 9e7]) },
+                "lambda": [0.2 * progress(index), 0.0],
+            })
+        })
+        .collect();
+    let cut = |decision: usize| json!({"step": 25 * cut_at(decision), "decision": decision, "candidate": rarest(&last[decision])});
+    let cuts: Vec<Value> = (0..last.len()).filter(|&decision| is_cut(decision)).map(cut).collect();
+    let front: Vec<Value> = (0..8)
+        .map(|index| {
+            let need = 2.2 + 0.33 * f64::from(index);
+            let network = if index == 3 { FOUND.to_owned() } else { format!("{index}").repeat(21) };
+            json!({"architecture": network, "needs": [need, 3e7 * need], "cross_entropy": 0.9 - 0.06 * need,
+                   "accuracy_percent": 71.0 + 6.0 * (f64::from(index) + 1.0).ln()})
+        })
+        .collect();
+    let rival = |method: &str, budget: &str, evaluations: u32, seconds: f64, loss: f64| {
+        json!({"method": method, "budget": budget, "evaluations": evaluations, "seconds": seconds, "architecture": FOUND,
+               "predicted": 3.19, "cross_entropy": loss, "accuracy_percent": 100.0 - 30.0 * loss})
+    };
+    let measured = |network: &str, ms: f64| {
+        json!({"device": "local-cpu", "architecture": network, "measured_ms": ms, "low_ms": 0.99 * ms, "high_ms": 1.01 * ms,
+               "predicted_ms": 3.21, "target_ms": 3.2})
+    };
+    json!({
+        "limits": [
+            {"name": "latency", "unit": "ms", "demand": {"sum": {"constant_ms": 0.1, "rows": [[1.0]]}}, "at_most": 3.2, "bound": "target"},
+            {"name": "multiply-accumulates", "unit": "MACs", "demand": {"sum": {"constant_ms": 0.0, "rows": [[1.0]]}}, "at_most": 9e7, "bound": "cap"},
+        ],
+        "reached": [
+            {"name": "latency", "unit": "ms", "limit": 3.2, "expected": 3.2416, "predicted": 3.21, "lambda": 0.2},
+            {"name": "multiply-accumulates", "unit": "MACs", "limit": 9e7, "expected": 89e6, "predicted": 88_123_456.0, "lambda": 0.0},
+        ],
+        "history": history, "cuts": cuts, "pareto": front,
+        "rivals": [
+            rival("gates", "", 960, 412.25, 0.6412), rival("random", "evaluations", 960, 98.5, 0.6688),
+            rival("random", "seconds", 4012, 412.5, 0.6591), rival("evolution", "evaluations", 960, 99.0, 0.6502),
+        ],
+        "measured": [measured(BASELINE, 3.31), measured(FOUND, 3.18)],
+    })
 }
 
 /// A row of measured.csv; the folder's name may hold quotes.

@@ -13,7 +13,7 @@ use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_search::{
     Account, Augmentation, Contest, Diagnosed, Diagnosis, Finalist, Found, GateUpdate, LatencyLoss, Learning as _,
-    Limits, News, Search, SearchError, SearchSettings, Split, checkpoint_path, difference,
+    Limits, News, Search, SearchError, SearchEvents, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 
@@ -278,6 +278,7 @@ fn learn(
 ) -> Result<()> {
     let bar = Progress::new(search.total_steps(), search.step(), "steps")?;
     let mut cuts = search.cuts().len();
+    let mut events = SearchEvents::open(folder, search)?;
     let mut watch = |search: &Search| {
         if let Some(point) = search.curve().last() {
             bar.set_message(format!(
@@ -294,6 +295,9 @@ fn learn(
             cuts = search.cuts().len();
             let left = search.gates().live().iter().flatten().filter(|live| **live).count();
             bar.say(&format!("step {}: {cuts} candidates are cut, {left} are left", search.step()));
+        }
+        if let Err(error) = events.watch(search) {
+            bar.say(&format!("warning: {error}: nothing more is told to TensorBoard"));
         }
         naming.name(|line| bar.say(line));
         bar.set(search.step());

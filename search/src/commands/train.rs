@@ -10,7 +10,7 @@ use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
     Account, Augmentation, CLASSIFIER, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Reduced,
-    SearchError, Sgd, Split, Training, TrainingPoint, checkpoint_path, difference,
+    SearchError, Sgd, Split, Training, TrainingEvents, TrainingPoint, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace, Weights, WeightsError};
 use serde::{Deserialize, Serialize};
@@ -247,7 +247,12 @@ impl<'a> Work<'a> {
     /// Trains to the end and evaluates; names corrupt images as they are found.
     fn learn(&self, training: &mut Training, dataset: &Dataset, folder: &Path, mut naming: Naming) -> Result<Outcome> {
         let bar = Progress::new(training.total_steps(), training.step(), "steps")?;
+        let mut events = TrainingEvents::open(folder, training)?;
+        let untold = |error| format!("warning: {error}: nothing more is told to TensorBoard");
         let mut watch = |training: &Training| {
+            if let Err(error) = events.watch(training) {
+                bar.say(&untold(error));
+            }
             bar.set_message(format!("{}: loss {:.3}", self.label, training.loss()));
             naming.name(|line| bar.say(line));
             bar.set(training.step());
@@ -258,7 +263,9 @@ impl<'a> Work<'a> {
         done?;
         let (account, result) = (training.account(), training.evaluate());
         Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
-        Ok(Outcome { account, result: result?, last_step: training.evaluate_without_average()? })
+        let result = result?;
+        events.tested(training, &result).unwrap_or_else(|error| eprintln!("{}", untold(error)));
+        Ok(Outcome { account, result, last_step: training.evaluate_without_average()? })
     }
 
     /// The record that is there already, if it is of this very training.

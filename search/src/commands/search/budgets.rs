@@ -53,6 +53,8 @@ pub struct Budgets {
     pub costs: Option<CostMatrix>,
     /// Units of the space whose cost was never measured.
     pub estimated: Vec<String>,
+    /// The devices of the tables, as those name them.
+    pub devices: Vec<String>,
     /// Images that the tables' networks compute at a time.
     pub batch: usize,
     /// Tables that are of latency, each with a limit of its own.
@@ -77,6 +79,7 @@ impl Budgets {
 struct OfTable {
     limit: Limit,
     costs: CostMatrix,
+    device: String,
     cost: Cost,
     precision: Precision,
     batch: usize,
@@ -96,6 +99,7 @@ impl BudgetOptions {
             (0..self.table.len()).map(|index| self.of_table(index, space, named)).collect::<Result<Vec<_>>>()?;
         let (batch, latencies) = self.measurable(&tables)?;
         let first = tables.first().map(|table| (table.cost, table.costs.clone(), table.precision));
+        let devices = tables.iter().map(|table| table.device.clone()).collect();
         let estimated = tables.iter().flat_map(|table| table.estimated.clone()).collect();
         let mut limits = self.weighted(tables)?;
         let cap = |name: &str, unit: &str, demand: Demand, at_most: f64| Limit {
@@ -126,7 +130,8 @@ impl BudgetOptions {
             None if unit == "mib" => "memory".to_owned(),
             None => unit.clone(),
         };
-        Ok(Budgets { suffix: unit, cost, costs: first.map(|(_, costs, _)| costs), estimated, batch, latencies, limits })
+        let costs = first.map(|(_, costs, _)| costs);
+        Ok(Budgets { suffix: unit, cost, costs, estimated, devices, batch, latencies, limits })
     }
 
     fn of_table(&self, index: usize, space: &SearchSpace, named: &str) -> Result<OfTable> {
@@ -152,7 +157,7 @@ impl BudgetOptions {
         }
         let demand = Demand::Sum(costs.clone());
         let limit = Limit { name, unit: cost.unit().to_owned(), demand, at_most, bound: Bound::Target };
-        Ok(OfTable { limit, costs, cost, precision, batch, estimated })
+        Ok(OfTable { limit, costs, device, cost, precision, batch, estimated })
     }
 
     /// The tables' batch size, which they share, and how many of them have a latency of their own to be measured.

@@ -65,6 +65,9 @@ pub struct Record {
     pub limits: Limits,
     /// What came of each.
     reached: Vec<Reached>,
+    /// The devices of the tables.
+    #[serde(default)]
+    devices: Vec<String>,
     /// Units of the space whose cost was never measured.
     estimated: Vec<String>,
     probabilities: Vec<Vec<f64>>,
@@ -145,6 +148,7 @@ impl Record {
             costs: budgets.costs.clone(),
             limits: budgets.limits.clone(),
             reached: found.limits.clone(),
+            devices: budgets.devices.clone(),
             estimated: budgets.estimated.clone(),
             probabilities: found.probabilities.clone(),
             curve: found.curve.clone(),

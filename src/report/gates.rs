@@ -11,6 +11,8 @@ const LEFT: f64 = 22.0;
 const RIGHT: f64 = 6.0;
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 6.0;
+/// The largest probability of all pictures, if gates stay undecided.
+const TOPS: [(f64, &str); 3] = [(0.25, "¼"), (0.5, "½"), (1.0, "1")];
 /// Points of a line, about.
 const POINTS: usize = 75;
 
@@ -22,8 +24,10 @@ pub fn over_time(search: &Search, facts: &Facts) -> Markup {
     let every = history.len().div_ceil(POINTS).max(1);
     let shown = |&(index, _): &(usize, &GatePoint)| index % every == 0 || index + 1 == history.len();
     let points: Vec<&GatePoint> = history.iter().enumerate().filter(shown).map(|(_, point)| point).collect();
+    let most = points.iter().flat_map(|point| point.probabilities.iter().flatten()).copied().fold(0.0, f64::max);
+    let top = TOPS.into_iter().find(|(top, _)| most <= *top).unwrap_or(TOPS[TOPS.len() - 1]);
     let panels = search.decisions.iter().enumerate().map(|(index, decision)| {
-        let gates = Gates { search, index, decision, points: &points, range };
+        let gates = Gates { search, index, decision, points: &points, range, top };
         gates.panel(facts)
     });
     let caption = element("p").class("beside").text(
@@ -39,6 +43,8 @@ struct Gates<'a> {
     decision: &'a DecisionSummary,
     points: &'a [&'a GatePoint],
     range: (f64, f64),
+    /// The largest probability that is shown, and its words.
+    top: (f64, &'static str),
 }
 
 impl Gates<'_> {
@@ -47,12 +53,13 @@ impl Gates<'_> {
         let what = format!("Probabilities of the candidates of {} over the steps", self.decision.name);
         let mut svg = svg.attribute("role", "img").attribute("aria-label", what);
         let (left, right) = (Coordinate(LEFT), Coordinate(WIDTH - RIGHT));
-        for p in [0.0, 0.5, 1.0] {
-            let y = Coordinate(y(p));
+        let (top, words) = self.top;
+        for p in [0.0, 0.5 * top, top] {
+            let y = Coordinate(self.y(p));
             svg = svg.child(element("path").class("rule").attribute("d", format!("M{left} {y}H{right}")));
         }
-        for (p, words) in [(0.0, "0"), (1.0, "1")] {
-            let tick = element("text").class("tick").at("x", LEFT - 5.0).at("y", y(p) + 4.0);
+        for (p, words) in [(0.0, "0"), (top, words)] {
+            let tick = element("text").class("tick").at("x", LEFT - 5.0).at("y", self.y(p) + 4.0);
             svg = svg.child(tick.attribute("text-anchor", "end").text(words));
         }
         let key = format!("/search/decisions/{}", self.index);
@@ -71,7 +78,7 @@ impl Gates<'_> {
         let cut = cuts.find(|cut| (cut.decision, cut.candidate) == (self.index, candidate)).map(|cut| cut.step);
         let p = |point: &GatePoint| point.probabilities[self.index][candidate];
         let live = self.points.iter().filter(|point| cut.is_none_or(|cut| point.step < cut));
-        let line: Vec<(f64, f64)> = live.map(|point| (self.x(point.step), y(p(point)))).collect();
+        let line: Vec<(f64, f64)> = live.map(|point| (self.x(point.step), self.y(p(point)))).collect();
         let path: Vec<String> = line
             .iter()
             .enumerate()
@@ -87,7 +94,7 @@ impl Gates<'_> {
         let path = element("path").class(&class).attribute("d", path.concat());
         let path = path.child(element("title").text(&tooltip)).into();
         let cross = cut.map(|step| {
-            let (x, y) = (self.x(step), line.last().map_or(y(0.0), |last| last.1));
+            let (x, y) = (self.x(step), line.last().map_or(self.y(0.0), |last| last.1));
             let (x, y) = (Coordinate(x - 2.5), Coordinate(y - 2.5));
             let cross =
                 element("path").class(&format!("cross {class}")).attribute("d", format!("M{x} {y}l5 5m0-5l-5 5"));
@@ -100,10 +107,10 @@ impl Gates<'_> {
         let (from, to) = self.range;
         LEFT + (step as f64 - from).clamp(0.0, to - from) / (to - from) * (WIDTH - LEFT - RIGHT)
     }
-}
 
-fn y(p: f64) -> f64 {
-    HEIGHT - BOTTOM - p * (HEIGHT - TOP - BOTTOM)
+    fn y(&self, p: f64) -> f64 {
+        HEIGHT - BOTTOM - p / self.top.0 * (HEIGHT - TOP - BOTTOM)
+    }
 }
 
 /// Colour by kernel size, as in the networks' pictures; thick for a large expansion ratio.

@@ -94,10 +94,12 @@ pub fn reached(search: &Search, facts: &Facts) -> Markup {
 pub fn candidates(search: &Search) -> Option<Markup> {
     let left = search.curve.iter().map(|point| Some((point.step as f64, point.candidates? as f64)));
     let left = left.collect::<Option<Vec<(f64, f64)>>>().filter(|left| !left.is_empty())?;
+    // Whole numbers at the ticks, however few were cut.
+    let most = left.iter().map(|point| point.1).fold(0.0, f64::max);
     let mut plot = Plot::new(
         "Candidates that are left over the steps of the search",
         Axis::around("step", left.iter().map(|point| point.0)),
-        Axis::around("candidates left", left.iter().map(|point| point.1)),
+        Axis::around("candidates left", left.iter().map(|point| point.1).chain([(most - 5.0).max(0.0)])),
     );
     // Between two points it is what it was at the first.
     let stairs = left.windows(2).flat_map(|pair| [pair[0], (pair[1].0, pair[0].1)]).chain(left.last().copied());

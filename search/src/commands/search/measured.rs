@@ -14,6 +14,9 @@ pub const FOLDER: &str = "measured";
 /// Rounds that everything gets at least: more than ten, so that one sitting isn't all.
 const ROUNDS: &str = "12";
 
+/// Half an interval, as a share of the latency, up to which a measurement is believed as it is.
+const NARROW: f64 = 0.03;
+
 /// A network's latency on a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -34,6 +37,13 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// The latency to go by: the median where its interval is narrow; else what of the interval is nearest to the prediction,
+    /// lest a disturbed moment be taken for the device.
+    fn believed_ms(&self) -> f64 {
+        let half = 0.5 * (self.high_ms - self.low_ms) / self.measured_ms;
+        if half <= NARROW { self.measured_ms } else { self.predicted_ms.clamp(self.low_ms, self.high_ms) }
+    }
+
     /// For people.
     pub fn told(&self) -> String {
         format!(
@@ -141,8 +151,31 @@ pub fn corrected(limits: &Limits, devices: &[String], measured: &[Measured]) -> 
     let mut amounts = limits.amounts();
     for (amount, device) in amounts.iter_mut().zip(devices) {
         if let Some(last) = measured.iter().rev().find(|measured| measured.device == *device) {
-            *amount *= last.predicted_ms / last.measured_ms;
+            *amount *= last.predicted_ms / last.believed_ms();
         }
     }
     amounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disturbed_measurement_corrects_no_more_than_it_shows() {
+        let measured = |measured_ms, low_ms, high_ms| Measured {
+            device: "mock".to_owned(),
+            architecture: "0".to_owned(),
+            measured_ms,
+            low_ms,
+            high_ms,
+            predicted_ms: 1.0,
+            target_ms: 1.0,
+        };
+        // A narrow interval is believed; of a wide one, what is nearest to the prediction.
+        assert_eq!(measured(1.1, 1.09, 1.11).believed_ms(), 1.1);
+        assert_eq!(measured(1.3, 0.9, 1.6).believed_ms(), 1.0);
+        assert_eq!(measured(1.3, 1.1, 1.6).believed_ms(), 1.1);
+        assert_eq!(measured(0.7, 0.5, 0.8).believed_ms(), 0.8);
+    }
 }

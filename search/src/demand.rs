@@ -93,6 +93,11 @@ impl Demand {
         }
     }
 
+    /// All candidates: `[decision][candidate]`.
+    pub fn everything(&self) -> Vec<Vec<bool>> {
+        self.sum().rows.iter().map(|row| vec![true; row.len()]).collect()
+    }
+
     /// The least and the most that networks of these candidates need: `live[decision][candidate]`.
     pub fn range(&self, live: &[Vec<bool>]) -> (f64, f64) {
         let extreme = |matrix: &CostMatrix, pick: fn(f64, f64) -> f64| -> Vec<f64> {

@@ -101,6 +101,11 @@ impl Gates {
         &self.live
     }
 
+    /// Weights by which all candidates that weren't cut are drawn alike: `[decision][candidate]`, 1 or 0.
+    pub fn even(&self) -> Vec<Vec<f64>> {
+        self.live.iter().map(|row| row.iter().map(|&live| f64::from(u8::from(live))).collect()).collect()
+    }
+
     /// Whether their state has these numbers of candidates, throughout, and only numbers in it.
     pub fn fit(&self, space: &SearchSpace) -> bool {
         let counts: Vec<usize> = space.decisions().iter().map(|decision| decision.candidates.len()).collect();

@@ -82,7 +82,7 @@ impl Limits {
                 "no limit: give a --target, --max-macs, --max-params or --max-memory".into(),
             ));
         };
-        let all: Vec<Vec<bool>> = first.demand.sum().rows.iter().map(|row| vec![true; row.len()]).collect();
+        let all = first.demand.everything();
         for limit in &limits {
             let (least, most) = limit.demand.range(&all);
             let beyond = limit.bound == Bound::Target && limit.at_most > most;

@@ -117,10 +117,8 @@ impl Arena<'_> {
         rng: &mut impl Rng,
         batch: &mut dyn FnMut(usize) -> Result<Batch, SearchError>,
     ) -> Result<(Architecture, usize), SearchError> {
-        let even: Vec<Vec<f64>> =
-            self.gates.live().iter().map(|row| row.iter().map(|&live| f64::from(u8::from(live))).collect()).collect();
         let none = || SearchError::Settings("no network of what is left meets the limits".to_owned());
-        let sampler = Within::new(self.limits, self.gates, LEAST, &even).ok_or_else(none)?;
+        let sampler = Within::new(self.limits, self.gates, LEAST, &self.gates.even()).ok_or_else(none)?;
         let start = Instant::now();
         let (mut evaluations, mut best): (usize, Option<(f64, Architecture)>) = (0, None);
         let mut population: VecDeque<(f64, Architecture)> = VecDeque::new();

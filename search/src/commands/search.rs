@@ -493,7 +493,7 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
 fn tell(found: &Found, budgets: &Budgets, measured: &[Measured]) {
     eprintln!("found {} (most probable: {})", found.architecture, found.most_probable);
     for (limit, reached) in budgets.limits.iter().zip(&found.limits) {
-        let (least, most) = limit.demand.range(&everything(limit.demand.sum().rows.iter().map(Vec::len)));
+        let (least, most) = limit.demand.range(&limit.demand.everything());
         eprintln!(
             "{}: predicted {} (target {}, the space holds {} to {}), expected of the gates {}",
             limit.name,
@@ -516,8 +516,4 @@ fn tell(found: &Found, budgets: &Budgets, measured: &[Measured]) {
             "the found network needs less than 90 % of what it may: no single exchange for more raised the supernet's accuracy"
         );
     }
-}
-
-fn everything(counts: impl Iterator<Item = usize>) -> Vec<Vec<bool>> {
-    counts.map(|count| vec![true; count]).collect()
 }

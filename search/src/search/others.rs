@@ -159,10 +159,8 @@ impl Search {
     pub fn diagnosed(&self, count: usize) -> Vec<Architecture> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
         rng.set_stream(DIAGNOSIS_STREAM);
-        let even: Vec<Vec<f64>> =
-            self.gates.live().iter().map(|row| row.iter().map(|&live| f64::from(u8::from(live))).collect()).collect();
         let mut drawn: Vec<Architecture> = Vec::new();
-        let Some(sampler) = Within::new(&self.limits, &self.gates, DIAGNOSED, &even) else { return drawn };
+        let Some(sampler) = Within::new(&self.limits, &self.gates, DIAGNOSED, &self.gates.even()) else { return drawn };
         while drawn.len() < count {
             let draws = std::iter::repeat_with(|| sampler.draw(&mut rng)).take(DRAWS);
             let Some(new) = draws.flatten().find(|new| !drawn.contains(new)) else { break };

@@ -9,10 +9,11 @@
 //! Options: `--config NAME` (default: all), `--layout nchw|channels-last` (default: both), `--steps N` (default 20),
 //! `--threads N` (default 2).
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use fleetfoot_console::restart_for_openmp;
 use fleetfoot_search::{
     Backward, Batch, Gates, Layout, Mode, Module, Parameter, Path, SearchError, Sgd, Supernet, by_two_paths,
     cross_entropy, learn,
@@ -58,7 +59,18 @@ enum Kept {
     AllPaths,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    // As the search itself does.
+    restart_for_openmp().unwrap_or_else(|| match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     fleetfoot_search::keep_memory();
     let options = Options::parse();
     tch::set_num_threads(options.threads);

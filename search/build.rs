@@ -1,15 +1,16 @@
-//! Compiles the few lines of C++ that reach libtorch's backward kernels, and writes libtorch's folder into the program, so
+//! Compiles the C++ that tch has no counterpart for, and writes libtorch's folder into the program, so
 //! that it starts without LD_LIBRARY_PATH.
 
 use std::env::var;
 use std::path::PathBuf;
 
 fn main() {
-    const SOURCE: &str = "native/backward.cpp";
+    const SOURCES: [&str; 5] =
+        ["native/batch_norm.cpp", "native/convolution.cpp", "native/depthwise.cpp", "native/dot.cpp", "native/sgd.cpp"];
     for variable in ["DEP_TCH_LIBTORCH_LIB", "LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed=native");
     let Ok(folder) = var("DEP_TCH_LIBTORCH_LIB") else { return };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     // Beside the libraries, unless it is said to be elsewhere, as for torch-sys.
@@ -17,8 +18,9 @@ fn main() {
     let include = root.join("include");
     let abi = var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let mut build = cc::Build::new();
-    build.cpp(true).pic(true).warnings(false).file(SOURCE).std("c++17");
+    build.cpp(true).pic(true).warnings(false).files(SOURCES).std("c++17");
     build.include(&include).include(include.join("torch/csrc/api/include"));
     build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).define("GLOG_USE_GLOG_EXPORT", None);
-    build.compile("fleetfoot_backward");
+    build.opt_level(3);
+    build.compile("fleetfoot_native");
 }

@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tch::{TchError, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::gates::{Gates, Pair, Path};
 use crate::learn::judged;
 use crate::module::Mode;
-use crate::native::Wanted;
+use crate::native::{Wanted, dot};
 use crate::supernet::Supernet;
 
 /// A way to estimate the gates' gradients.
@@ -83,11 +83,6 @@ fn sloped(supernet: &Supernet, path: &Path, batch: &Batch, gate: &mut AtGate<'_>
     Ok(learned.loss)
 }
 
-/// `g = sum(o dL/dy)` for a candidate's output o.
-fn against(output: &Tensor, slope: &Tensor) -> Result<f64, TchError> {
-    output.f_mul(slope)?.f_sum(None)?.f_double_value(&[])
-}
-
 /// Cross entropy along the active candidates of pairs, and its derivatives by the logits of each pair.
 ///
 /// With the gradient dL/dy behind a decision in hand, `g_j = sum(o_j dL/dy)` for both candidates' outputs o_j, and
@@ -103,7 +98,7 @@ pub fn by_two_paths(
         let Some(pair) = pairs[decision] else { return Ok(()) };
         let other = no_grad(|| supernet.candidate(decision, pair.other, input, Mode::Probe))?;
         // For two: q_a q_b (g_a - g_b), and its negative.
-        let by_gate = pair.q.0 * pair.q.1 * (against(output, slope)? - against(&other, slope)?);
+        let by_gate = pair.q.0 * pair.q.1 * (dot(output, slope)? - dot(&other, slope)?);
         gradients[decision] = (by_gate, -by_gate);
         Ok(())
     })?;
@@ -128,10 +123,10 @@ pub fn by_all_gates(
         let mut g = vec![0.0; p[decision].len()];
         for candidate in live {
             g[candidate] = if candidate == path.0[decision] {
-                against(output, slope)?
+                dot(output, slope)?
             } else {
                 let other = no_grad(|| supernet.candidate(decision, candidate, input, Mode::Probe))?;
-                against(&other, slope)?
+                dot(&other, slope)?
             };
         }
         gradients[decision] = through_softmax(&p[decision], &g);

@@ -6,6 +6,7 @@ use tch::{TchError, Tensor, no_grad};
 use crate::convolution::Geometry;
 use crate::error::SearchError;
 use crate::layout::Layout;
+use crate::native::{BatchNorm, Statistics, graph_wanted};
 
 /// What batch normalisation normalises by, and whether it learns from the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +178,8 @@ impl Module {
     /// The network's output for inputs N x C x H x W: N x classes where the network ends in a linear layer, else an
     /// activation of four dimensions. An operator without layers returns its input.
     pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        self.forward_watched(input, mode, |_, _| Ok(()))
+        // In a graph, every node is one of libtorch's operators.
+        self.run(input, mode, !graph_wanted(), |_, _| Ok(()))
     }
 
     /// The same; `watch` is shown every node's output as soon as it is there. Later nodes may overwrite it.
@@ -185,12 +187,22 @@ impl Module {
         &self,
         input: &Tensor,
         mode: Mode,
+        watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
+    ) -> Result<Tensor, TchError> {
+        self.run(input, mode, false, watch)
+    }
+
+    fn run(
+        &self,
+        input: &Tensor,
+        mode: Mode,
+        fused: bool,
         mut watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
     ) -> Result<Tensor, TchError> {
         let mut activations = Activations { values: Vec::new(), left: self.consumers.clone(), input };
         for (index, node) in self.network.nodes().iter().enumerate() {
             let inputs = node.inputs.iter().map(|&source| activations.take(source)).collect();
-            let output = self.apply(index, inputs, mode)?;
+            let output = if fused { self.fused(index, inputs, mode)?.0 } else { self.apply(index, inputs, mode)? };
             watch(index, &output)?;
             activations.values.push(Some(output));
         }
@@ -214,7 +226,58 @@ impl Module {
         }
     }
 
-    /// A node's output from its inputs.
+    /// A node's batch normalisation.
+    pub(crate) fn batch_norm(&self, node: usize) -> BatchNorm<'_> {
+        let parameters = self.parameters_of(node);
+        BatchNorm {
+            weight: &parameters[0].value,
+            bias: &parameters[1].value,
+            eps: f64::from(self.network.bn_eps()),
+            relu6: self.is_cut(node),
+        }
+    }
+
+    /// Whether a batch normalisation's output is read by a ReLU6 and by nothing else: both are computed as one.
+    fn is_cut(&self, node: usize) -> bool {
+        let reads = |other: &Node| matches!(other.layer, Layer::Relu6) && other.inputs[0] == Source::Node(node);
+        self.consumers[node] == 1 && self.network.nodes().iter().any(reads)
+    }
+
+    /// Whether a node is a ReLU6 that is computed with the batch normalisation in front of it.
+    pub(crate) fn is_done(&self, node: usize) -> bool {
+        let node = &self.network.nodes()[node];
+        matches!(node.layer, Layer::Relu6) && self.overwritable(node)
+    }
+
+    /// A node's output from its inputs where no graph is wanted, and of a batch normalisation the statistics that it went by.
+    /// A ReLU6 behind a batch normalisation is computed with that.
+    pub(crate) fn fused(
+        &self,
+        index: usize,
+        mut inputs: Vec<Tensor>,
+        mode: Mode,
+    ) -> Result<(Tensor, Option<Statistics>), TchError> {
+        if self.is_done(index) {
+            return Ok((inputs.swap_remove(0), None));
+        }
+        if !matches!(self.network.nodes()[index].layer, Layer::BatchNorm { .. }) {
+            return Ok((self.apply(index, inputs, mode)?, None));
+        }
+        let (norm, running) = (self.batch_norm(index), &self.parameters_of(index)[2..4]);
+        let (x, mean, var) = (inputs.swap_remove(0), &running[0].value, &running[1].value);
+        let (y, statistics) = match mode {
+            Mode::Train => norm.forward(&x, Some((mean, var)), BATCH_NORM_MOMENTUM)?,
+            Mode::Probe => norm.forward(&x, None, BATCH_NORM_MOMENTUM)?,
+            Mode::Eval => {
+                let inverse_std = var.f_add_scalar(norm.eps)?.f_rsqrt()?;
+                let statistics = Statistics { mean: mean.shallow_clone(), inverse_std };
+                (norm.again(&x, &statistics)?, statistics)
+            }
+        };
+        Ok((y, Some(statistics)))
+    }
+
+    /// A node's output from its inputs, by libtorch's operators.
     pub(crate) fn apply(&self, index: usize, mut inputs: Vec<Tensor>, mode: Mode) -> Result<Tensor, TchError> {
         let (node, parameters) = (&self.network.nodes()[index], self.parameters_of(index));
         let mut x = inputs.swap_remove(0);

@@ -1,4 +1,5 @@
-//! libtorch's backward kernels that tch doesn't expose: `native/backward.cpp`.
+//! What tch doesn't expose of libtorch: backward kernels (`native/backward.cpp`), and how a GPU computes and is reached
+//! (`native/cuda.cpp`).
 
 use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
@@ -8,6 +9,8 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn fleetfoot_free(message: *mut c_char);
+    fn fleetfoot_deterministic();
+    fn fleetfoot_pinned(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     fn fleetfoot_conv_backward(
         slope: *const C_tensor,
         input: *const C_tensor,
@@ -103,4 +106,18 @@ pub fn batch_norm_backward(
         fleetfoot_batch_norm_backward(slope, input, weight, mean, inverse_std, eps, by_weight, out.as_mut_ptr())
     })?;
     Ok(out.map(taken))
+}
+
+/// Lets cuDNN take only algorithms that add in the same order every time.
+pub fn deterministic() {
+    // SAFETY: it sets two flags of libtorch's, whether or not there is a GPU.
+    unsafe { fleetfoot_deterministic() }
+}
+
+/// A copy in memory that stays where it is, from which a GPU copies by itself; an error where there is no GPU.
+pub fn pinned(tensor: &Tensor) -> Result<Tensor, TchError> {
+    let mut out = [null_mut(); 1];
+    // SAFETY: the tensor lives as long as the call; `out` has room for one.
+    check(unsafe { fleetfoot_pinned(tensor.as_ptr(), out.as_mut_ptr()) })?;
+    taken(out[0]).ok_or_else(|| TchError::Torch("no tensor came back".to_owned()))
 }

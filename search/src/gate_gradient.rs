@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tch::{TchError, Tensor, no_grad};
+use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::batches::Batch;
 use crate::error::SearchError;
@@ -83,9 +83,9 @@ fn sloped(supernet: &Supernet, path: &Path, batch: &Batch, gate: &mut AtGate<'_>
     Ok(learned.loss)
 }
 
-/// `g = sum(o dL/dy)` for a candidate's output o.
+/// `g = sum(o dL/dy)` for a candidate's output o, in 32-bit floats whatever the two are in.
 fn against(output: &Tensor, slope: &Tensor) -> Result<f64, TchError> {
-    output.f_mul(slope)?.f_sum(None)?.f_double_value(&[])
+    output.f_to_kind(Kind::Float)?.f_mul(slope)?.f_sum(None)?.f_double_value(&[])
 }
 
 /// Cross entropy along the active candidates of pairs, and its derivatives by the logits of each pair.

@@ -33,7 +33,8 @@ char* fleetfoot_dot(const at::Tensor* a, const at::Tensor* b, double* out) {
     return guarded([&] {
         const auto plain = [](const at::Tensor& tensor) { return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat; };
         if (!plain(*a) || !plain(*b) || a->strides() != b->strides() || !a->is_non_overlapping_and_dense()) {
-            *out = (*a * *b).sum(at::kDouble).item<double>();
+            const auto wide = [](const at::Tensor& tensor) { return tensor.scalar_type() == at::kDouble ? tensor : tensor.to(at::kFloat); };
+            *out = (wide(*a) * wide(*b)).sum(at::kDouble).item<double>();
             return;
         }
         TORCH_CHECK(a->sizes() == b->sizes(), "a product of tensors of other extents");

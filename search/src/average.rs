@@ -22,7 +22,7 @@ impl Average {
     pub fn of(module: &Module, decay: f64) -> Result<Self, SearchError> {
         let mut weights = Weights::default();
         module.collect(&mut weights)?;
-        Ok(Self { module: Module::new(module.network().clone(), &weights, module.layout())?, decay })
+        Ok(Self { module: Module::new(module.network().clone(), &weights, module.placement())?, decay })
     }
 
     /// The network in its average weights.

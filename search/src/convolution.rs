@@ -5,7 +5,7 @@
 //! channel. libtorch computes all taps, and on a single pixel, whose memory order it can't tell, by a slow way besides: in
 //! images of 32 x 32, the last two stages of ProxylessNAS's space took a third of a step.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use crate::native::{Conv, Wanted, conv_backward};
 
@@ -53,8 +53,10 @@ impl Geometry {
         Conv { stride: self.stride as i64, padding: (taps / 2) as i64, groups: self.groups as i64 }
     }
 
-    /// The output (N x C_out x H' x W') of x (N x C_in x H x W) and a weight (C_out x C_in / groups x k x k).
+    /// The output (N x C_out x H' x W') of x (N x C_in x H x W) and a weight (C_out x C_in / groups x k x k), in the numbers
+    /// of x: the weight is copied into them where it has others.
     pub fn forward(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor, TchError> {
+        let weight = &weight.f_to_kind(x.f_kind()?)?;
         match self.way() {
             Way::Dense => {
                 let middle = self.middle(weight, 1)?.f_flatten(1, -1)?;
@@ -76,7 +78,8 @@ impl Geometry {
         x.f_conv2d(&weight, None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], groups)
     }
 
-    /// Gradients by the input and by the weight, as far as they are wanted, from those by the output.
+    /// Gradients by the input and by the weight, as far as they are wanted, from those by the output. The first are in the
+    /// numbers of x, as the slope is, the second in those of the weight.
     pub fn backward(
         &self,
         slope: &Tensor,
@@ -84,6 +87,7 @@ impl Geometry {
         weight: &Tensor,
         wanted: Wanted,
     ) -> Result<(Option<Tensor>, Option<Tensor>), TchError> {
+        let (numbers, weight) = (weight.f_kind()?, &weight.f_to_kind(x.f_kind()?)?);
         let own = |run: &dyn Fn() -> Result<Tensor, TchError>, wanted: bool| wanted.then(run).transpose();
         let (by_input, by_middle, taps) = match self.way() {
             Way::Dense => {
@@ -98,7 +102,7 @@ impl Geometry {
                 let middle = self.middle(weight, 1)?.f_reshape([1, -1, 1, 1])?;
                 let by_input = own(&|| slope.f_mul(&middle), wanted.by_input)?;
                 let sum = || {
-                    let sum = slope.f_mul(x)?.f_sum_dim_intlist([0].as_slice(), false, None::<Kind>)?;
+                    let sum = slope.f_mul(x)?.f_sum_dim_intlist([0].as_slice(), false, numbers)?;
                     sum.f_reshape([-1, 1, 1, 1])
                 };
                 (by_input, own(&sum, wanted.by_weight)?, 1)
@@ -111,12 +115,13 @@ impl Geometry {
                 (by_input, by_middle, taps)
             }
         };
+        let by_middle = by_middle.map(|middle| middle.f_to_kind(numbers)).transpose()?;
         if taps == self.kernel {
             return Ok((by_input, by_middle));
         }
         // Taps that only ever meet padding have no gradient.
         let whole = |middle: Tensor| -> Result<Tensor, TchError> {
-            let whole = weight.f_zeros_like()?.f_set_requires_grad(false)?;
+            let whole = weight.f_zeros_like()?.f_to_kind(numbers)?.f_set_requires_grad(false)?;
             let mut place = self.middle(&whole, taps)?;
             place.f_copy_(&middle)?;
             Ok(whole)

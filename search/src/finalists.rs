@@ -15,6 +15,7 @@ use fleetfoot_space::{Architecture, SearchSpace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::compute::Compute;
 use crate::error::SearchError;
 use crate::gates::Gates;
 use crate::learning::{Learning as _, checkpoint_path};
@@ -65,6 +66,8 @@ pub struct Contest<'a> {
     pub folder: PathBuf,
     /// How many are trained at a time, on a thread each.
     pub threads: usize,
+    /// What computes: [ready](Compute::prepare).
+    pub compute: Compute,
 }
 
 /// A file of a finalist: what came out, and by which recipe.
@@ -150,7 +153,7 @@ impl Contest<'_> {
             return Ok(finalist);
         }
         fs::create_dir_all(&folder).map_err(SearchError::io(&folder))?;
-        let mut training = Training::new(self.space, architecture, self.dataset, self.recipe.clone())?;
+        let mut training = Training::on(self.compute, self.space, architecture, self.dataset, self.recipe.clone())?;
         if checkpoint_path(&folder).exists() {
             training.restore(&folder)?;
             watch(News::Steps(training.step()));

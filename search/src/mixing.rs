@@ -68,7 +68,7 @@ impl Mixing {
         let share = beta.sample(&mut rng);
         let mut order: Vec<i64> = (0..labels.size1()?).collect();
         order.shuffle(&mut rng);
-        let order = Tensor::f_from_slice(&order)?;
+        let order = Tensor::f_from_slice(&order)?.f_to(images.device())?;
         let others = images.f_index_select(0, &order)?;
         let share = if cut { paste(&images, &others, share, &mut rng)? } else { blend(&images, &others, share)? };
         let mixed = Some((labels.f_index_select(0, &order)?, share));

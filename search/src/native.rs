@@ -1,4 +1,4 @@
-//! The C++ in `native/`: libtorch's kernels that tch doesn't expose, and loops of our own.
+//! The C++ in `native/`: what tch doesn't expose of libtorch, and loops of our own.
 
 use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
@@ -8,6 +8,8 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn fleetfoot_free(message: *mut c_char);
+    fn fleetfoot_deterministic();
+    fn fleetfoot_pinned(tensor: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     fn fleetfoot_conv_backward(
         slope: *const C_tensor,
         input: *const C_tensor,
@@ -235,6 +237,20 @@ pub fn sgd(
 ) -> Result<(), TchError> {
     // SAFETY: all tensors live as long as the call.
     check(unsafe { fleetfoot_sgd(value.as_ptr(), velocity.as_ptr(), gradient.as_ptr(), lr, momentum, decay) })
+}
+
+/// Lets cuDNN take only algorithms that add in the same order every time.
+pub fn deterministic() {
+    // SAFETY: it sets two flags of libtorch's, whether or not there is a GPU.
+    unsafe { fleetfoot_deterministic() }
+}
+
+/// A copy in memory that stays where it is, from which a GPU copies by itself; an error where there is no GPU.
+pub fn pinned(tensor: &Tensor) -> Result<Tensor, TchError> {
+    let mut out = [null_mut(); 1];
+    // SAFETY: the tensor lives as long as the call; `out` has room for one.
+    check(unsafe { fleetfoot_pinned(tensor.as_ptr(), out.as_mut_ptr()) })?;
+    taken(out[0]).ok_or_else(|| TchError::Torch("no tensor came back".to_owned()))
 }
 
 #[cfg(test)]

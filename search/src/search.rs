@@ -14,17 +14,18 @@ use tch::{Tensor, no_grad};
 
 use crate::batches::{Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
+use crate::compute::Compute;
 use crate::error::SearchError;
 use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths, through_softmax};
 use crate::gates::{Cut, Gates, Path};
 use crate::latency::{LatencyLoss, expectation_of_pairs};
-use crate::layout::Layout;
 use crate::learn::{Backward, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::limits::{Bound, Limits};
 use crate::loss::accuracy;
 use crate::module::{Mode, Module};
 use crate::optimizer::{Sgd, cosine};
+use crate::placement::Placement;
 use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
 use fleetfoot_dataset::{Dataset, Split};
@@ -96,8 +97,19 @@ pub struct Search {
 }
 
 impl Search {
-    /// Starts a search; the space must take the data set's images.
+    /// Starts a search on the CPU; the space must take the data set's images.
     pub fn new(
+        space: &SearchSpace,
+        limits: Limits,
+        dataset: &Dataset,
+        settings: SearchSettings,
+    ) -> Result<Self, SearchError> {
+        Self::on(Compute::Cpu, space, limits, dataset, settings)
+    }
+
+    /// Starts a search on what computes, which is [ready](Compute::prepare).
+    pub fn on(
+        compute: Compute,
         space: &SearchSpace,
         limits: Limits,
         dataset: &Dataset,
@@ -105,8 +117,8 @@ impl Search {
     ) -> Result<Self, SearchError> {
         crate::train::check_images(space, dataset)?;
         check(&limits, &settings)?;
-        let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
-        let (train, validation) = split(dataset, &settings, layout)?;
+        let placement = Placement::new(settings.channels_last, settings.amp, compute);
+        let (train, validation) = split(dataset, &settings, placement)?;
         let train = Feed::new(train, settings.seed, settings.batch, Some(settings.augmentation()));
         let [warmup, search] = [settings.warmup_epochs, settings.search_epochs].map(|n| n * train.steps_per_epoch());
         let validation = Feed::new(validation, settings.seed ^ GATE_SEED, settings.gate_batch, None);
@@ -114,7 +126,7 @@ impl Search {
         gate_rng.set_stream(1);
         let lambda = vec![settings.lambda.unwrap_or(LatencyLoss::LAMBDA); limits.iter().len()];
         Ok(Self {
-            supernet: Supernet::new(space, settings.seed, layout)?,
+            supernet: Supernet::new(space, settings.seed, placement)?,
             gates: Gates::new(space, &mut gate_rng),
             space: space.clone(),
             dataset: dataset.fingerprint(),
@@ -169,6 +181,11 @@ impl Search {
     /// The data set's [fingerprint](Dataset::fingerprint).
     pub fn fingerprint(&self) -> &str {
         &self.dataset
+    }
+
+    /// What computes.
+    pub fn compute(&self) -> Compute {
+        self.train.source().placement.compute
     }
 
     /// The supernet.
@@ -483,8 +500,11 @@ impl Learning for Search {
         }
         if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
             let batch = self.validation.batch((self.step - warmup) / self.settings.weight_steps - 1)?;
+            // Not the rest of the weight step, which a GPU may still be at.
+            self.compute().synchronize();
             let start = Instant::now();
             self.gate_step(&batch)?;
+            self.compute().synchronize();
             self.stopwatch.add_gates(start.elapsed().as_secs_f64());
         }
         self.record(loss, correct, warming);
@@ -516,7 +536,7 @@ fn check(limits: &Limits, settings: &SearchSettings) -> Result<(), SearchError> 
 }
 
 /// Training and validation images, drawn from the training set without overlap.
-fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result<(Source, Source), SearchError> {
+fn split(dataset: &Dataset, settings: &SearchSettings, placement: Placement) -> Result<(Source, Source), SearchError> {
     let wanted = settings.train_images + settings.validation_images;
     let too_few = settings.train_images < settings.batch || settings.validation_images < settings.gate_batch;
     if too_few || wanted > dataset.train.len() {
@@ -533,7 +553,7 @@ fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(2);
     let (order, statistics) = (dataset.train.shuffled(&mut rng), dataset.train.channel_statistics()?);
-    let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
+    let source = |images: Split| Source { images, statistics: statistics.clone(), placement };
     let train = source(order.subset(0..settings.train_images));
     Ok((train, source(order.subset(settings.train_images..wanted))))
 }

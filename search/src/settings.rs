@@ -6,7 +6,8 @@ use crate::gate_gradient::GateUpdate;
 use crate::latency::LatencyLoss;
 use fleetfoot_dataset::{Augmentation, Jitter};
 
-/// The settings of a search. Equal settings, limits and seed give the same search on the same number of threads.
+/// The settings of a search. Equal settings, limits and seed give the same search on the same number of threads of the same
+/// processor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchSettings {
     /// Epochs in which only weights learn, along paths drawn by the untrained gates.
@@ -55,6 +56,9 @@ pub struct SearchSettings {
     /// Computes each block a second time instead of keeping what its backward pass needs.
     #[serde(default)]
     pub recompute: bool,
+    /// Computes in [mixed precision](crate::Placement::amp).
+    #[serde(default)]
+    pub amp: bool,
     /// Label smoothing of weight steps.
     pub smoothing: f64,
     /// What is done to images of weight steps: largest shift, mirroring.
@@ -100,6 +104,7 @@ impl Default for SearchSettings {
             soft: false,
             cut_below: 0.01,
             recompute: false,
+            amp: false,
             smoothing: 0.1,
             shift: 0,
             flip: true,

@@ -32,7 +32,7 @@ impl Tape {
     pub fn record(module: &Module, input: &Tensor, mode: Mode) -> Result<(Tensor, Self), TchError> {
         let nodes = module.network().nodes();
         let mut tape = Self {
-            input: input.shallow_clone(),
+            input: no_grad(|| module.taken_in(input, mode))?,
             kept: Vec::with_capacity(nodes.len()),
             statistics: Vec::with_capacity(nodes.len()),
         };
@@ -171,11 +171,13 @@ impl Tape {
             }
             Layer::Linear { .. } => {
                 let x = self.value(module, node.inputs[0])?;
-                let below = slope.f_matmul(value(0))?.f_view_as(&x)?;
+                let numbers = x.f_kind()?;
+                let sloped = slope.f_to_kind(numbers)?;
+                let below = sloped.f_matmul(&value(0).f_to_kind(numbers)?)?.f_view_as(&x)?;
                 if !wanted.by_weight {
                     return Ok((vec![below], Vec::new()));
                 }
-                let weight = slope.f_transpose(0, 1)?.f_matmul(&x.f_flatten(1, -1)?)?;
+                let weight = sloped.f_transpose(0, 1)?.f_matmul(&x.f_flatten(1, -1)?)?.f_to_kind(value(0).f_kind()?)?;
                 let bias = slope.f_sum_dim_intlist([0].as_slice(), false, None::<Kind>)?;
                 Ok((vec![below], vec![weight, bias]))
             }

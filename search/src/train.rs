@@ -12,13 +12,14 @@ use tch::{Tensor, no_grad};
 use crate::average::Average;
 use crate::batches::{Feed, Source};
 use crate::checkpoint::Checkpoint;
+use crate::compute::Compute;
 use crate::error::SearchError;
-use crate::layout::Layout;
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{accuracy, cross_entropy};
 use crate::mixing::Mixing;
 use crate::module::{Mode, Module, Parameter};
 use crate::optimizer::{Sgd, cosine};
+use crate::placement::Placement;
 use fleetfoot_dataset::{Augmentation, Dataset, Jitter, Split};
 
 /// The recipe. Networks that are to be compared are trained by one.
@@ -68,6 +69,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
+    /// Learns in [mixed precision](Placement::amp).
+    #[serde(default)]
+    pub amp: bool,
 }
 
 impl Recipe {
@@ -187,8 +191,19 @@ fn digest(weights: &Weights) -> String {
 }
 
 impl Training {
-    /// Starts a training.
+    /// Starts a training on the CPU.
     pub fn new(
+        space: &SearchSpace,
+        architecture: &Architecture,
+        dataset: &Dataset,
+        recipe: Recipe,
+    ) -> Result<Self, SearchError> {
+        Self::on(Compute::Cpu, space, architecture, dataset, recipe)
+    }
+
+    /// Starts a training on what computes, which is [ready](Compute::prepare).
+    pub fn on(
+        compute: Compute,
         space: &SearchSpace,
         architecture: &Architecture,
         dataset: &Dataset,
@@ -203,13 +218,13 @@ impl Training {
                 dataset.train.len()
             )));
         }
-        let layout = if recipe.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
+        let placement = Placement::new(recipe.channels_last, recipe.amp, compute);
         let statistics = dataset.train.channel_statistics()?;
-        let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
+        let source = |images: Split| Source { images, statistics: statistics.clone(), placement };
         let train = source(learned_from(&dataset.train, recipe.seed, recipe.train_images));
         let train = Feed::new(train, recipe.seed, recipe.batch, Some(recipe.augmentation()));
         let steps = recipe.epochs * train.steps_per_epoch();
-        let module = Module::initial(space.network(architecture)?, recipe.seed, layout)?;
+        let module = Module::initial(space.network(architecture)?, recipe.seed, placement)?;
         Ok(Self {
             average: recipe.ema.map(|decay| Average::of(&module, decay)).transpose()?,
             module,
@@ -238,7 +253,7 @@ impl Training {
             let tensor = if kept { own } else { weights.get(&parameter.name, &own.dims)?.clone() };
             start.insert(parameter.name.clone(), tensor);
         }
-        self.module = Module::new(self.module.network().clone(), &start, self.module.layout())?;
+        self.module = Module::new(self.module.network().clone(), &start, self.module.placement())?;
         self.average = self.recipe.ema.map(|decay| Average::of(&self.module, decay)).transpose()?;
         self.recipe.init = Some(Init { sha256: digest(weights), new_classifier });
         let unused = weights.iter().map(|(name, _)| name).filter(|name| !start.has(name));

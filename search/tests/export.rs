@@ -30,7 +30,7 @@ fn labelled(space: &SearchSpace, labels: Vec<u16>) -> Source {
     let pixels = (0..labels.len() * input.elements()).map(|_| rng.random()).collect();
     let classes = Classes::Exactly(10);
     let images = Images { channels: input.c, height: input.h, width: input.w, classes, pixels, labels };
-    Source { images: images.into(), statistics: vec![(0.5, 0.25); input.c], layout: Layout::ChannelsLast }
+    Source { images: images.into(), statistics: vec![(0.5, 0.25); input.c], placement: Layout::ChannelsLast.into() }
 }
 
 /// Noise of 1000 classes.
@@ -62,6 +62,7 @@ fn the_published_networks_learn_and_are_exported_as_they_compute() {
         jitter: Jitter::NONE,
         seed: 1,
         channels_last: true,
+        amp: false,
     };
     let dataset = Dataset { name: "noise".into(), train: noise(2, 224, 1).into(), test: noise(1, 224, 2).into() };
     let folder = tempfile::tempdir().unwrap();
@@ -81,7 +82,7 @@ fn the_published_networks_learn_and_are_exported_as_they_compute() {
         let test = Source {
             images: dataset.test.clone(),
             statistics: training.statistics().to_vec(),
-            layout: Layout::ChannelsLast,
+            placement: Layout::ChannelsLast.into(),
         };
         let onnx = to_onnx(&space, &architecture, &weights, &test.statistics).unwrap();
         let mut runtime = AgentRuntime::new(&device(), &onnx).unwrap();

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Classes, Contest, Dataset, Finalist, GateUpdate, Images, Jitter, LatencyLoss, Learning as _, Limit, Limits, News,
-    Recipe, Search, SearchError, SearchSettings, Training, checkpoint_path,
+    Classes, Compute, Contest, Dataset, Finalist, GateUpdate, Images, Jitter, LatencyLoss, Learning as _, Limit,
+    Limits, News, Recipe, Search, SearchError, SearchSettings, Training, checkpoint_path,
 };
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
@@ -66,6 +66,7 @@ fn settings() -> SearchSettings {
         jitter: Jitter::NONE,
         seed: 4,
         channels_last: true,
+        amp: false,
     }
 }
 
@@ -181,6 +182,7 @@ fn recipe() -> Recipe {
         jitter: Jitter::NONE,
         seed: 2,
         channels_last: true,
+        amp: false,
     }
 }
 
@@ -341,7 +343,15 @@ fn contest(folder: &Path, threads: usize, stop_after: usize) -> Result<Vec<Final
     let limits = limits([1.0, 0.98, 0.0]);
     let finalists = ["02", "20", "12", "21"].map(|text| space.parse_architecture(text).unwrap());
     let folder = folder.to_path_buf();
-    let contest = Contest { space: &space, limits: &limits, dataset: &dataset, recipe: &recipe, folder, threads };
+    let contest = Contest {
+        space: &space,
+        limits: &limits,
+        dataset: &dataset,
+        recipe: &recipe,
+        folder,
+        threads,
+        compute: Compute::Cpu,
+    };
     let (stop, steps) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ranked = contest.run(&finalists, &stop, &|news| {
         if let News::Steps(more) = news {

@@ -306,7 +306,7 @@ fn images_that_the_space_does_not_take_are_refused() {
 fn augmentation_shifts_and_mirrors_but_keeps_labels() {
     let dataset = noise(32);
     let statistics = vec![(0.0, 1.0)];
-    let source = fleetfoot_search::Source { images: dataset.train, statistics, layout: Layout::Nchw };
+    let source = fleetfoot_search::Source { images: dataset.train, statistics, placement: Layout::Nchw.into() };
     let collect = |augmentation: Option<Augmentation>, first: usize| -> Vec<(Vec<f32>, Vec<i64>)> {
         let mut feed = Feed::new(source.clone(), 1, 8, augmentation);
         let values = |t: &Tensor| Vec::<f32>::try_from(t.reshape([-1])).unwrap();

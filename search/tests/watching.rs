@@ -146,6 +146,7 @@ fn a_training_tells_its_epochs_and_how_it_ended() {
         jitter: Jitter::NONE,
         seed: 1,
         channels_last: true,
+        amp: false,
     };
     let folder = tempfile::tempdir().unwrap();
     let space = tiny();

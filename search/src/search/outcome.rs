@@ -184,6 +184,7 @@ impl Search {
             jitter: settings.jitter,
             seed: settings.seed ^ FINALIST_SEED,
             channels_last: settings.channels_last,
+            amp: settings.amp,
         }
     }
 }

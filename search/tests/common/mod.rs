@@ -87,5 +87,6 @@ pub fn settings() -> SearchSettings {
         jitter: Jitter::NONE,
         seed: 11,
         channels_last: true,
+        amp: false,
     }
 }

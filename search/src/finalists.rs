@@ -61,6 +61,8 @@ pub struct Contest<'a> {
     pub dataset: &'a Dataset,
     /// How all are trained.
     pub recipe: &'a Recipe,
+    /// Whether that computes blocks twice instead of keeping what their backward passes need: equal results, less memory.
+    pub recompute: bool,
     /// Where results and checkpoints are.
     pub folder: PathBuf,
     /// How many are trained at a time, on a thread each.
@@ -150,7 +152,8 @@ impl Contest<'_> {
             return Ok(finalist);
         }
         fs::create_dir_all(&folder).map_err(SearchError::io(&folder))?;
-        let mut training = Training::new(self.space, architecture, self.dataset, self.recipe.clone())?;
+        let training = Training::new(self.space, architecture, self.dataset, self.recipe.clone())?;
+        let mut training = training.recomputing(self.recompute);
         if checkpoint_path(&folder).exists() {
             training.restore(&folder)?;
             watch(News::Steps(training.step()));

@@ -67,7 +67,7 @@ fn sloped(supernet: &Supernet, path: &Path, batch: &Batch, gate: &mut AtGate<'_>
     }
     let (logits, tape) = supernet.record_head(&x)?;
     drop(x);
-    let (learned, slope) = judged(&logits, batch, 0.0)?;
+    let (learned, slope) = judged(&logits, &batch.labels.shallow_clone().into(), 0.0)?;
     let wanted = Wanted { by_input: true, by_weight: false };
     let mut slope = tape.backward(supernet.back(), slope, wanted)?.by_input;
     while let Some((input, output, tape)) = steps.pop() {

@@ -23,13 +23,32 @@ pub struct Mixing {
 /// Whose labels a batch's images have.
 #[derive(Debug)]
 pub struct Targets {
-    /// The images' own labels.
+    /// The images' own labels (N).
     own: Tensor,
-    /// What they were mixed with: those images' labels, and the share that is the images' own.
+    /// What they were mixed with: those images' labels (N), and the share that is the images' own.
     mixed: Option<(Tensor, f64)>,
 }
 
+impl From<Tensor> for Targets {
+    /// The images' own labels alone: N, as 64-bit integers.
+    fn from(own: Tensor) -> Self {
+        Self { own, mixed: None }
+    }
+}
+
 impl Targets {
+    /// Number of images.
+    pub fn images(&self) -> Result<i64, SearchError> {
+        Ok(self.own.size1()?)
+    }
+
+    /// The labels of so many images from one on.
+    pub fn part(&self, start: i64, length: i64) -> Result<Self, SearchError> {
+        let mixed = self.mixed.as_ref();
+        let mixed = mixed.map(|(others, share)| Ok::<_, SearchError>((others.f_narrow(0, start, length)?, *share)));
+        Ok(Self { own: self.own.f_narrow(0, start, length)?, mixed: mixed.transpose()? })
+    }
+
     /// Mean cross entropy of logits against `λ y_i + (1 - λ) y_j`, each smoothed: cross entropy is linear in its target.
     pub fn cross_entropy(&self, logits: &Tensor, smoothing: f64) -> Result<Tensor, SearchError> {
         let own = cross_entropy(logits, &self.own, smoothing)?;
@@ -52,7 +71,7 @@ impl Mixing {
         let Batch { images, labels } = batch;
         let mut rng = generator(seed, step);
         let (alpha, cut) = match (self.mixup, self.cutmix) {
-            (None, None) => return Ok((images, Targets { own: labels, mixed: None })),
+            (None, None) => return Ok((images, labels.into())),
             (Some(alpha), None) => (alpha, false),
             (None, Some(alpha)) => (alpha, true),
             (Some(mixup), Some(cutmix)) => {

@@ -19,7 +19,7 @@ use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths,
 use crate::gates::{Cut, Gates, Path};
 use crate::latency::{LatencyLoss, expectation_of_pairs};
 use crate::layout::Layout;
-use crate::learn::{Backward, learn};
+use crate::learn::{Backward, check_parts, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::limits::{Bound, Limits};
 use crate::loss::accuracy;
@@ -79,6 +79,7 @@ pub struct Search {
     dataset: String,
     limits: Limits,
     settings: SearchSettings,
+    recompute: bool,
     supernet: Supernet,
     gates: Gates,
     lambda: Vec<f64>,
@@ -124,6 +125,7 @@ impl Search {
             train: train.until(warmup + search),
             validation: validation.until(search.checked_div(settings.weight_steps).unwrap_or(0)),
             settings,
+            recompute: false,
             gate_rng,
             step: 0,
             sums: Sums::default(),
@@ -132,6 +134,12 @@ impl Search {
             cuts: Vec::new(),
             stopwatch: Stopwatch::default(),
         })
+    }
+
+    /// Computes each block a second time where its gradients are due, instead of keeping what they need
+    /// ([`Backward::recompute`]). The search is the same, bit by bit, and so this may change wherever it is gone on with.
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// The gates.
@@ -184,9 +192,10 @@ impl Search {
 
     fn learn(&mut self, path: &Path, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
         let settings = &self.settings;
-        let how = Backward { smoothing: settings.smoothing, recompute: settings.recompute, parts: settings.accumulate };
+        let how = Backward { smoothing: settings.smoothing, recompute: self.recompute, parts: settings.accumulate };
         let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, lr);
-        let learned = learn(&mut self.supernet.chain(path), batch, how, &mut update)?;
+        let targets = batch.labels.shallow_clone().into();
+        let learned = learn(&mut self.supernet.chain(path), &batch.images, &targets, how, &mut update)?;
         Ok((learned.loss, learned.accuracy))
     }
 
@@ -508,11 +517,7 @@ fn check(limits: &Limits, settings: &SearchSettings) -> Result<(), SearchError> 
         let what = format!("the loss mul#log takes one limit, {} are given: use add#linear", limits.iter().len());
         return Err(SearchError::Settings(what));
     }
-    if settings.accumulate == 0 || settings.accumulate > settings.batch {
-        let (parts, batch) = (settings.accumulate, settings.batch);
-        return Err(SearchError::Settings(format!("{parts} parts of a batch of {batch}: wanted 1 to {batch}")));
-    }
-    Ok(())
+    check_parts(settings.accumulate, settings.batch)
 }
 
 /// Training and validation images, drawn from the training set without overlap.

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::{limits, noise, settings, tiny};
 use fleetfoot_search::{
-    Jitter, Learning as _, Recipe, Search, SearchEvents, SearchSettings, Training, TrainingEvents, checkpoint_path,
+    Learning as _, Recipe, Search, SearchEvents, SearchSettings, Training, TrainingEvents, checkpoint_path,
     remove_events,
 };
 use prost::Message;
@@ -132,20 +132,10 @@ fn a_training_tells_its_epochs_and_how_it_ended() {
         rise_epochs: 0.0,
         batch: 8,
         train_images: 40,
-        lr: 0.1,
-        smoothing: 0.1,
-        decay: 4e-5,
-        decay_bn: true,
-        ema: None,
-        mixup: None,
-        cutmix: None,
-        init: None,
         shift: 0,
         flip: false,
-        crop: None,
-        jitter: Jitter::NONE,
         seed: 1,
-        channels_last: true,
+        ..Recipe::default()
     };
     let folder = tempfile::tempdir().unwrap();
     let space = tiny();

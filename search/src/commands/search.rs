@@ -122,12 +122,6 @@ pub struct Options {
     /// Weight steps for one step of the gates
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count())]
     weight_steps: usize,
-    /// Compute a step's images in this many parts, one after the other: less memory. Batch normalisation sees one part at a time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
-    accumulate: usize,
-    /// Compute each block a second time instead of keeping what its backward pass needs: much less memory, some more time
-    #[arg(long)]
-    recompute: bool,
     #[command(flatten)]
     learning: LearningOptions,
 }
@@ -140,7 +134,8 @@ pub fn run(options: &Options) -> Result<()> {
     budgets.check_devices(&options.measure_on)?;
     let dataset = options.data.load(&space)?;
     let settings = settings(options, &dataset.train);
-    let mut search = Search::new(&space, budgets.limits.clone(), &dataset, settings.clone())?;
+    let search = Search::new(&space, budgets.limits.clone(), &dataset, settings.clone())?;
+    let mut search = search.recomputing(options.learning.recompute);
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
     let mut naming = Naming::new(&dataset.train);
@@ -411,7 +406,8 @@ fn train_all(
     let limits = search.limits();
     let (dataset, recipe) = (search.split(), search.finalist_recipe(options.finalist_epochs));
     let folder = options.folder.path().join(folder);
-    let contest = Contest { space, limits, dataset: &dataset, recipe: &recipe, folder, threads };
+    let recompute = options.learning.recompute;
+    let contest = Contest { space, limits, dataset: &dataset, recipe: &recipe, recompute, folder, threads };
     let bar = Progress::new(contest.steps(networks.len()), 0, &format!("steps of {name}s"))?;
     let ranked = contest.run(networks, stop, &|news| match news {
         News::Steps(steps) => bar.add(steps),
@@ -465,7 +461,7 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
         search_epochs: options.search_epochs,
         inherit_after: options.inherit_after,
         batch: options.batch,
-        accumulate: options.accumulate,
+        accumulate: options.learning.accumulate,
         gate_batch: options.gate_batch.unwrap_or(options.batch),
         train_images,
         validation_images,
@@ -479,7 +475,6 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
         // A fixed weight is a wish for a trade-off, not for a target.
         soft: options.soft_target || options.lambda.is_some(),
         cut_below: options.cut_below,
-        recompute: options.recompute,
         smoothing: 0.1,
         shift,
         flip,

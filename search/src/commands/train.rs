@@ -225,7 +225,8 @@ impl<'a> Work<'a> {
 
     fn start(&self, dataset: &Dataset, seed: u64) -> Result<Training> {
         let recipe = recipe(self.options, &dataset.train, seed);
-        let mut training = Training::new(&self.space, &self.architecture, dataset, recipe)?;
+        let training = Training::new(&self.space, &self.architecture, dataset, recipe)?;
+        let mut training = training.recomputing(self.options.learning.recompute);
         let (Some(weights), Some(file)) = (&self.init, &self.options.init) else { return Ok(training) };
         let unused = training.start_from(weights, self.options.new_classifier).map_err(|error| {
             let of = |name: &str| name.starts_with(CLASSIFIER) && !self.options.new_classifier;
@@ -365,6 +366,7 @@ fn recipe(options: &Options, train: &Split, seed: u64) -> Recipe {
         epochs: options.epochs,
         rise_epochs: options.rise_epochs,
         batch: options.batch,
+        accumulate: options.learning.accumulate,
         train_images: options.train_images.unwrap_or(train.len()),
         lr: options.lr,
         smoothing: options.smoothing,

@@ -12,7 +12,6 @@ use crate::error::SearchError;
 use crate::finalists::draw_finalists;
 use crate::gates::Cut;
 use crate::limits::Limits;
-use crate::optimizer::Sgd;
 use crate::settings::{GatePoint, SearchPoint};
 use crate::train::Recipe;
 use fleetfoot_dataset::Dataset;
@@ -169,21 +168,17 @@ impl Search {
             epochs,
             rise_epochs: FINALIST_RISE * epochs as f64,
             batch: settings.batch,
+            accumulate: settings.accumulate,
             train_images: settings.train_images,
             lr: settings.warmup_lr,
             smoothing: settings.smoothing,
-            decay: Sgd::default().decay,
-            decay_bn: Sgd::default().decay_bn,
-            ema: None,
-            mixup: None,
-            cutmix: None,
-            init: None,
             shift: settings.shift,
             flip: settings.flip,
             crop: settings.crop,
             jitter: settings.jitter,
             seed: settings.seed ^ FINALIST_SEED,
             channels_last: settings.channels_last,
+            ..Recipe::default()
         }
     }
 }

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // not every test program uses all of it
 
 use fleetfoot_predictor::CostMatrix;
-use fleetfoot_search::{Classes, Dataset, GateUpdate, Images, Jitter, LatencyLoss, Limit, Limits, SearchSettings};
+use fleetfoot_search::{Classes, Dataset, Images, Limit, Limits, SearchSettings};
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,7 +64,6 @@ pub fn settings() -> SearchSettings {
     SearchSettings {
         warmup_epochs: 1,
         search_epochs: 1,
-        inherit_after: 0,
         batch: 8,
         gate_batch: 8,
         train_images: 40,
@@ -73,19 +72,9 @@ pub fn settings() -> SearchSettings {
         search_lr: 0.025,
         alpha_lr: 0.01,
         weight_steps: 1,
-        accumulate: 1,
-        gate_update: GateUpdate::TwoPaths,
-        loss: LatencyLoss::AddLinear,
-        lambda: None,
-        soft: false,
         cut_below: 0.0,
-        recompute: false,
-        smoothing: 0.1,
         shift: 1,
-        flip: true,
-        crop: None,
-        jitter: Jitter::NONE,
         seed: 11,
-        channels_last: true,
+        ..SearchSettings::default()
     }
 }

@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use fleetfoot_search::{
-    Backward, Batch, Gates, Layout, Mode, Module, Parameter, Path, SearchError, Sgd, Supernet, by_two_paths,
-    cross_entropy, learn,
+    Backward, Batch, CrossEntropy, Gates, Layout, Mode, Module, Parameter, Path, SearchError, Sgd, Supernet,
+    by_two_paths, cross_entropy, learn,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -178,7 +178,7 @@ impl Steps {
     }
 
     fn weight_step(&mut self, recompute: bool) -> Result<(), SearchError> {
-        let how = Backward { smoothing: 0.1, recompute, parts: 1 };
+        let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts: 1 };
         let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, 0.01);
         let targets = self.batch.labels.shallow_clone().into();
         learn(&mut self.supernet.chain(&self.path), &self.batch.images, &targets, how, &mut update).map(drop)
@@ -186,7 +186,7 @@ impl Steps {
 
     fn gate_step(&mut self) -> Result<(), SearchError> {
         let pairs = self.gates.sample_pairs(&mut self.rng);
-        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch)?;
+        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch, &CrossEntropy)?;
         // Not to the point where drawing gets easy.
         self.gates.step_pairs(&pairs, &gradients, 1e-4);
         Ok(())

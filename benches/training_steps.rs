@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use fleetfoot_search::{
-    Backward, Batch, Chain, Layout, Mode, Module, Parameter, SearchError, Sgd, cross_entropy, learn,
+    Backward, Batch, Chain, CrossEntropy, Layout, Mode, Module, Parameter, SearchError, Sgd, cross_entropy, learn,
 };
 use fleetfoot_space::Weights;
 use serde_json::json;
@@ -121,7 +121,7 @@ struct Trained {
 enum Learning {
     /// The whole network at once, through libtorch's own graph.
     Whole(Module),
-    Apart(Chain, Backward),
+    Apart(Chain, Backward<'static>),
 }
 
 impl Trained {
@@ -131,7 +131,7 @@ impl Trained {
         let network = space.network(&architecture)?;
         let backward = |recompute, parts| -> Result<_, SearchError> {
             let chain = Chain::initial(network.clone(), 1, layout)?.with_momentum()?;
-            Ok(Learning::Apart(chain, Backward { smoothing: 0.1, recompute, parts }))
+            Ok(Learning::Apart(chain, Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts }))
         };
         let weights = match how {
             How::Libtorch => {

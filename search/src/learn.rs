@@ -3,14 +3,17 @@
 use tch::{TchError, Tensor, no_grad};
 
 use crate::error::SearchError;
+use crate::loss::Criterion;
 use crate::mixing::Targets;
 use crate::module::{Mode, Module};
 use crate::native::Wanted;
 use crate::tape::Tape;
 
 /// How a step's gradients are computed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Backward {
+#[derive(Clone, Copy, Debug)]
+pub struct Backward<'a> {
+    /// The loss.
+    pub criterion: &'a dyn Criterion,
     /// Label smoothing.
     pub smoothing: f64,
     /// Keep only the blocks' inputs and compute each block a second time when its gradients are due: less memory, a forward
@@ -39,8 +42,8 @@ pub(crate) fn check_parts(parts: usize, batch: usize) -> Result<(), SearchError>
 pub struct Learned {
     /// Mean loss.
     pub loss: f64,
-    /// Share of right answers.
-    pub accuracy: f64,
+    /// Mean score: by accuracy, the share of right answers.
+    pub score: f64,
 }
 
 /// What is done with the gradients of a module's trainable parameters, in their order.
@@ -54,7 +57,7 @@ pub fn learn(
     chain: &mut [&mut Module],
     images: &Tensor,
     targets: &Targets,
-    how: Backward,
+    how: Backward<'_>,
     update: &mut Update<'_>,
 ) -> Result<Learned, SearchError> {
     let count = targets.images()?;
@@ -64,7 +67,7 @@ pub fn learn(
         return step(chain, images, targets, how, &mut |_, module, gradients| update(module, &gradients));
     }
     let mut sums: Vec<Vec<Tensor>> = chain.iter().map(|_| Vec::new()).collect();
-    let (mut start, mut sum) = (0, Learned { loss: 0.0, accuracy: 0.0 });
+    let (mut start, mut sum) = (0, Learned { loss: 0.0, score: 0.0 });
     for part in 0..parts {
         // As even as can be; each counts by its images.
         let length = (count - start) / (parts - part);
@@ -73,7 +76,7 @@ pub fn learn(
         let share = length as f64 / count as f64;
         let mut add = |place: usize, _: &mut Module, gradients| accumulate(&mut sums[place], gradients, share);
         let learned = step(chain, &piece, &own, how, &mut add)?;
-        sum = Learned { loss: sum.loss + share * learned.loss, accuracy: sum.accuracy + share * learned.accuracy };
+        sum = Learned { loss: sum.loss + share * learned.loss, score: sum.score + share * learned.score };
     }
     if sum.loss.is_finite() {
         for (module, gradients) in chain.iter_mut().zip(&sums) {
@@ -100,19 +103,25 @@ fn accumulate(sums: &mut Vec<Tensor>, gradients: Vec<Tensor>, share: f64) -> Res
 
 const ALL: Wanted = Wanted { by_input: true, by_weight: true };
 
-/// Loss and accuracy of logits, and the loss' slopes by them.
-pub(crate) fn judged(logits: &Tensor, targets: &Targets, smoothing: f64) -> Result<(Learned, Tensor), SearchError> {
+/// Loss and score of logits, and the loss' slopes by them.
+pub(crate) fn judged(
+    criterion: &dyn Criterion,
+    logits: &Tensor,
+    targets: &Targets,
+    smoothing: f64,
+) -> Result<(Learned, Tensor), SearchError> {
     let leaf = logits.f_detach()?.f_set_requires_grad(true)?;
-    let loss = targets.cross_entropy(&leaf, smoothing)?;
+    let loss = targets.loss(criterion, &leaf, smoothing)?;
     let slope = Tensor::f_run_backward(&[&loss], &[&leaf], false, false)?.swap_remove(0);
-    Ok((Learned { loss: loss.f_double_value(&[])?, accuracy: targets.accuracy(&leaf)? }, slope))
+    let score = targets.score(criterion, &leaf)? / targets.images()? as f64;
+    Ok((Learned { loss: loss.f_double_value(&[])?, score }, slope))
 }
 
 fn at_once(
     chain: &mut [&mut Module],
     images: &Tensor,
     targets: &Targets,
-    how: Backward,
+    how: Backward<'_>,
     update: &mut PlaceUpdate<'_>,
 ) -> Result<Learned, SearchError> {
     let mut tapes = Vec::with_capacity(chain.len());
@@ -122,7 +131,7 @@ fn at_once(
         tapes.push(tape);
         x = y;
     }
-    let (learned, slope) = judged(&x, targets, how.smoothing)?;
+    let (learned, slope) = judged(how.criterion, &x, targets, how.smoothing)?;
     drop(x);
     let mut slope = Some(slope).filter(|_| learned.loss.is_finite());
     while let (Some(tape), Some(above)) = (tapes.pop(), slope.take()) {
@@ -139,7 +148,7 @@ fn in_blocks(
     chain: &mut [&mut Module],
     images: &Tensor,
     targets: &Targets,
-    how: Backward,
+    how: Backward<'_>,
     update: &mut PlaceUpdate<'_>,
 ) -> Result<Learned, SearchError> {
     let Some((last, blocks)) = chain.split_last_mut() else {
@@ -153,7 +162,7 @@ fn in_blocks(
     }
     let (logits, tape) = Tape::record(last, &x, Mode::Train)?;
     drop(x);
-    let (learned, slope) = judged(&logits, targets, how.smoothing)?;
+    let (learned, slope) = judged(how.criterion, &logits, targets, how.smoothing)?;
     if !learned.loss.is_finite() {
         return Ok(learned);
     }

@@ -1,6 +1,7 @@
 //! Training an architecture from scratch.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use fleetfoot_space::{Architecture, SearchSpace, Weights};
 use rand::SeedableRng;
@@ -17,8 +18,8 @@ use crate::error::SearchError;
 use crate::layout::Layout;
 use crate::learn::{Backward, check_parts, learn, whole};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
-use crate::loss::{accuracy, cross_entropy};
-use crate::mixing::Mixing;
+use crate::loss::{Criterion, CrossEntropy};
+use crate::mixing::{Mixing, Targets};
 use crate::module::{Mode, Module};
 use crate::optimizer::{Sgd, cosine};
 use fleetfoot_dataset::{Augmentation, Dataset, Jitter, Split};
@@ -115,10 +116,10 @@ impl Recipe {
 /// How well a network does on test images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Right answers, in percent.
+    /// Right answers in percent, or the mean score.
     pub accuracy_percent: f64,
-    /// Mean cross entropy.
-    pub cross_entropy: f64,
+    /// Mean loss: cross entropy without smoothing, or the one that there is in its place.
+    pub loss: f64,
     /// Images that these are of: all that could be read.
     pub images: usize,
 }
@@ -165,6 +166,8 @@ const EVALUATION_VALUES: usize = 50 * 3 * 224 * 224;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
     recipe: Recipe,
+    #[serde(default = "CrossEntropy::default_name")]
+    criterion: String,
     space: String,
     dataset: String,
     architecture: String,
@@ -180,6 +183,7 @@ pub struct Training {
     space: String,
     dataset: String,
     architecture: Architecture,
+    criterion: Arc<dyn Criterion>,
     recompute: bool,
     chain: Chain,
     average: Option<Average>,
@@ -252,6 +256,7 @@ impl Training {
         Ok(Self {
             average: recipe.ema.map(|decay| Average::of(&chain, decay)).transpose()?,
             chain,
+            criterion: Arc::new(CrossEntropy),
             recompute: false,
             train: train.until(steps),
             test: source(dataset.test.clone()),
@@ -265,6 +270,11 @@ impl Training {
             curve: Vec::new(),
             stopwatch: Stopwatch::default(),
         })
+    }
+
+    /// Learns and is tested by another loss and its score than by cross entropy and accuracy.
+    pub fn with_criterion(self, criterion: Arc<dyn Criterion>) -> Self {
+        Self { criterion, ..self }
     }
 
     /// Computes each block a second time where its gradients are due, instead of keeping what they need
@@ -289,6 +299,11 @@ impl Training {
         self.recipe.init = Some(Init { sha256: digest(weights), new_classifier });
         let unused = weights.iter().map(|(name, _)| name).filter(|name| !start.has(name));
         Ok(unused.map(str::to_owned).collect())
+    }
+
+    /// What is learned and tested by.
+    pub fn criterion(&self) -> &Arc<dyn Criterion> {
+        &self.criterion
     }
 
     /// The recipe, with the weights that it started from.
@@ -336,7 +351,7 @@ impl Training {
         &self.train.source().statistics
     }
 
-    /// How well the network that [comes out](Self::chain) does on the test images. A cross entropy that is no number is an
+    /// How well the network that [comes out](Self::chain) does on the test images. A loss that is no number is an
     /// error: batches of one image leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
     pub fn evaluate(&self) -> Result<Evaluation, SearchError> {
         self.judge(self.chain())
@@ -356,16 +371,17 @@ impl Training {
                 let batch = batch?;
                 let logits = chain.forward(&batch.images, Mode::Eval)?;
                 let count = batch.labels.size1()? as f64;
-                right += count * accuracy(&logits, &batch.labels)?;
-                loss += count * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
+                let labels = Targets::from(batch.labels);
+                right += labels.score(&*self.criterion, &logits)?;
+                loss += count * labels.loss(&*self.criterion, &logits, 0.0)?.f_double_value(&[])?;
                 seen += count;
             }
-            let (accuracy_percent, cross_entropy) = (100.0 * right / seen, loss / seen);
-            if !cross_entropy.is_finite() {
+            let (accuracy_percent, loss) = (100.0 * right / seen, loss / seen);
+            if !loss.is_finite() {
                 let architecture = self.architecture.to_string();
-                return Err(SearchError::Untestable { architecture, loss: cross_entropy, step: self.step });
+                return Err(SearchError::Untestable { architecture, loss, step: self.step });
             }
-            Ok(Evaluation { accuracy_percent, cross_entropy, images: seen as usize })
+            Ok(Evaluation { accuracy_percent, loss, images: seen as usize })
         })
     }
 
@@ -377,6 +393,7 @@ impl Training {
     fn state(&self) -> State {
         State {
             recipe: self.recipe.clone(),
+            criterion: self.criterion.name(),
             space: self.space.clone(),
             dataset: self.dataset.clone(),
             architecture: self.architecture.to_string(),
@@ -402,6 +419,7 @@ impl Training {
         let ours = self.state();
         let differing = [
             ("another recipe", state.recipe != ours.recipe),
+            ("another loss", state.criterion != ours.criterion),
             ("another space", state.space != ours.space),
             ("another architecture", state.architecture != ours.architecture),
             ("another data set", state.dataset != ours.dataset),
@@ -452,7 +470,7 @@ impl Learning for Training {
         let Recipe { smoothing, accumulate: parts, decay, decay_bn, .. } = self.recipe;
         let sgd = Sgd { decay, decay_bn, ..Sgd::default() };
         let mut update = |module: &mut Module, gradients: &[Tensor]| sgd.update(module, gradients, lr);
-        let how = Backward { smoothing, recompute: self.recompute, parts };
+        let how = Backward { criterion: &*self.criterion, smoothing, recompute: self.recompute, parts };
         let learned = learn(&mut self.chain.modules_mut(), &images, &targets, how, &mut update)?;
         self.loss = learned.loss;
         self.step += 1;
@@ -462,7 +480,7 @@ impl Learning for Training {
         if let Some(average) = &mut self.average {
             average.update(&self.chain, self.step - 1)?;
         }
-        self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + learned.accuracy);
+        self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + learned.score);
         if self.step.is_multiple_of(per_epoch) {
             let (steps, loss, right) = self.sums;
             let mean = |sum: f64| sum / steps as f64;

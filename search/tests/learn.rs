@@ -2,20 +2,25 @@
 
 mod common;
 
-use common::{images, largest_difference, tiny};
+use common::{Ordinal, images, largest_difference, tiny};
 use fleetfoot_search::{
-    Backward, Batch, Chain, Layout, Learned, Mixing, Mode, Module, Parameter, Path, Supernet, Targets, cross_entropy,
-    learn,
+    Backward, Batch, Chain, Criterion, CrossEntropy, Layout, Learned, Mixing, Mode, Module, Parameter, Path, Supernet,
+    Targets, cross_entropy, learn,
 };
 use fleetfoot_space::{Layer, SearchSpace, Source};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-const WHOLE: Backward = Backward { smoothing: 0.1, recompute: false, parts: 1 };
+const WHOLE: Backward<'static> = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 1 };
 
 /// A step's loss and accuracy, and its gradients in the order of the parameters.
-fn gradients(chain: &mut [&mut Module], images: &Tensor, targets: &Targets, how: Backward) -> (Learned, Vec<Tensor>) {
+fn gradients(
+    chain: &mut [&mut Module],
+    images: &Tensor,
+    targets: &Targets,
+    how: Backward<'_>,
+) -> (Learned, Vec<Tensor>) {
     let mut reversed: Vec<Vec<Tensor>> = Vec::new();
     let mut update = |_: &mut Module, gradients: &[Tensor]| {
         reversed.push(gradients.iter().map(Tensor::copy).collect());
@@ -63,7 +68,7 @@ fn assert_equal(found: &[Tensor], wanted: &[Tensor]) {
 }
 
 /// A step's outcome and gradients, and BN's running statistics behind it.
-fn step(path: &[usize], n: i64, how: Backward) -> (Learned, Vec<Tensor>, Vec<Tensor>) {
+fn step(path: &[usize], n: i64, how: Backward<'_>) -> (Learned, Vec<Tensor>, Vec<Tensor>) {
     let mut supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
     let path = Path(path.to_vec());
     let (images, labels) = images(n, 2);
@@ -203,22 +208,26 @@ fn batches(n: i64) -> Vec<(Tensor, Targets)> {
 #[test]
 fn a_trainings_gradients_are_those_of_libtorchs_own_graph_of_the_whole_network_for_mixed_labels_too() {
     for (images, targets) in batches(12) {
-        let mut chain = derived();
-        let mut whole = Module::new(chain.network().clone(), &chain.weights().unwrap(), Layout::ChannelsLast).unwrap();
-        let loss = targets.cross_entropy(&whole.forward(&images, Mode::Train).unwrap(), 0.1).unwrap();
-        let (values, statistics) = parameters(&[&mut whole]);
-        let wanted = by_libtorch(&loss, &values);
-        let (learned, found) = gradients(&mut chain.modules_mut(), &images, &targets, WHOLE);
-        assert!((learned.loss - loss.double_value(&[])).abs() < 1e-6);
-        assert_near(&found, &wanted, 1e-4);
-        assert_near(&parameters(&chain.modules_mut()).1, &statistics, 1e-5);
-        // Blocks that are computed twice: equal in every bit.
-        let mut again = derived();
-        let (relearned, refound) =
-            gradients(&mut again.modules_mut(), &images, &targets, Backward { recompute: true, ..WHOLE });
-        assert_eq!(relearned, learned);
-        assert_equal(&refound, &found);
-        assert_equal(&parameters(&again.modules_mut()).1, &parameters(&chain.modules_mut()).1);
+        for criterion in [&CrossEntropy as &dyn Criterion, &Ordinal { scored: true }] {
+            let how = Backward { criterion, ..WHOLE };
+            let mut chain = derived();
+            let mut whole =
+                Module::new(chain.network().clone(), &chain.weights().unwrap(), Layout::ChannelsLast).unwrap();
+            let loss = targets.loss(criterion, &whole.forward(&images, Mode::Train).unwrap(), 0.1).unwrap();
+            let (values, statistics) = parameters(&[&mut whole]);
+            let wanted = by_libtorch(&loss, &values);
+            let (learned, found) = gradients(&mut chain.modules_mut(), &images, &targets, how);
+            assert!((learned.loss - loss.double_value(&[])).abs() < 1e-6);
+            assert_near(&found, &wanted, 1e-4);
+            assert_near(&parameters(&chain.modules_mut()).1, &statistics, 1e-5);
+            // Blocks that are computed twice: equal in every bit.
+            let mut again = derived();
+            let twice = Backward { recompute: true, ..how };
+            let (relearned, refound) = gradients(&mut again.modules_mut(), &images, &targets, twice);
+            assert_eq!(relearned, learned);
+            assert_equal(&refound, &found);
+            assert_equal(&parameters(&again.modules_mut()).1, &parameters(&chain.modules_mut()).1);
+        }
     }
 }
 

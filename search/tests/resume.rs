@@ -330,8 +330,9 @@ fn contest(folder: &Path, threads: usize, stop_after: usize) -> Result<Vec<Final
     let finalists = ["02", "20", "12", "21"].map(|text| space.parse_architecture(text).unwrap());
     // Several threads' networks are computed twice: that changes nothing.
     let (folder, recompute) = (folder.to_path_buf(), threads > 1);
+    let (limits, criterion) = (&limits, search.criterion().clone());
     let contest =
-        Contest { space: &space, limits: &limits, dataset: &dataset, recipe: &recipe, recompute, folder, threads };
+        Contest { space: &space, limits, dataset: &dataset, recipe: &recipe, criterion, recompute, folder, threads };
     let (stop, steps) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ranked = contest.run(&finalists, &stop, &|news| {
         if let News::Steps(more) = news {

@@ -149,6 +149,6 @@ fn a_training_tells_its_epochs_and_how_it_ended() {
     let losses: Vec<(i64, f32)> =
         (1..).map(|epoch| 5 * epoch).zip(training.curve().iter().map(|p| p.loss as f32)).collect();
     assert_eq!(told["loss"], losses);
-    assert_eq!(told["test/loss"], [(15, evaluation.cross_entropy as f32)]);
+    assert_eq!(told["test/loss"], [(15, evaluation.loss as f32)]);
     assert_eq!(told["test/accuracy_percent"], [(15, evaluation.accuracy_percent as f32)]);
 }

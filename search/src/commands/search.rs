@@ -357,8 +357,8 @@ fn diagnose(options: &Options, search: &Search, space: &SearchSpace, how: (usize
         let score = search.judge(&space.parse_architecture(&trained.architecture)?)?;
         Ok(Diagnosed {
             predicted: trained.predicted_ms,
-            supernet_cross_entropy: score.cross_entropy,
-            supernet_accuracy_percent: 100.0 * score.right as f64 / validation as f64,
+            supernet_cross_entropy: score.loss,
+            supernet_accuracy_percent: 100.0 * score.right / validation as f64,
             scratch_cross_entropy: trained.cross_entropy,
             scratch_accuracy_percent: trained.accuracy_percent,
             architecture: trained.architecture,
@@ -406,8 +406,16 @@ fn train_all(
     let limits = search.limits();
     let (dataset, recipe) = (search.split(), search.finalist_recipe(options.finalist_epochs));
     let folder = options.folder.path().join(folder);
-    let recompute = options.learning.recompute;
-    let contest = Contest { space, limits, dataset: &dataset, recipe: &recipe, recompute, folder, threads };
+    let contest = Contest {
+        space,
+        limits,
+        dataset: &dataset,
+        recipe: &recipe,
+        criterion: search.criterion().clone(),
+        recompute: options.learning.recompute,
+        folder,
+        threads,
+    };
     let bar = Progress::new(contest.steps(networks.len()), 0, &format!("steps of {name}s"))?;
     let ranked = contest.run(networks, stop, &|news| match news {
         News::Steps(steps) => bar.add(steps),

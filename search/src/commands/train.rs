@@ -311,9 +311,9 @@ impl<'a> Work<'a> {
             seconds: training.seconds(),
             waited_seconds: account.waited_seconds,
             accuracy_percent: result.accuracy_percent,
-            test_loss: result.cross_entropy,
+            test_loss: result.loss,
             without_ema: last_step
-                .map(|last| LastStep { accuracy_percent: last.accuracy_percent, test_loss: last.cross_entropy }),
+                .map(|last| LastStep { accuracy_percent: last.accuracy_percent, test_loss: last.loss }),
             recipe,
             curve: training.curve().to_vec(),
             corrupt: corrupt(&[&dataset.train, &dataset.test]),

@@ -129,12 +129,12 @@ impl Search {
     ) -> Result<Found, SearchError> {
         let mut found = self.found_within(limits)?;
         if images > 0 {
-            let judge = Judge::new(&self.supernet, limits, self.judges(images)?);
+            let judge = Judge::new(&self.supernet, limits, &*self.criterion, self.judges(images)?);
             let refined = judge.refine(&found.architecture, watch)?;
             found.replace(self, refined);
         }
         if limits.share(&found.architecture) < USED {
-            let judge = Judge::new(&self.supernet, limits, self.judges(images.max(JUDGES))?);
+            let judge = Judge::new(&self.supernet, limits, &*self.criterion, self.judges(images.max(JUDGES))?);
             let larger = judge.use_up(&found.architecture, USED, watch)?;
             found.replace(self, larger);
         }

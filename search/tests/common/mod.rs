@@ -3,11 +3,11 @@
 #![allow(dead_code)] // not every test program uses all of it
 
 use fleetfoot_predictor::CostMatrix;
-use fleetfoot_search::{Classes, Dataset, Images, Limit, Limits, SearchSettings};
+use fleetfoot_search::{Classes, Criterion, Dataset, Images, Limit, Limits, SearchError, SearchSettings};
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// A space that is small enough for exact comparisons.
 pub const TINY: &str = r#"
@@ -58,6 +58,30 @@ pub fn noise(n: usize) -> Dataset {
         labels: (0..n).map(|i| (i % 4) as u16).collect(),
     };
     Dataset { name: "noise".into(), train: set(n).into(), test: set(16).into() }
+}
+
+/// A loss of one's own for classes in an order: the squared distance from the label to the class that the softmax expects.
+/// A class' score is worse the further it is from the label; or nothing is worth anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Ordinal {
+    pub scored: bool,
+}
+
+impl Criterion for Ordinal {
+    fn name(&self) -> String {
+        format!("ordinal, scored: {}", self.scored)
+    }
+
+    fn losses(&self, logits: &Tensor, labels: &Tensor, _: f64) -> Result<Tensor, SearchError> {
+        let classes = Tensor::f_arange(logits.size()[1], (Kind::Float, Device::Cpu))?;
+        Ok(logits.f_softmax(1, Kind::Float)?.f_mv(&classes)?.f_sub(labels)?.f_square()?)
+    }
+
+    fn scores(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor, SearchError> {
+        let off = logits.f_argmax(1, false)?.f_sub(labels)?.f_abs()?;
+        let most = (logits.size()[1] - 1) as f64;
+        Ok((off / -most + 1.0) * f64::from(u8::from(self.scored)))
+    }
 }
 
 pub fn settings() -> SearchSettings {

@@ -10,29 +10,23 @@
 //! Options: `--config NAME` (default: all), `--layout nchw|channels-last` (default: both), `--amp` (mixed precision, too),
 //! `--compute cpu|cuda|cuda:N` (default: cpu), `--steps N` (default 20), `--threads N` (default 2), `--no-memory`.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+
+mod steps;
+
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use fleetfoot_console::restart_for_openmp;
 use fleetfoot_search::{
-    Backward, Batch, Compute, Gates, Layout, Mode, Module, Parameter, Path, Placement, SearchError, Sgd, Supernet,
-    by_two_paths, cross_entropy, learn,
+    Backward, Batch, Compute, CrossEntropy, Gates, Layout, Mode, Module, Parameter, Path, Placement, SearchError, Sgd,
+    Supernet, by_two_paths, cross_entropy, learn,
 };
-use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
-
-/// A geometry: name, space, channels and size of images, classes, images of a step.
-type Config = (&'static str, &'static str, (i64, i64), usize, i64);
-
-const CONFIGS: [Config; 3] = [
-    ("proxyless-32", "proxyless-224", (3, 32), 10, 64),
-    ("proxyless-224", "proxyless-224", (3, 224), 1000, 8),
-    ("fashion-28", "fashion-28", (1, 28), 10, 64),
-];
+use steps::{CONFIGS, Config, TINY, asked, layout, peak_mib, resident_mib, round4, say, space_and_batch};
+use tch::{Kind, Tensor};
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -96,12 +90,6 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn layout(text: Option<&str>) -> Result<Layout, String> {
-    let known = [Layout::ChannelsLast, Layout::Nchw].into_iter();
-    let wanted = text.unwrap_or("channels-last");
-    known.into_iter().find(|layout| layout.to_string() == wanted).ok_or_else(|| format!("no layout '{wanted}'"))
-}
-
 /// What is to be timed.
 fn placements(options: &Options) -> Result<Vec<Placement>, String> {
     let layouts = match &options.layout {
@@ -152,19 +140,15 @@ fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::E
     }
     drop(steps);
     for (placement, [weight, recomputed, gate, all]) in placements.iter().zip(times) {
+        let (threads, count) = (options.threads.to_string(), options.steps.to_string());
         let layout = placement.layout.to_string();
         let memory = |kept: &str| -> Result<Value, Box<dyn std::error::Error>> {
             if options.no_memory || options.compute != Compute::Cpu {
                 return Ok(Value::Null);
             }
-            let mut again = Command::new(std::env::current_exe()?);
-            again.args(["--config", config.0, "--layout", &layout, "--memory", kept]);
-            again.args(placement.amp.then_some("--amp"));
-            again.args(["--steps", &options.steps.to_string(), "--threads", &options.threads.to_string()]);
-            let output = again.output()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let mib = text.trim().parse::<f64>();
-            Ok(mib.map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?.into())
+            let geometry = ["--config", config.0, "--layout", &layout, "--steps", &count, "--threads", &threads];
+            let amp: &[&str] = if placement.amp { &["--amp"] } else { &[] };
+            Ok(asked(&[&geometry[..], amp, &["--memory", kept]].concat())?.into())
         };
         let line = json!({
             "config": config.0, "layout": layout, "compute": options.compute, "amp": placement.amp, "batch": config.4,
@@ -178,24 +162,15 @@ fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-fn round4(seconds: f64) -> f64 {
-    (seconds * 1e4).round() / 1e4
-}
-
-#[allow(clippy::print_stdout)] // its output is data
-fn say(line: &str) {
-    println!("{line}");
-}
-
 /// MiB beyond the built weights at the peak of so many steps.
 fn memory(config: &Config, placement: Placement, kept: Kept, count: usize) -> Result<f64, Box<dyn std::error::Error>> {
     // So that libtorch's code is there, which isn't the search's memory.
-    let mut tiny = Steps::new(&("tiny", "fashion-28", (1, 28), 10, 2), placement)?;
+    let mut tiny = Steps::new(&TINY, placement)?;
     tiny.draw();
     tiny.weight_step(false)?;
     drop(tiny);
     let mut steps = Steps::new(config, placement)?;
-    let built = status("VmRSS:")?;
+    let built = resident_mib()?;
     let count = if kept == Kept::AllPaths { 3 } else { count };
     for _ in 0..count {
         steps.draw();
@@ -210,7 +185,7 @@ fn memory(config: &Config, placement: Placement, kept: Kept, count: usize) -> Re
             Kept::AllPaths => steps.all_paths_step()?,
         }
     }
-    Ok(((status("VmHWM:")? - built) / 1024.0).round())
+    Ok((peak_mib()? - built).round())
 }
 
 /// MiB of momentum.
@@ -219,13 +194,6 @@ fn momentum(config: &Config, placement: Placement) -> Result<f64, SearchError> {
     let tensors =
         steps.supernet.modules().flat_map(|(_, module)| module.parameters()).filter_map(|p| p.momentum.as_ref());
     Ok((4.0 * tensors.map(Tensor::numel).sum::<usize>() as f64 / f64::from(1 << 20)).round())
-}
-
-/// An entry of /proc/self/status in KiB.
-fn status(name: &str) -> Result<f64, Box<dyn std::error::Error>> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such entry")?;
-    Ok(value.trim().trim_end_matches(" kB").parse()?)
 }
 
 struct Steps {
@@ -237,23 +205,15 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(&(_, space, (channels, size), classes, images): &Config, placement: Placement) -> Result<Self, SearchError> {
-        let text = SearchSpace::load(space)?.text().to_owned();
-        // The geometry alone is changed.
-        let own = text.lines().filter(|line| !line.starts_with("classes =") && !line.starts_with("input ="));
-        let own: Vec<&str> = own.collect();
-        let head =
-            format!("classes = {classes}\ninput = {{ channels = {channels}, height = {size}, width = {size} }}\n");
-        let space = SearchSpace::from_toml(&format!("{head}{}", own.join("\n")), space)?;
+    fn new(config: &Config, placement: Placement) -> Result<Self, SearchError> {
+        let (space, batch) = space_and_batch(config, placement.layout)?;
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let values = Tensor::f_randn([images, channels, size, size], (Kind::Float, Device::Cpu))?;
-        let labels = Tensor::f_randint(classes as i64, [images], (Kind::Int64, Device::Cpu))?;
         Ok(Self {
             supernet: Supernet::new(&space, 1, placement)?,
             gates: Gates::new(&space, &mut rng),
             rng,
             path: Path(Vec::new()),
-            batch: Batch { images: placement.layout.arrange(&values)?, labels }.on(placement.compute)?,
+            batch: batch.on(placement.compute)?,
         })
     }
 
@@ -262,14 +222,15 @@ impl Steps {
     }
 
     fn weight_step(&mut self, recompute: bool) -> Result<(), SearchError> {
-        let how = Backward { smoothing: 0.1, recompute, parts: 1 };
+        let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts: 1 };
         let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, 0.01);
-        learn(&mut self.supernet.chain(&self.path), &self.batch, how, &mut update).map(drop)
+        let targets = self.batch.labels.shallow_clone().into();
+        learn(&mut self.supernet.chain(&self.path), &self.batch.images, &targets, how, &mut update).map(drop)
     }
 
     fn gate_step(&mut self) -> Result<(), SearchError> {
         let pairs = self.gates.sample_pairs(&mut self.rng);
-        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch)?;
+        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch, &CrossEntropy)?;
         // Not to the point where drawing gets easy.
         self.gates.step_pairs(&pairs, &gradients, 1e-4);
         Ok(())

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use fleetfoot_console::count;
 use fleetfoot_search::{Account, Augmentation, Compute, Corrupt, Dataset, Form, Jitter, Split, remove_events};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
@@ -160,6 +161,13 @@ pub struct LearningOptions {
     /// Learn in mixed precision: activations, convolutions and the linear layer in bfloat16, all else in 32-bit floats
     #[arg(long)]
     pub amp: bool,
+    /// Compute a step's images in this many parts, one after the other: less memory. Batch normalisation sees one part at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
+    pub accumulate: usize,
+    /// Compute each block a second time instead of keeping what its backward pass needs: much less memory, some more time, the
+    /// same result. May be switched at --resume
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 /// Streamed images of at least this extent are cut and coloured at random, as ImageNet's are.

@@ -143,6 +143,14 @@ pub enum SearchError {
         /// Why, and what to do.
         what: String,
     },
+    /// A loss or a score that isn't what it has to be.
+    #[error("the criterion '{name}': {what}")]
+    Criterion {
+        /// The criterion's name.
+        name: String,
+        /// What is wrong with what it gave.
+        what: String,
+    },
     /// Settings that make no sense.
     #[error("{0}")]
     Settings(String),

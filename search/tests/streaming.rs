@@ -359,19 +359,10 @@ fn recipe(batch: usize, train_images: usize) -> Recipe {
         train_images,
         lr: 0.05,
         smoothing: 0.0,
-        decay: 4e-5,
-        decay_bn: true,
-        ema: None,
-        mixup: None,
-        cutmix: None,
-        init: None,
         shift: 0,
         flip: false,
-        crop: None,
-        jitter: Jitter::NONE,
         seed: 1,
-        channels_last: true,
-        amp: false,
+        ..Recipe::default()
     }
 }
 

@@ -5,8 +5,8 @@ mod common;
 use common::{TINY, costs, images, largest_difference, limits, noise, settings, tiny};
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Augmentation, Feed, Gates, Layout, Learning as _, Limit, Limits, Mode, Module, Path, Search, SearchSettings,
-    Supernet, cross_entropy,
+    Augmentation, CrossEntropy, Feed, Gates, Layout, Learning as _, Limit, Limits, Mode, Module, Path, Search,
+    SearchSettings, Supernet, cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
 use rand::SeedableRng;
@@ -330,7 +330,7 @@ fn a_refined_network_meets_the_target_and_no_single_exchange_that_fits_is_better
     let (costs, limits) = (costs(), limits(7.0));
     let (x, labels) = images(64, 12);
     let batch = || fleetfoot_search::Batch { images: x.shallow_clone(), labels: labels.shallow_clone() };
-    let judge = fleetfoot_search::Judge::new(&supernet, &limits, vec![batch()]);
+    let judge = fleetfoot_search::Judge::new(&supernet, &limits, &CrossEntropy, vec![batch()]);
     let entropy = |choices: &[usize]| {
         let logits = no_grad(|| supernet.forward(&Path(choices.to_vec()), &x, Mode::Probe)).unwrap();
         cross_entropy(&logits, &labels, 0.0).unwrap().double_value(&[])

@@ -123,12 +123,6 @@ pub struct Options {
     /// Weight steps for one step of the gates
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count())]
     weight_steps: usize,
-    /// Compute a step's images in this many parts, one after the other: less memory. Batch normalisation sees one part at a time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
-    accumulate: usize,
-    /// Compute each block a second time instead of keeping what its backward pass needs: much less memory, some more time
-    #[arg(long)]
-    recompute: bool,
     #[command(flatten)]
     learning: LearningOptions,
 }
@@ -142,7 +136,8 @@ pub fn run(options: &Options) -> Result<()> {
     budgets.check_devices(&options.measure_on)?;
     let dataset = options.data.load(&space)?;
     let settings = settings(options, &dataset.train);
-    let mut search = Search::on(compute, &space, budgets.limits.clone(), &dataset, settings.clone())?;
+    let search = Search::on(compute, &space, budgets.limits.clone(), &dataset, settings.clone())?;
+    let mut search = search.recomputing(options.learning.recompute);
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
     let mut naming = Naming::new(&dataset.train);
@@ -365,8 +360,8 @@ fn diagnose(options: &Options, search: &Search, space: &SearchSpace, how: (usize
         let score = search.judge(&space.parse_architecture(&trained.architecture)?)?;
         Ok(Diagnosed {
             predicted: trained.predicted_ms,
-            supernet_cross_entropy: score.cross_entropy,
-            supernet_accuracy_percent: 100.0 * score.right as f64 / validation as f64,
+            supernet_cross_entropy: score.loss,
+            supernet_accuracy_percent: 100.0 * score.right / validation as f64,
             scratch_cross_entropy: trained.cross_entropy,
             scratch_accuracy_percent: trained.accuracy_percent,
             architecture: trained.architecture,
@@ -417,7 +412,17 @@ fn train_all(
     let compute = search.compute();
     // A GPU holds one network's tensors at a time.
     let threads = if compute == Compute::Cpu { threads } else { 1 };
-    let contest = Contest { space, limits, dataset: &dataset, recipe: &recipe, folder, threads, compute };
+    let contest = Contest {
+        space,
+        limits,
+        dataset: &dataset,
+        recipe: &recipe,
+        criterion: search.criterion().clone(),
+        recompute: options.learning.recompute,
+        folder,
+        threads,
+        compute,
+    };
     let bar = Progress::new(contest.steps(networks.len()), 0, &format!("steps of {name}s"))?;
     let ranked = contest.run(networks, stop, &|news| match news {
         News::Steps(steps) => bar.add(steps),
@@ -471,7 +476,7 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
         search_epochs: options.search_epochs,
         inherit_after: options.inherit_after,
         batch: options.batch,
-        accumulate: options.accumulate,
+        accumulate: options.learning.accumulate,
         gate_batch: options.gate_batch.unwrap_or(options.batch),
         train_images,
         validation_images,
@@ -485,7 +490,6 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
         // A fixed weight is a wish for a trade-off, not for a target.
         soft: options.soft_target || options.lambda.is_some(),
         cut_below: options.cut_below,
-        recompute: options.recompute,
         smoothing: 0.1,
         shift,
         flip,

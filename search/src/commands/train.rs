@@ -233,7 +233,8 @@ impl<'a> Work<'a> {
 
     fn start(&self, dataset: &Dataset, seed: u64) -> Result<Training> {
         let recipe = recipe(self.options, &dataset.train, seed);
-        let mut training = Training::on(self.compute, &self.space, &self.architecture, dataset, recipe)?;
+        let training = Training::on(self.compute, &self.space, &self.architecture, dataset, recipe)?;
+        let mut training = training.recomputing(self.options.learning.recompute);
         let (Some(weights), Some(file)) = (&self.init, &self.options.init) else { return Ok(training) };
         let unused = training.start_from(weights, self.options.new_classifier).map_err(|error| {
             let of = |name: &str| name.starts_with(CLASSIFIER) && !self.options.new_classifier;
@@ -319,9 +320,9 @@ impl<'a> Work<'a> {
             seconds: training.seconds(),
             waited_seconds: account.waited_seconds,
             accuracy_percent: result.accuracy_percent,
-            test_loss: result.cross_entropy,
+            test_loss: result.loss,
             without_ema: last_step
-                .map(|last| LastStep { accuracy_percent: last.accuracy_percent, test_loss: last.cross_entropy }),
+                .map(|last| LastStep { accuracy_percent: last.accuracy_percent, test_loss: last.loss }),
             recipe,
             curve: training.curve().to_vec(),
             corrupt: corrupt(&[&dataset.train, &dataset.test]),
@@ -374,6 +375,7 @@ fn recipe(options: &Options, train: &Split, seed: u64) -> Recipe {
         epochs: options.epochs,
         rise_epochs: options.rise_epochs,
         batch: options.batch,
+        accumulate: options.learning.accumulate,
         train_images: options.train_images.unwrap_or(train.len()),
         lr: options.lr,
         smoothing: options.smoothing,

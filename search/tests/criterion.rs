@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use common::{Ordinal, limits, noise, settings, tiny};
 use fleetfoot_search::{
-    Batch, Contest, Criterion, CrossEntropy, GateUpdate, Layout, Learning, Mode, Path, Recipe, Search, SearchError,
-    SearchSettings, Source, Split, Training, checkpoint_path,
+    Batch, Compute, Contest, Criterion, CrossEntropy, GateUpdate, Layout, Learning, Mode, Path, Recipe, Search,
+    SearchError, SearchSettings, Source, Split, Training, checkpoint_path,
 };
 use fleetfoot_space::Architecture;
 use tch::{Kind, Tensor, no_grad};
@@ -29,7 +29,7 @@ fn training(criterion: impl Criterion + 'static) -> Training {
 /// All of these images in one batch, as evaluations see them.
 fn batch(images: Split, statistics: Vec<(f32, f32)>) -> Batch {
     let count = images.len();
-    Source { images, statistics, layout: Layout::ChannelsLast }.in_order(count).next().unwrap().unwrap()
+    Source { images, statistics, placement: Layout::ChannelsLast.into() }.in_order(count).next().unwrap().unwrap()
 }
 
 /// Mean loss and sum of scores by hand.
@@ -182,6 +182,7 @@ fn finalists_are_trained_and_ranked_by_it() {
             recompute: false,
             folder: folder.path().to_path_buf(),
             threads: 1,
+            compute: Compute::Cpu,
         };
         contest.run(&["3323".parse().unwrap()], &AtomicBool::new(false), &|_| {})
     };

@@ -37,9 +37,11 @@ impl Compute {
             library: utils::has_cudart(),
             gpus: if utils::has_cudart() { Cuda::device_count().try_into().unwrap_or(0) } else { 0 },
         };
-        offered
-            .refusal(index)
-            .map_or_else(|| Ok(native::deterministic()), |what| Err(SearchError::Compute { wanted: self, what }))
+        if let Some(what) = offered.refusal(index) {
+            return Err(SearchError::Compute { wanted: self, what });
+        }
+        native::deterministic();
+        Ok(())
     }
 
     /// Waits until all that was asked of it is computed: a GPU computes while the program goes on. Times are of what was

@@ -17,8 +17,9 @@ const ROUNDS: &str = "12";
 /// Half an interval, as a share of the latency, up to which a measurement is believed as it is.
 const NARROW: f64 = 0.03;
 
-/// How far a measurement may be from the prediction, as a share of it, before it is made again; and how often it is. A table
-/// that is right about its device is within a few percent; a neighbour on the same core can make a whole measurement slower.
+/// How far a measurement may be from the prediction, as a share of it, before it is made again, as it is where its interval
+/// isn't [`NARROW`]; and how often. A table that is right about its device is within a few percent; a neighbour on the same
+/// core can make a whole measurement slower.
 const STRANGE: f64 = 0.1;
 const AGAIN: usize = 2;
 
@@ -95,7 +96,7 @@ impl Devices<'_> {
             for again in 1..=AGAIN {
                 let strange = |network: &&Architecture| {
                     let row = rows.get(&network.to_string());
-                    row.is_some_and(|row| is_strange(row.latency_ms, limit.demand.of(network)))
+                    row.is_some_and(|row| row.is_strange(limit.demand.of(network)))
                 };
                 let strange: Vec<Architecture> = networks.iter().filter(strange).cloned().collect();
                 if strange.is_empty() {
@@ -152,8 +153,16 @@ impl Devices<'_> {
     }
 }
 
-fn is_strange(measured_ms: f64, predicted_ms: f64) -> bool {
-    (measured_ms / predicted_ms - 1.0).abs() > STRANGE
+impl Row {
+    /// Half the interval, as a share of the latency.
+    fn half_width(&self) -> f64 {
+        0.5 * (self.high_ms - self.low_ms) / self.latency_ms
+    }
+
+    /// Whether it is to be measured again.
+    fn is_strange(&self, predicted_ms: f64) -> bool {
+        (self.latency_ms / predicted_ms - 1.0).abs() > STRANGE || self.half_width() > NARROW
+    }
 }
 
 fn read(file: &Path) -> Result<BTreeMap<String, Row>> {
@@ -191,6 +200,15 @@ pub fn corrected(limits: &Limits, devices: &[String], measured: &[Measured]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_far_from_its_prediction_or_known_badly_is_measured_again() {
+        let row = |latency_ms, low_ms, high_ms| Row { architecture: "0".to_owned(), latency_ms, low_ms, high_ms };
+        assert!(!row(1.05, 1.04, 1.06).is_strange(1.0) && !row(0.95, 0.94, 0.96).is_strange(1.0));
+        assert!(row(1.59, 1.57, 1.61).is_strange(1.0), "slower by half, however sure");
+        assert!(row(0.8, 0.79, 0.81).is_strange(1.0), "faster, too: the table may be of another day");
+        assert!(row(1.0, 0.95, 1.05).is_strange(1.0), "an interval of 5 % to each side");
+    }
 
     #[test]
     fn a_disturbed_measurement_corrects_no_more_than_it_shows() {

@@ -10,7 +10,7 @@ AGENT_FEATURES ?=
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint lint-targets fuzz demo demo-full bench bench-search bench-curves bench-busy bench-remote clean distclean
+.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint lint-targets fuzz demo demo-full bench bench-search bench-training bench-curves bench-busy bench-remote clean distclean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -76,6 +76,9 @@ bench: build ## Measure what the README claims about speed
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench reading_images
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench batch_prediction
+
+bench-training: build ## Measure what a step of a training costs in time and memory: libtorch's own graph, own passes, recomputed, in two parts
+	@$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench training_steps -- $(ARGS)
 
 bench-search: build ## Measure what a step of the search costs in time and memory, against NCHW and all candidates mixed (minutes)
 	@$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps -- $(ARGS)

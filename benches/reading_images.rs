@@ -72,7 +72,7 @@ fn measure(folder: &Path, images: usize) -> Result<(), SearchError> {
         }
     }
     let statistics = vec![(0.5, 0.25); 3];
-    let source = Source { images: train, statistics, layout: Layout::ChannelsLast };
+    let source = Source { images: train, statistics, placement: Layout::ChannelsLast.into() };
     let mut feed = Feed::new(source, 0, BATCH, Some(TRAINING));
     // What is made ahead and not asked for counts little then.
     let (start, steps) = (Instant::now(), 6 * feed.steps_per_epoch());

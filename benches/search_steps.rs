@@ -2,35 +2,31 @@
 //! all candidates mixed, as DARTS does it; and how much memory each takes beyond the built weights. One JSON line a
 //! configuration. `make bench-search` runs it.
 //!
-//! Both memory orders are timed in one process, their steps interleaved. Memory is measured in a process of its own for each
-//! figure: its peak (VmHWM) minus what was resident once the weights were built, with the momentum that belongs to them
-//! (`momentum_mib`) and, by a step of a network of a few channels, libtorch's own code.
+//! Both memory orders, and with `--amp` both precisions, are timed in one process, their steps interleaved; a step ends when
+//! what computes has done all of it. Memory is measured in a process of its own for each figure: its peak (VmHWM) minus what
+//! was resident once the weights were built, with the momentum that belongs to them (`momentum_mib`) and, by a step of a
+//! network of a few channels, libtorch's own code. A GPU's memory isn't measured: there these figures are null.
 //!
-//! Options: `--config NAME` (default: all), `--layout nchw|channels-last` (default: both), `--steps N` (default 20),
-//! `--threads N` (default 2).
+//! Options: `--config NAME` (default: all), `--layout nchw|channels-last` (default: both), `--amp` (mixed precision, too),
+//! `--compute cpu|cuda|cuda:N` (default: cpu), `--steps N` (default 20), `--threads N` (default 2), `--no-memory`.
 
-use std::process::Command;
+use std::process::ExitCode;
+
+mod steps;
+
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use fleetfoot_console::restart_for_openmp;
 use fleetfoot_search::{
-    Backward, Batch, Gates, Layout, Mode, Module, Parameter, Path, SearchError, Sgd, Supernet, by_two_paths,
-    cross_entropy, learn,
+    Backward, Batch, Compute, CrossEntropy, Gates, Layout, Mode, Module, Parameter, Path, Placement, SearchError, Sgd,
+    Supernet, by_two_paths, cross_entropy, learn,
 };
-use fleetfoot_space::SearchSpace;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use serde_json::json;
-use tch::{Device, Kind, Tensor};
-
-/// A geometry: name, space, channels and size of images, classes, images of a step.
-type Config = (&'static str, &'static str, (i64, i64), usize, i64);
-
-const CONFIGS: [Config; 3] = [
-    ("proxyless-32", "proxyless-224", (3, 32), 10, 64),
-    ("proxyless-224", "proxyless-224", (3, 224), 1000, 8),
-    ("fashion-28", "fashion-28", (1, 28), 10, 64),
-];
+use serde_json::{Value, json};
+use steps::{CONFIGS, Config, TINY, asked, layout, peak_mib, resident_mib, round4, say, space_and_batch};
+use tch::{Kind, Tensor};
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -38,6 +34,12 @@ struct Options {
     config: Option<String>,
     #[arg(long)]
     layout: Option<String>,
+    #[arg(long)]
+    amp: bool,
+    #[arg(long, default_value_t = Compute::Cpu)]
+    compute: Compute,
+    #[arg(long)]
+    no_memory: bool,
     #[arg(long, default_value_t = 20)]
     steps: usize,
     #[arg(long, default_value_t = 2)]
@@ -58,51 +60,73 @@ enum Kept {
     AllPaths,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    // As the search itself does.
+    restart_for_openmp().unwrap_or_else(|| match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     fleetfoot_search::keep_memory();
     let options = Options::parse();
     tch::set_num_threads(options.threads);
+    options.compute.prepare()?;
     let configs = CONFIGS.iter().filter(|config| options.config.as_ref().is_none_or(|wanted| wanted == config.0));
     for config in configs {
         match options.memory {
-            Some(kept) => say(&memory(config, layout(options.layout.as_deref())?, kept, options.steps)?.to_string()),
+            Some(kept) => {
+                let layout = layout(options.layout.as_deref())?;
+                let placement = Placement { layout, compute: options.compute, amp: options.amp };
+                say(&memory(config, placement, kept, options.steps)?.to_string());
+            }
             None => times(config, &options)?,
         }
     }
     Ok(())
 }
 
-fn layout(text: Option<&str>) -> Result<Layout, String> {
-    let known = [Layout::ChannelsLast, Layout::Nchw].into_iter();
-    let wanted = text.unwrap_or("channels-last");
-    known.into_iter().find(|layout| layout.to_string() == wanted).ok_or_else(|| format!("no layout '{wanted}'"))
-}
-
-/// Times of both layouts, interleaved, and their memory.
-fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    let layouts: Vec<Layout> = match &options.layout {
+/// What is to be timed.
+fn placements(options: &Options) -> Result<Vec<Placement>, String> {
+    let layouts = match &options.layout {
         Some(text) => vec![layout(Some(text))?],
         None => vec![Layout::ChannelsLast, Layout::Nchw],
     };
-    let mut steps = layouts.iter().map(|layout| Steps::new(config, *layout)).collect::<Result<Vec<_>, _>>()?;
-    let mut times = vec![[0.0; 4]; layouts.len()];
+    let amp = if options.amp { &[false, true][..] } else { &[false] };
+    let both = |layout: Layout| amp.iter().map(move |&amp| Placement { layout, compute: options.compute, amp });
+    Ok(layouts.into_iter().flat_map(both).collect())
+}
+
+/// Times of all placements, interleaved, and their memory.
+fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+    let placements = placements(options)?;
+    let mut steps = placements.iter().map(|placement| Steps::new(config, *placement)).collect::<Result<Vec<_>, _>>()?;
+    let mut times = vec![[0.0; 4]; placements.len()];
     // The first step of each kind allocates and isn't counted.
     for round in 0..=options.steps {
         for (steps, times) in steps.iter_mut().zip(&mut times) {
             steps.draw();
             let start = Instant::now();
+            let elapsed = || {
+                options.compute.synchronize();
+                start.elapsed()
+            };
             steps.weight_step(false)?;
-            let weight = start.elapsed();
+            let weight = elapsed();
             steps.weight_step(true)?;
-            let recomputed = start.elapsed();
+            let recomputed = elapsed();
             steps.gate_step()?;
-            let gate = start.elapsed();
+            let gate = elapsed();
             // Mixing all takes long: every fourth round.
             let mixed = round.is_multiple_of(4);
             if mixed {
                 steps.all_paths_step()?;
             }
-            let all = start.elapsed();
+            let all = elapsed();
             if round > 0 {
                 let share = 1.0 / options.steps as f64;
                 times[0] += share * weight.as_secs_f64();
@@ -115,44 +139,38 @@ fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::E
         }
     }
     drop(steps);
-    for (layout, [weight, recomputed, gate, all]) in layouts.iter().zip(times) {
-        let memory = |kept: &str| -> Result<f64, Box<dyn std::error::Error>> {
-            let mut again = Command::new(std::env::current_exe()?);
-            again.args(["--config", config.0, "--layout", &layout.to_string(), "--memory", kept]);
-            again.args(["--steps", &options.steps.to_string(), "--threads", &options.threads.to_string()]);
-            let output = again.output()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            Ok(text.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?)
+    for (placement, [weight, recomputed, gate, all]) in placements.iter().zip(times) {
+        let (threads, count) = (options.threads.to_string(), options.steps.to_string());
+        let layout = placement.layout.to_string();
+        let memory = |kept: &str| -> Result<Value, Box<dyn std::error::Error>> {
+            if options.no_memory || options.compute != Compute::Cpu {
+                return Ok(Value::Null);
+            }
+            let geometry = ["--config", config.0, "--layout", &layout, "--steps", &count, "--threads", &threads];
+            let amp: &[&str] = if placement.amp { &["--amp"] } else { &[] };
+            Ok(asked(&[&geometry[..], amp, &["--memory", kept]].concat())?.into())
         };
         let line = json!({
-            "config": config.0, "layout": layout.to_string(), "batch": config.4, "threads": options.threads,
+            "config": config.0, "layout": layout, "compute": options.compute, "amp": placement.amp, "batch": config.4,
+            "threads": options.threads,
             "weight_step_s": round4(weight), "recompute_step_s": round4(recomputed), "arch_step_s": round4(gate),
             "all_paths_step_s": round4(all), "memory_mib": memory("one-path")?,
-            "momentum_mib": momentum(config, *layout)?, "memory_recompute_mib": memory("recomputed")?, "memory_all_paths_mib": memory("all-paths")?,
+            "momentum_mib": momentum(config, *placement)?, "memory_recompute_mib": memory("recomputed")?, "memory_all_paths_mib": memory("all-paths")?,
         });
         say(&line.to_string());
     }
     Ok(())
 }
 
-fn round4(seconds: f64) -> f64 {
-    (seconds * 1e4).round() / 1e4
-}
-
-#[allow(clippy::print_stdout)] // its output is data
-fn say(line: &str) {
-    println!("{line}");
-}
-
 /// MiB beyond the built weights at the peak of so many steps.
-fn memory(config: &Config, layout: Layout, kept: Kept, count: usize) -> Result<f64, Box<dyn std::error::Error>> {
+fn memory(config: &Config, placement: Placement, kept: Kept, count: usize) -> Result<f64, Box<dyn std::error::Error>> {
     // So that libtorch's code is there, which isn't the search's memory.
-    let mut tiny = Steps::new(&("tiny", "fashion-28", (1, 28), 10, 2), layout)?;
+    let mut tiny = Steps::new(&TINY, placement)?;
     tiny.draw();
     tiny.weight_step(false)?;
     drop(tiny);
-    let mut steps = Steps::new(config, layout)?;
-    let built = status("VmRSS:")?;
+    let mut steps = Steps::new(config, placement)?;
+    let built = resident_mib()?;
     let count = if kept == Kept::AllPaths { 3 } else { count };
     for _ in 0..count {
         steps.draw();
@@ -167,22 +185,15 @@ fn memory(config: &Config, layout: Layout, kept: Kept, count: usize) -> Result<f
             Kept::AllPaths => steps.all_paths_step()?,
         }
     }
-    Ok(((status("VmHWM:")? - built) / 1024.0).round())
+    Ok((peak_mib()? - built).round())
 }
 
 /// MiB of momentum.
-fn momentum(config: &Config, layout: Layout) -> Result<f64, SearchError> {
-    let steps = Steps::new(config, layout)?;
+fn momentum(config: &Config, placement: Placement) -> Result<f64, SearchError> {
+    let steps = Steps::new(config, placement)?;
     let tensors =
         steps.supernet.modules().flat_map(|(_, module)| module.parameters()).filter_map(|p| p.momentum.as_ref());
     Ok((4.0 * tensors.map(Tensor::numel).sum::<usize>() as f64 / f64::from(1 << 20)).round())
-}
-
-/// An entry of /proc/self/status in KiB.
-fn status(name: &str) -> Result<f64, Box<dyn std::error::Error>> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such entry")?;
-    Ok(value.trim().trim_end_matches(" kB").parse()?)
 }
 
 struct Steps {
@@ -194,23 +205,15 @@ struct Steps {
 }
 
 impl Steps {
-    fn new(&(_, space, (channels, size), classes, images): &Config, layout: Layout) -> Result<Self, SearchError> {
-        let text = SearchSpace::load(space)?.text().to_owned();
-        // The geometry alone is changed.
-        let own = text.lines().filter(|line| !line.starts_with("classes =") && !line.starts_with("input ="));
-        let own: Vec<&str> = own.collect();
-        let head =
-            format!("classes = {classes}\ninput = {{ channels = {channels}, height = {size}, width = {size} }}\n");
-        let space = SearchSpace::from_toml(&format!("{head}{}", own.join("\n")), space)?;
+    fn new(config: &Config, placement: Placement) -> Result<Self, SearchError> {
+        let (space, batch) = space_and_batch(config, placement.layout)?;
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let values = Tensor::f_randn([images, channels, size, size], (Kind::Float, Device::Cpu))?;
-        let labels = Tensor::f_randint(classes as i64, [images], (Kind::Int64, Device::Cpu))?;
         Ok(Self {
-            supernet: Supernet::new(&space, 1, layout)?,
+            supernet: Supernet::new(&space, 1, placement)?,
             gates: Gates::new(&space, &mut rng),
             rng,
             path: Path(Vec::new()),
-            batch: Batch { images: layout.arrange(&values)?, labels },
+            batch: batch.on(placement.compute)?,
         })
     }
 
@@ -219,14 +222,15 @@ impl Steps {
     }
 
     fn weight_step(&mut self, recompute: bool) -> Result<(), SearchError> {
-        let how = Backward { smoothing: 0.1, recompute, parts: 1 };
+        let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts: 1 };
         let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, 0.01);
-        learn(&mut self.supernet.chain(&self.path), &self.batch, how, &mut update).map(drop)
+        let targets = self.batch.labels.shallow_clone().into();
+        learn(&mut self.supernet.chain(&self.path), &self.batch.images, &targets, how, &mut update).map(drop)
     }
 
     fn gate_step(&mut self) -> Result<(), SearchError> {
         let pairs = self.gates.sample_pairs(&mut self.rng);
-        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch)?;
+        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch, &CrossEntropy)?;
         // Not to the point where drawing gets easy.
         self.gates.step_pairs(&pairs, &gradients, 1e-4);
         Ok(())
@@ -234,13 +238,14 @@ impl Steps {
 
     /// `y = sum_i p_i o_i(x)` in every decision, with gradients of all weights and all p.
     fn all_paths_step(&mut self) -> Result<(), SearchError> {
+        let device = self.batch.labels.device();
         let p: Vec<Tensor> = self
             .gates
             .logits()
             .iter()
             .map(|row| {
                 let row: Vec<f32> = row.iter().map(|&logit| logit as f32).collect();
-                Tensor::from_slice(&row).set_requires_grad(true)
+                Tensor::from_slice(&row).to_device(device).set_requires_grad(true)
             })
             .collect();
         let mut x = self.supernet.front(&self.batch.images, Mode::Train)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use fleetfoot_console::OPENMP_SPIN;
 
 use crate::cli::Forwarded;
 
@@ -22,9 +23,10 @@ pub fn run(command: &str, forwarded: &Forwarded) -> Result<()> {
     }
     let mut child = Command::new(&program);
     child.arg(command).args(&forwarded.options);
-    // Two OpenMP threads that spin at barriers on contended cores collapse; libgomp reads this when it is loaded.
-    if std::env::var_os("GOMP_SPINCOUNT").is_none() {
-        child.env("GOMP_SPINCOUNT", "0");
+    // As it would itself, starting a second time.
+    let (spin, count) = OPENMP_SPIN;
+    if std::env::var_os(spin).is_none() {
+        child.env(spin, count);
     }
     replace(&mut child).with_context(|| format!("can't start {}", program.display()))
 }

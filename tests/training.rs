@@ -108,6 +108,32 @@ fn the_average_is_judged_and_exported_and_both_accuracies_are_told() {
 }
 
 #[test]
+fn blocks_computed_twice_give_the_same_bytes_and_a_batch_in_parts_is_another_recipe() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = images(folder.path());
+    let [plain, twice, parts] = ["plain", "twice", "parts"].map(|name| folder.path().join(name));
+    let run = |output: &Path, more: &[&str]| fleetfoot(&train("6046316544", output, &data, more));
+    run(&plain, &["--mixup", "0.2"]).assert().success();
+    run(&twice, &["--mixup", "0.2", "--recompute"]).assert().success();
+    run(&parts, &["--mixup", "0.2", "--accumulate", "4"]).assert().success();
+    let weights = |folder: &Path| std::fs::read(folder.join("weights.safetensors")).unwrap();
+    assert!(weights(&twice) == weights(&plain), "equal bytes");
+    assert!(weights(&parts) != weights(&plain), "batch normalisation saw other batches");
+    assert_eq!(json(&parts.join("train.json"))["recipe"]["accumulate"], 4);
+    // The one may be switched, the other may not.
+    let said = stderr(&run(&plain, &["--mixup", "0.2", "--recompute", "--resume"]).assert().success());
+    assert!(said.contains("is there already"), "{said}");
+    let message = fails_in_one_line(run(&parts, &["--mixup", "0.2", "--accumulate", "2", "--resume"]));
+    assert!(message.contains("another recipe"), "{message}");
+    let message = fails_in_one_line(run(&parts, &["--accumulate", "33", "--force"]));
+    assert!(message.contains("33 parts of a batch of 32"), "{message}");
+    run(&parts, &["--accumulate", "0"]).assert().code(2);
+}
+
+#[test]
 fn a_width_multiplier_is_shown_predicted_trained_and_exported() {
     if !ready() {
         return;

@@ -3,6 +3,7 @@
 
 mod exit;
 mod files;
+mod openmp;
 mod options;
 mod progress;
 mod stop;
@@ -10,6 +11,7 @@ mod talk;
 
 pub use exit::{finish, one_line, usage};
 pub use files::{claim, claim_equal};
+pub use openmp::{OPENMP_SPIN, restart_for_openmp};
 pub use options::{count, fraction, not_negative, positive, share};
 pub use progress::Progress;
 pub use stop::stop_flag;

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
-use tch::Tensor;
+use tch::{TchError, Tensor};
 
+use crate::compute::Compute;
 use crate::error::SearchError;
-use crate::layout::Layout;
+use crate::native;
 use crate::pipeline::{Learning, Order, Pipeline, generator};
+use crate::placement::Placement;
 use fleetfoot_dataset::{Augmentation, Split};
 
 /// A batch: images N x C x H x W, normalised, and labels N.
@@ -19,6 +21,25 @@ pub struct Batch {
     pub labels: Tensor,
 }
 
+impl Batch {
+    /// On this device. A copy from [pinned](Self::pinned) memory to a GPU is under way when this returns: what the GPU
+    /// computes with it comes behind it.
+    pub fn on(&self, compute: Compute) -> Result<Self, TchError> {
+        let moved = |tensor: &Tensor| tensor.f_to_device_(compute.device(), tensor.f_kind()?, true, false);
+        Ok(Self { images: moved(&self.images)?, labels: moved(&self.labels)? })
+    }
+
+    /// In memory from which a device copies by itself; for the CPU it stays where it is.
+    pub(crate) fn pinned(self, compute: Compute) -> Result<Self, TchError> {
+        match compute {
+            Compute::Cpu => Ok(self),
+            Compute::Cuda(_) => {
+                Ok(Self { images: native::pinned(&self.images)?, labels: native::pinned(&self.labels)? })
+            }
+        }
+    }
+}
+
 /// Which images, how normalised.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -26,8 +47,8 @@ pub struct Source {
     pub images: Split,
     /// Mean and standard deviation of each channel, of values in 0..1.
     pub statistics: Vec<(f32, f32)>,
-    /// Memory order of the batches.
-    pub layout: Layout,
+    /// Where batches lie; their images are 32-bit floats.
+    pub placement: Placement,
 }
 
 impl Source {

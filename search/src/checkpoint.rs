@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Tensor, no_grad};
 
+use crate::compute::Compute;
 use crate::error::SearchError;
 use crate::learning::Account;
 use crate::module::{Module, Parameter};
@@ -19,10 +20,11 @@ use crate::module::{Module, Parameter};
 /// Version of the checkpoint's form.
 const FORMAT: &str = "2";
 /// Entries of the metadata for the time that the run had taken, for how long of that it had waited for batches and gates
-/// had learned, and for corrupt images.
+/// had learned, for what had computed, and for corrupt images.
 const SECONDS: &str = "seconds";
 const WAITED: &str = "waited_seconds";
 const GATES: &str = "gate_seconds";
+const COMPUTED_ON: &str = "computed_on";
 const CORRUPT: &str = "corrupt";
 /// Suffix of a parameter's momentum.
 const MOMENTUM: &str = "#momentum";
@@ -92,14 +94,16 @@ impl Checkpoint {
     pub fn write(&self, path: &Path, state: &impl Serialize) -> Result<(), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
         let state = serde_json::to_string(state).map_err(|error| broken(error.to_string()))?;
-        let Account { seconds, waited_seconds, gate_seconds, corrupt } = &self.account;
+        let Account { seconds, waited_seconds, gate_seconds, computed_on, corrupt } = &self.account;
         let corrupt = serde_json::to_string(corrupt).map_err(|error| broken(error.to_string()))?;
+        let computed_on = serde_json::to_string(computed_on).map_err(|error| broken(error.to_string()))?;
         let metadata = BTreeMap::from([
             ("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()),
             ("state".to_owned(), state),
             (SECONDS.to_owned(), seconds.to_string()),
             (WAITED.to_owned(), waited_seconds.to_string()),
             (GATES.to_owned(), gate_seconds.to_string()),
+            (COMPUTED_ON.to_owned(), computed_on),
             (CORRUPT.to_owned(), corrupt),
         ]);
         write_atomically(path, &self.tensors.to_safetensors(metadata)?).map_err(SearchError::io(path))
@@ -122,6 +126,11 @@ impl Checkpoint {
             // Checkpoints of earlier versions have neither.
             waited_seconds: seconds(WAITED).unwrap_or_default(),
             gate_seconds: seconds(GATES).unwrap_or_default(),
+            computed_on: match metadata.get(COMPUTED_ON) {
+                Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
+                // Nothing else could.
+                None => vec![Compute::Cpu],
+            },
             corrupt: match metadata.get(CORRUPT) {
                 Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
                 None => Vec::new(),
@@ -132,10 +141,10 @@ impl Checkpoint {
 
     /// Puts a module's parameters and their momentum back.
     pub fn restore(&self, prefix: &str, module: &mut Module) -> Result<(), SearchError> {
-        let layout = module.layout();
+        let placement = module.placement();
         let tensor = |plain: &Plain| -> Result<Tensor, SearchError> {
             let dims: Vec<i64> = plain.dims.iter().map(|&extent| extent as i64).collect();
-            Ok(layout.arrange(&Tensor::f_from_slice(&plain.data)?.f_reshape(dims)?)?)
+            Ok(placement.tensor(&plain.data, &dims)?)
         };
         for parameter in module.parameters_mut() {
             let name = format!("{prefix}/{}", parameter.name);

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use fleetfoot_search::{Account, Augmentation, Corrupt, Dataset, Form, Jitter, Split, remove_events};
+use fleetfoot_console::count;
+use fleetfoot_search::{Account, Augmentation, Compute, Corrupt, Dataset, Form, Jitter, Split, remove_events};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 
@@ -154,6 +155,19 @@ pub struct LearningOptions {
     /// Keep tensors in NCHW order (slower on CPUs)
     #[arg(long)]
     pub nchw: bool,
+    /// What computes: cpu, cuda (its first GPU) or cuda:N; CUDA needs a libtorch that was built for it (docs/cuda.md)
+    #[arg(long, value_name = "WHAT", default_value_t = Compute::Cpu)]
+    compute: Compute,
+    /// Learn in mixed precision: activations, convolutions and the linear layer in bfloat16, all else in 32-bit floats
+    #[arg(long)]
+    pub amp: bool,
+    /// Compute a step's images in this many parts, one after the other: less memory. Batch normalisation sees one part at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
+    pub accumulate: usize,
+    /// Compute each block a second time instead of keeping what its backward pass needs: much less memory, some more time, the
+    /// same result. May be switched at --resume
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 /// Streamed images of at least this extent are cut and coloured at random, as ImageNet's are.
@@ -180,6 +194,12 @@ impl LearningOptions {
             crop,
             jitter,
         }
+    }
+
+    /// What computes, made ready; an error where it isn't there.
+    pub fn compute(&self) -> Result<Compute> {
+        self.compute.prepare()?;
+        Ok(self.compute)
     }
 
     /// Sets libtorch's threads: as many as asked for, else as there are cores.
@@ -226,6 +246,16 @@ pub fn corrupt(images: &[&Split]) -> Vec<Corrupt> {
     let mut all: Vec<Corrupt> = images.iter().flat_map(|images| images.corrupt()).collect();
     all.sort_by(|a, b| a.file.cmp(&b.file));
     all
+}
+
+/// Says so where something else goes on with a run than what computed so far.
+pub fn tell_change(account: &Account) {
+    if let [.., before, now] = account.computed_on[..] {
+        eprintln!(
+            "note: {before} computed so far, {now} goes on: the result differs, in the last bits at least, from what either \
+             alone would give"
+        );
+    }
 }
 
 /// How long a run took, and how much of what learning took it waited for images.

@@ -4,23 +4,24 @@
 //! long as one that fits does.
 
 use fleetfoot_space::Architecture;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::gates::Path;
 use crate::limits::Limits;
-use crate::loss::cross_entropy;
+use crate::loss::Criterion;
+use crate::mixing::Targets;
 use crate::module::Mode;
 use crate::supernet::Supernet;
 
 /// How a path does on the judge's images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
-    /// Mean cross entropy.
-    pub cross_entropy: f64,
-    /// Images that it classifies rightly.
-    pub right: u64,
+    /// Mean loss: cross entropy, or the one that there is in its place.
+    pub loss: f64,
+    /// Sum of the images' scores: how many it classifies rightly.
+    pub right: f64,
 }
 
 /// Judges paths on a few large batches.
@@ -28,6 +29,7 @@ pub struct Score {
 pub struct Judge<'a> {
     supernet: &'a Supernet,
     limits: &'a Limits,
+    criterion: &'a dyn Criterion,
     batches: Vec<Batch>,
 }
 
@@ -41,9 +43,9 @@ struct Exchange {
 }
 
 impl<'a> Judge<'a> {
-    /// Judges by these batches. Batch normalisation uses each batch's statistics.
-    pub fn new(supernet: &'a Supernet, limits: &'a Limits, batches: Vec<Batch>) -> Self {
-        Self { supernet, limits, batches }
+    /// Judges by a loss and its score on these batches. Batch normalisation uses each batch's statistics.
+    pub fn new(supernet: &'a Supernet, limits: &'a Limits, criterion: &'a dyn Criterion, batches: Vec<Batch>) -> Self {
+        Self { supernet, limits, criterion, batches }
     }
 
     /// How a path does.
@@ -57,14 +59,14 @@ impl<'a> Judge<'a> {
     }
 
     /// The architecture that exchanges lead to from a start that meets the limits: it meets them, too, and no single exchange
-    /// that fits lowers the cross entropy. `watch` is told of every exchange that is made.
+    /// that fits lowers the loss. `watch` is told of every exchange that is made.
     pub fn refine(&self, start: &Architecture, watch: &mut dyn FnMut(&str)) -> Result<Architecture, SearchError> {
-        let better = |_: f64, before: &Score, exchange: &Exchange| exchange.score.cross_entropy < before.cross_entropy;
+        let better = |_: f64, before: &Score, exchange: &Exchange| exchange.score.loss < before.loss;
         self.exchange(start, &better, watch)
     }
 
     /// The same for a network that needs less than `least` of what it may (a share): exchanges for candidates that need more
-    /// and raise the number of images that are classified rightly, until `least` is reached or there is none.
+    /// and raise the score, by accuracy the number of images that are classified rightly, until `least` is reached or there is none.
     pub fn use_up(
         &self,
         start: &Architecture,
@@ -89,16 +91,17 @@ impl<'a> Judge<'a> {
             let mut path = Path(network.choices().collect());
             let (before, exchanges) = self.exchanges(&path)?;
             let better = exchanges.into_iter().filter(|exchange| better(share, &before, exchange));
-            let Some(best) = better.min_by(|a, b| a.score.cross_entropy.total_cmp(&b.score.cross_entropy)) else {
+            let Some(best) = better.min_by(|a, b| a.score.loss.total_cmp(&b.score.loss)) else {
                 return Ok(network);
             };
             watch(&format!(
-                "decision {}: candidate {} becomes {}, cross entropy {:.4} -> {:.4}, {:.1} % -> {:.1} % of what the network may need",
+                "decision {}: candidate {} becomes {}, {} {:.4} -> {:.4}, {:.1} % -> {:.1} % of what the network may need",
                 best.decision + 1,
                 path.0[best.decision],
                 best.choice,
-                before.cross_entropy,
-                best.score.cross_entropy,
+                self.criterion.name(),
+                before.loss,
+                best.score.loss,
                 100.0 * share,
                 100.0 * best.share,
             ));
@@ -135,9 +138,9 @@ impl<'a> Judge<'a> {
     }
 
     fn add(&self, score: &mut Score, logits: &Tensor, labels: &Tensor) -> Result<(), SearchError> {
-        score.cross_entropy += cross_entropy(logits, labels, 0.0)?.f_double_value(&[])? / self.batches.len() as f64;
-        let right = logits.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-        score.right += u64::try_from(right.f_int64_value(&[])?).unwrap_or(0);
+        let labels = Targets::from(labels.shallow_clone());
+        score.loss += labels.loss(self.criterion, logits, 0.0)?.f_double_value(&[])? / self.batches.len() as f64;
+        score.right += labels.score(self.criterion, logits)?;
         Ok(())
     }
 

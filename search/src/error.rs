@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fleetfoot_space::{NetworkError, SpaceError, WeightsError};
 
+use crate::compute::Compute;
 use crate::demand::DemandError;
 use crate::learning::checkpoint_path;
 use fleetfoot_dataset::DatasetError;
@@ -132,6 +133,22 @@ pub enum SearchError {
         /// The file.
         path: PathBuf,
         /// Why.
+        what: String,
+    },
+    /// What is to compute isn't there.
+    #[error("nothing computes on {wanted}: {what}")]
+    Compute {
+        /// What was asked for.
+        wanted: Compute,
+        /// Why, and what to do.
+        what: String,
+    },
+    /// A loss or a score that isn't what it has to be.
+    #[error("the criterion '{name}': {what}")]
+    Criterion {
+        /// The criterion's name.
+        name: String,
+        /// What is wrong with what it gave.
         what: String,
     },
     /// Settings that make no sense.

@@ -9,7 +9,6 @@ use tch::no_grad;
 
 use crate::batches::{Batch, Source};
 use crate::error::SearchError;
-use crate::layout::Layout;
 use crate::module::{Mode, Module};
 
 /// The largest difference of an output that is permitted, relative to max(1, |output|).
@@ -164,7 +163,7 @@ pub fn compare(
     images: &Source,
     runtime: &mut impl Runtime,
 ) -> Result<f64, SearchError> {
-    let module = Module::new(space.network(architecture)?, weights, Layout::ChannelsLast)?;
+    let module = Module::new(space.network(architecture)?, weights, images.placement)?;
     let input = space.input();
     let dims = [1, input.c, input.h, input.w];
     let mut largest = 0.0;

@@ -6,8 +6,8 @@
 
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use fleetfoot_profiler::write_json;
@@ -15,10 +15,12 @@ use fleetfoot_space::{Architecture, SearchSpace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::compute::Compute;
 use crate::error::SearchError;
 use crate::gates::Gates;
-use crate::learning::{Learning as _, checkpoint_path};
+use crate::learning::{Learning as _, checkpoint_path, difference};
 use crate::limits::Limits;
+use crate::loss::{Criterion, CrossEntropy};
 use crate::train::{Evaluation, Recipe, Training};
 use crate::within::Within;
 use fleetfoot_dataset::Dataset;
@@ -35,9 +37,9 @@ pub struct Finalist {
     pub architecture: String,
     /// What it needs of what is limited first: its latency in ms, by the cost matrix.
     pub predicted_ms: f64,
-    /// Accuracy on the validation images, in percent.
+    /// Accuracy on the validation images, or the mean score, in percent.
     pub accuracy_percent: f64,
-    /// Mean cross entropy on the validation images.
+    /// Mean cross entropy on the validation images, or mean loss where there is another one.
     pub cross_entropy: f64,
 }
 
@@ -61,16 +63,24 @@ pub struct Contest<'a> {
     pub dataset: &'a Dataset,
     /// How all are trained.
     pub recipe: &'a Recipe,
+    /// What they learn and are judged by.
+    pub criterion: Arc<dyn Criterion>,
+    /// Whether that computes blocks twice instead of keeping what their backward passes need: equal results, less memory.
+    pub recompute: bool,
     /// Where results and checkpoints are.
     pub folder: PathBuf,
     /// How many are trained at a time, on a thread each.
     pub threads: usize,
+    /// What computes: [ready](Compute::prepare).
+    pub compute: Compute,
 }
 
 /// A file of a finalist: what came out, and by which recipe.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     recipe: Recipe,
+    #[serde(default = "CrossEntropy::default_name")]
+    criterion: String,
     finalist: Finalist,
 }
 
@@ -150,17 +160,18 @@ impl Contest<'_> {
             return Ok(finalist);
         }
         fs::create_dir_all(&folder).map_err(SearchError::io(&folder))?;
-        let mut training = Training::new(self.space, architecture, self.dataset, self.recipe.clone())?;
+        let training = Training::on(self.compute, self.space, architecture, self.dataset, self.recipe.clone())?;
+        let mut training = training.with_criterion(Arc::clone(&self.criterion)).recomputing(self.recompute);
         if checkpoint_path(&folder).exists() {
             training.restore(&folder)?;
             watch(News::Steps(training.step()));
         }
         training.run(&folder, stop, &mut |_| watch(News::Steps(1)))?;
-        let Evaluation { accuracy_percent, cross_entropy, .. } = training.evaluate()?;
+        let Evaluation { accuracy_percent, loss: cross_entropy, .. } = training.evaluate()?;
         let predicted_ms = self.limits.first().demand.of(architecture);
         let finalist =
             Finalist { architecture: architecture.to_string(), predicted_ms, accuracy_percent, cross_entropy };
-        let record = Record { recipe: self.recipe.clone(), finalist };
+        let record = Record { recipe: self.recipe.clone(), criterion: self.criterion.name(), finalist };
         write_json(&file, &record).map_err(SearchError::io(&file))?;
         fs::remove_dir_all(&folder).map_err(SearchError::io(&folder))?;
         watch(News::Done(&record.finalist));
@@ -175,10 +186,12 @@ impl Contest<'_> {
         let broken = |what: String| SearchError::Checkpoint { path: file.to_path_buf(), what };
         let bytes = fs::read(file).map_err(SearchError::io(file))?;
         let record: Record = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-        if record.recipe != *self.recipe {
-            return Err(broken(
-                "it was trained by another recipe: use the same, or start anew with --force".to_owned(),
-            ));
+        let differing = [
+            ("another recipe", record.recipe != *self.recipe),
+            ("another loss", record.criterion != self.criterion.name()),
+        ];
+        if let Some(difference) = difference(&differing) {
+            return Err(broken(format!("it was trained by {difference}")));
         }
         Ok(Some(record.finalist))
     }

@@ -5,14 +5,15 @@ use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use tch::{TchError, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::gates::{Gates, Pair, Path};
 use crate::learn::judged;
+use crate::loss::Criterion;
 use crate::module::Mode;
-use crate::native::Wanted;
+use crate::native::{Wanted, dot};
 use crate::supernet::Supernet;
 
 /// A way to estimate the gates' gradients.
@@ -24,7 +25,7 @@ pub enum GateUpdate {
     TwoPaths,
     /// One candidate is drawn; all others are computed without a graph, one at a time (`full_v2` of the authors' code).
     AllGates,
-    /// Whole networks are drawn and judged by their accuracy (REINFORCE; ProxylessNAS, section 3.3.2).
+    /// Whole networks are drawn and judged by their accuracy, or by what score there is in its place (REINFORCE; ProxylessNAS, section 3.3.2).
     Reinforce,
 }
 
@@ -54,10 +55,16 @@ impl FromStr for GateUpdate {
 /// What is done at a decision with its input, its output and the slope by that.
 type AtGate<'a> = dyn FnMut(usize, &Tensor, &Tensor, &Tensor) -> Result<(), SearchError> + 'a;
 
-/// Walks a path forwards and then, with the slopes of the cross entropy in hand, backwards: `gate` is given each decision,
-/// last ones first, its input, its output and the slope by that. Gives the cross entropy. Batch normalisation uses the
+/// Walks a path forwards and then, with the slopes of the loss in hand, backwards: `gate` is given each decision, last ones
+/// first, its input, its output and the slope by that. Gives the loss. Batch normalisation uses the
 /// batch's statistics and leaves the running ones as they are: they belong to weight steps.
-fn sloped(supernet: &Supernet, path: &Path, batch: &Batch, gate: &mut AtGate<'_>) -> Result<f64, SearchError> {
+fn sloped(
+    supernet: &Supernet,
+    path: &Path,
+    batch: &Batch,
+    criterion: &dyn Criterion,
+    gate: &mut AtGate<'_>,
+) -> Result<f64, SearchError> {
     let mut x = no_grad(|| supernet.front(&batch.images, Mode::Probe))?;
     let mut steps = Vec::with_capacity(path.0.len());
     for (decision, &choice) in path.0.iter().enumerate() {
@@ -67,7 +74,7 @@ fn sloped(supernet: &Supernet, path: &Path, batch: &Batch, gate: &mut AtGate<'_>
     }
     let (logits, tape) = supernet.record_head(&x)?;
     drop(x);
-    let (learned, slope) = judged(&logits, batch, 0.0)?;
+    let (learned, slope) = judged(criterion, &logits, &batch.labels.shallow_clone().into(), 0.0)?;
     let wanted = Wanted { by_input: true, by_weight: false };
     let mut slope = tape.backward(supernet.back(), slope, wanted)?.by_input;
     while let Some((input, output, tape)) = steps.pop() {
@@ -83,12 +90,7 @@ fn sloped(supernet: &Supernet, path: &Path, batch: &Batch, gate: &mut AtGate<'_>
     Ok(learned.loss)
 }
 
-/// `g = sum(o dL/dy)` for a candidate's output o.
-fn against(output: &Tensor, slope: &Tensor) -> Result<f64, TchError> {
-    output.f_mul(slope)?.f_sum(None)?.f_double_value(&[])
-}
-
-/// Cross entropy along the active candidates of pairs, and its derivatives by the logits of each pair.
+/// Loss along the active candidates of pairs, and its derivatives by the logits of each pair.
 ///
 /// With the gradient dL/dy behind a decision in hand, `g_j = sum(o_j dL/dy)` for both candidates' outputs o_j, and
 /// `dL/dalpha_i = sum_j g_j q_j (delta_ij - q_i)`. Zero is a candidate like any other: its output is its input.
@@ -97,30 +99,32 @@ pub fn by_two_paths(
     gates: &Gates,
     pairs: &[Option<Pair>],
     batch: &Batch,
+    criterion: &dyn Criterion,
 ) -> Result<(f64, Vec<(f64, f64)>), SearchError> {
     let mut gradients = vec![(0.0, 0.0); pairs.len()];
-    let ce = sloped(supernet, &gates.active_path(pairs), batch, &mut |decision, input, output, slope| {
+    let loss = sloped(supernet, &gates.active_path(pairs), batch, criterion, &mut |decision, input, output, slope| {
         let Some(pair) = pairs[decision] else { return Ok(()) };
         let other = no_grad(|| supernet.candidate(decision, pair.other, input, Mode::Probe))?;
         // For two: q_a q_b (g_a - g_b), and its negative.
-        let by_gate = pair.q.0 * pair.q.1 * (against(output, slope)? - against(&other, slope)?);
+        let by_gate = pair.q.0 * pair.q.1 * (dot(output, slope)? - dot(&other, slope)?);
         gradients[decision] = (by_gate, -by_gate);
         Ok(())
     })?;
-    Ok((ce, gradients))
+    Ok((loss, gradients))
 }
 
-/// Cross entropy along a path, and its derivatives by every logit: `dL/dalpha_i = sum_j g_j p_j (delta_ij - p_i)` over all
+/// Loss along a path, and its derivatives by every logit: `dL/dalpha_i = sum_j g_j p_j (delta_ij - p_i)` over all
 /// candidates that weren't cut, each computed without a graph, one at a time.
 pub fn by_all_gates(
     supernet: &Supernet,
     gates: &Gates,
     path: &Path,
     batch: &Batch,
+    criterion: &dyn Criterion,
 ) -> Result<(f64, Vec<Vec<f64>>), SearchError> {
     let p = gates.probabilities();
     let mut gradients: Vec<Vec<f64>> = p.iter().map(|row| vec![0.0; row.len()]).collect();
-    let ce = sloped(supernet, path, batch, &mut |decision, input, output, slope| {
+    let loss = sloped(supernet, path, batch, criterion, &mut |decision, input, output, slope| {
         let live: Vec<usize> = supernet.candidates(decision).collect();
         if live.len() < 2 {
             return Ok(());
@@ -128,16 +132,16 @@ pub fn by_all_gates(
         let mut g = vec![0.0; p[decision].len()];
         for candidate in live {
             g[candidate] = if candidate == path.0[decision] {
-                against(output, slope)?
+                dot(output, slope)?
             } else {
                 let other = no_grad(|| supernet.candidate(decision, candidate, input, Mode::Probe))?;
-                against(&other, slope)?
+                dot(&other, slope)?
             };
         }
         gradients[decision] = through_softmax(&p[decision], &g);
         Ok(())
     })?;
-    Ok((ce, gradients))
+    Ok((loss, gradients))
 }
 
 /// What the derivatives by probabilities, `slopes`, are by the logits whose softmax `p` is:

@@ -15,12 +15,15 @@ use crate::gates::{Gates, Pair};
 /// Expected latency of a softmax over every decision's candidates, in ms, as a scalar with gradient:
 /// `E = constant + sum_d sum_i softmax(alpha_d)_i cost_di`.
 ///
-/// `alpha` holds one tensor of logits per decision; the result has their kind.
+/// `alpha` holds one tensor of logits per decision; the result has their kind, on their device.
 pub fn expected_latency(alpha: &[Tensor], costs: &CostMatrix) -> Result<Tensor, TchError> {
     let mut total = Tensor::from(costs.constant_ms);
     for (logits, row) in alpha.iter().zip(&costs.rows) {
-        let row = Tensor::f_from_slice(row)?.f_to_kind(logits.kind())?;
-        total = total.f_to_kind(logits.kind())?.f_add(&logits.f_softmax(0, logits.kind())?.f_dot(&row)?)?;
+        let row = Tensor::f_from_slice(row)?.f_to_kind(logits.kind())?.f_to(logits.device())?;
+        total = total
+            .f_to_kind(logits.kind())?
+            .f_to(logits.device())?
+            .f_add(&logits.f_softmax(0, logits.kind())?.f_dot(&row)?)?;
     }
     Ok(total)
 }

@@ -2,16 +2,18 @@
 
 use tch::{TchError, Tensor, no_grad};
 
-use crate::batches::Batch;
 use crate::error::SearchError;
-use crate::loss::{accuracy, cross_entropy};
+use crate::loss::Criterion;
+use crate::mixing::Targets;
 use crate::module::{Mode, Module};
 use crate::native::Wanted;
 use crate::tape::Tape;
 
 /// How a step's gradients are computed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Backward {
+#[derive(Clone, Copy, Debug)]
+pub struct Backward<'a> {
+    /// The loss.
+    pub criterion: &'a dyn Criterion,
     /// Label smoothing.
     pub smoothing: f64,
     /// Keep only the blocks' inputs and compute each block a second time when its gradients are due: less memory, a forward
@@ -22,50 +24,59 @@ pub struct Backward {
     pub parts: usize,
 }
 
+/// Parts of a batch that is computed at once: what all runs had before that could be chosen.
+pub(crate) fn whole() -> usize {
+    1
+}
+
+/// Whether a batch can be divided into so many parts, each with an image at least.
+pub(crate) fn check_parts(parts: usize, batch: usize) -> Result<(), SearchError> {
+    if (1..=batch).contains(&parts) {
+        return Ok(());
+    }
+    Err(SearchError::Settings(format!("{parts} parts of a batch of {batch}: wanted 1 to {batch}")))
+}
+
 /// What a batch gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Learned {
     /// Mean loss.
     pub loss: f64,
-    /// Share of right answers.
-    pub accuracy: f64,
+    /// Mean score: by accuracy, the share of right answers.
+    pub score: f64,
 }
 
 /// What is done with the gradients of a module's trainable parameters, in their order.
 pub type Update<'a> = dyn FnMut(&mut Module, &[Tensor]) -> Result<(), TchError> + 'a;
 
-/// Loss and gradients of a chain of modules, the first of which takes the images and the last of which gives the logits.
-/// `update` is given each module once, as soon as its gradients are there, so that only one module's are held at a time (all
-/// of them where the batch comes in parts). A loss that is no number updates nothing. BN's running statistics move once a
-/// part, whether blocks are computed once or twice.
+/// Loss and gradients of a chain of modules, the first of which takes the images (N x C x H x W) and the last of which gives
+/// the logits (N x classes), against the targets of as many images. `update` is given each module once, as soon as its
+/// gradients are there, so that only one module's are held at a time (all of them where the batch comes in parts). A loss
+/// that is no number updates nothing. BN's running statistics move once a part, whether blocks are computed once or twice.
 pub fn learn(
     chain: &mut [&mut Module],
-    batch: &Batch,
-    how: Backward,
+    images: &Tensor,
+    targets: &Targets,
+    how: Backward<'_>,
     update: &mut Update<'_>,
 ) -> Result<Learned, SearchError> {
-    let images = batch.labels.size1()?;
-    let parts = (how.parts as i64).clamp(1, images.max(1));
-    let step = |chain: &mut [&mut Module], piece: &Batch, update: &mut PlaceUpdate<'_>| match how.recompute {
-        true => in_blocks(chain, piece, how, update),
-        false => at_once(chain, piece, how, update),
-    };
+    let count = targets.images()?;
+    let parts = (how.parts as i64).clamp(1, count.max(1));
+    let step = if how.recompute { in_blocks } else { at_once };
     if parts == 1 {
-        return step(chain, batch, &mut |_, module, gradients| update(module, &gradients));
+        return step(chain, images, targets, how, &mut |_, module, gradients| update(module, &gradients));
     }
     let mut sums: Vec<Vec<Tensor>> = chain.iter().map(|_| Vec::new()).collect();
-    let (mut start, mut sum) = (0, Learned { loss: 0.0, accuracy: 0.0 });
+    let (mut start, mut sum) = (0, Learned { loss: 0.0, score: 0.0 });
     for part in 0..parts {
         // As even as can be; each counts by its images.
-        let length = (images - start) / (parts - part);
-        let piece = Batch {
-            images: batch.images.f_narrow(0, start, length)?,
-            labels: batch.labels.f_narrow(0, start, length)?,
-        };
+        let length = (count - start) / (parts - part);
+        let (piece, own) = (images.f_narrow(0, start, length)?, targets.part(start, length)?);
         start += length;
-        let share = length as f64 / images as f64;
-        let learned = step(chain, &piece, &mut |place, _, gradients| accumulate(&mut sums[place], gradients, share))?;
-        sum = Learned { loss: sum.loss + share * learned.loss, accuracy: sum.accuracy + share * learned.accuracy };
+        let share = length as f64 / count as f64;
+        let mut add = |place: usize, _: &mut Module, gradients| accumulate(&mut sums[place], gradients, share);
+        let learned = step(chain, &piece, &own, how, &mut add)?;
+        sum = Learned { loss: sum.loss + share * learned.loss, score: sum.score + share * learned.score };
     }
     if sum.loss.is_finite() {
         for (module, gradients) in chain.iter_mut().zip(&sums) {
@@ -92,28 +103,35 @@ fn accumulate(sums: &mut Vec<Tensor>, gradients: Vec<Tensor>, share: f64) -> Res
 
 const ALL: Wanted = Wanted { by_input: true, by_weight: true };
 
-/// Loss and accuracy of logits, and the loss' slopes by them.
-pub(crate) fn judged(logits: &Tensor, batch: &Batch, smoothing: f64) -> Result<(Learned, Tensor), SearchError> {
+/// Loss and score of logits, and the loss' slopes by them.
+pub(crate) fn judged(
+    criterion: &dyn Criterion,
+    logits: &Tensor,
+    targets: &Targets,
+    smoothing: f64,
+) -> Result<(Learned, Tensor), SearchError> {
     let leaf = logits.f_detach()?.f_set_requires_grad(true)?;
-    let loss = cross_entropy(&leaf, &batch.labels, smoothing)?;
+    let loss = targets.loss(criterion, &leaf, smoothing)?;
     let slope = Tensor::f_run_backward(&[&loss], &[&leaf], false, false)?.swap_remove(0);
-    Ok((Learned { loss: loss.f_double_value(&[])?, accuracy: accuracy(&leaf, &batch.labels)? }, slope))
+    let score = targets.score(criterion, &leaf)? / targets.images()? as f64;
+    Ok((Learned { loss: loss.f_double_value(&[])?, score }, slope))
 }
 
 fn at_once(
     chain: &mut [&mut Module],
-    batch: &Batch,
-    how: Backward,
+    images: &Tensor,
+    targets: &Targets,
+    how: Backward<'_>,
     update: &mut PlaceUpdate<'_>,
 ) -> Result<Learned, SearchError> {
     let mut tapes = Vec::with_capacity(chain.len());
-    let mut x = batch.images.shallow_clone();
+    let mut x = images.shallow_clone();
     for module in chain.iter() {
         let (y, tape) = Tape::record(module, &x, Mode::Train)?;
         tapes.push(tape);
         x = y;
     }
-    let (learned, slope) = judged(&x, batch, how.smoothing)?;
+    let (learned, slope) = judged(how.criterion, &x, targets, how.smoothing)?;
     drop(x);
     let mut slope = Some(slope).filter(|_| learned.loss.is_finite());
     while let (Some(tape), Some(above)) = (tapes.pop(), slope.take()) {
@@ -128,22 +146,23 @@ fn at_once(
 
 fn in_blocks(
     chain: &mut [&mut Module],
-    batch: &Batch,
-    how: Backward,
+    images: &Tensor,
+    targets: &Targets,
+    how: Backward<'_>,
     update: &mut PlaceUpdate<'_>,
 ) -> Result<Learned, SearchError> {
     let Some((last, blocks)) = chain.split_last_mut() else {
         return Err(SearchError::Settings("a network without layers".to_owned()));
     };
     let mut inputs = Vec::with_capacity(blocks.len());
-    let mut x = batch.images.shallow_clone();
+    let mut x = images.shallow_clone();
     for module in blocks.iter() {
         let y = no_grad(|| module.forward(&x, Mode::Train))?;
         inputs.push(std::mem::replace(&mut x, y));
     }
     let (logits, tape) = Tape::record(last, &x, Mode::Train)?;
     drop(x);
-    let (learned, slope) = judged(&logits, batch, how.smoothing)?;
+    let (learned, slope) = judged(how.criterion, &logits, targets, how.smoothing)?;
     if !learned.loss.is_finite() {
         return Ok(learned);
     }

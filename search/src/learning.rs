@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::batches::Feed;
+use crate::compute::Compute;
 use crate::error::SearchError;
 use fleetfoot_dataset::Corrupt;
 
@@ -21,16 +22,19 @@ pub struct Account {
     pub waited_seconds: f64,
     /// How long of it gates learned, in seconds; 0 where there are none.
     pub gate_seconds: f64,
+    /// What computed, one after the other where it wasn't one thing throughout. Equal runs on the same give the same bits.
+    pub computed_on: Vec<Compute>,
     /// Images that turned out to be corrupt, in the order in which they were found.
     pub corrupt: Vec<Corrupt>,
 }
 
 /// How long a run has taken, over all processes that worked on it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Stopwatch {
     earlier: f64,
     waited: f64,
     gates: f64,
+    computed_on: Vec<Compute>,
     since: Instant,
 }
 
@@ -47,6 +51,7 @@ impl Stopwatch {
             earlier: earlier.seconds,
             waited: earlier.waited_seconds,
             gates: earlier.gate_seconds,
+            computed_on: earlier.computed_on.clone(),
             since: Instant::now(),
         }
     }
@@ -65,7 +70,16 @@ impl Stopwatch {
     pub fn account(&self, feeds: &[&Feed]) -> Account {
         let waited: f64 = feeds.iter().map(|feed| feed.waited_seconds()).sum();
         let corrupt = feeds.first().map(|feed| feed.source().images.corrupt()).unwrap_or_default();
-        Account { seconds: self.seconds(), waited_seconds: self.waited + waited, gate_seconds: self.gates, corrupt }
+        let mut computed_on = self.computed_on.clone();
+        computed_on.extend(feeds.first().map(|feed| feed.source().placement.compute));
+        computed_on.dedup();
+        Account {
+            seconds: self.seconds(),
+            waited_seconds: self.waited + waited,
+            gate_seconds: self.gates,
+            computed_on,
+            corrupt,
+        }
     }
 }
 

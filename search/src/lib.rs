@@ -3,13 +3,16 @@
 //! A [`Module`] interprets a network of `fleetfoot-space`, as the ONNX writer does. A [`Supernet`] holds every candidate
 //! of a search space; [`Gates`] draw the [`Path`] that is computed. A [`Search`] lets weights and gates learn in turn,
 //! the gates against a device's [`CostMatrix`](fleetfoot_predictor::CostMatrix). A [`Training`] trains what was found
-//! from scratch; [`to_onnx`] and [`compare`] export it and check the export.
+//! from scratch, as a [`Chain`] of modules. Data of one's own are [`Examples`], a loss of one's own is a [`Criterion`].
+//! [`to_onnx`] and [`compare`] export it and check the export.
 
 mod allocator;
 mod average;
 mod batches;
 mod calibration;
+mod chain;
 mod checkpoint;
+mod compute;
 mod convolution;
 mod demand;
 mod derive;
@@ -32,6 +35,7 @@ mod module;
 mod native;
 mod optimizer;
 mod pipeline;
+mod placement;
 mod rivals;
 mod search;
 mod settings;
@@ -45,7 +49,9 @@ pub use allocator::keep_memory;
 pub use average::Average;
 pub use batches::{Batch, Feed, Source};
 pub use calibration::{Observer, calibrate};
+pub use chain::Chain;
 pub use checkpoint::{Checkpoint, RngState};
+pub use compute::Compute;
 pub use demand::{Demand, DemandError};
 pub use derive::{Judge, Score};
 pub use diagnosis::{Diagnosed, Diagnosis};
@@ -64,10 +70,11 @@ pub use layout::Layout;
 pub use learn::{Backward, Learned, Update, learn};
 pub use learning::{Account, Learning, checkpoint_path, difference};
 pub use limits::{Bound, Limit, Limits};
-pub use loss::{accuracy, cross_entropy};
+pub use loss::{Criterion, CrossEntropy, cross_entropy};
 pub use mixing::{Mixing, Targets};
 pub use module::{Mode, Module, Parameter};
 pub use optimizer::{Sgd, cosine};
+pub use placement::Placement;
 pub use rivals::{Allowance, Arena, Method, Rival};
 pub use search::{Found, FrontPoint, Reached, Search};
 pub use settings::{GatePoint, SearchPoint, SearchSettings};

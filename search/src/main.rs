@@ -3,10 +3,10 @@
 
 mod commands;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fleetfoot_console::finish;
+use fleetfoot_console::{finish, restart_for_openmp};
 
 /// Searching, training and exporting networks on libtorch.
 #[derive(Debug, Parser)]
@@ -37,27 +37,4 @@ fn main() -> ExitCode {
         Commands::Export(options) => commands::export::run(options),
     };
     finish(done)
-}
-
-/// Threads that spin at OpenMP's barriers collapse on contended cores. libgomp reads how long they spin when it is
-/// loaded, which was before `main`: where nobody has set it, the program starts itself again with it set.
-fn restart_for_openmp() -> Option<ExitCode> {
-    const SPIN: &str = "GOMP_SPINCOUNT";
-    if std::env::var_os(SPIN).is_some() {
-        return None;
-    }
-    let mut again = Command::new(std::env::current_exe().ok()?);
-    again.args(std::env::args_os().skip(1)).env(SPIN, "0");
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::CommandExt;
-        let error = again.exec();
-        eprintln!("fleetfoot: can't start with {SPIN}=0 ({error}); going on without");
-        None
-    }
-    #[cfg(not(unix))]
-    {
-        let status = again.status().ok()?;
-        Some(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
-    }
 }

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use crate::batches::Batch;
 use crate::error::SearchError;
-use crate::loss::{accuracy, cross_entropy};
+use crate::loss::{Criterion, mean_loss, total_score};
 
 /// Which ways of mixing are on. A share λ ~ Beta(α, α) of every batch, its labels too, is each image's own, the rest is
 /// that of another image of the batch. Where both ways are on, every batch takes one of the two with equal chances.
@@ -23,26 +23,46 @@ pub struct Mixing {
 /// Whose labels a batch's images have.
 #[derive(Debug)]
 pub struct Targets {
-    /// The images' own labels.
+    /// The images' own labels (N).
     own: Tensor,
-    /// What they were mixed with: those images' labels, and the share that is the images' own.
+    /// What they were mixed with: those images' labels (N), and the share that is the images' own.
     mixed: Option<(Tensor, f64)>,
 }
 
+impl From<Tensor> for Targets {
+    /// The images' own labels alone: N, as 64-bit integers.
+    fn from(own: Tensor) -> Self {
+        Self { own, mixed: None }
+    }
+}
+
 impl Targets {
-    /// Mean cross entropy of logits against `λ y_i + (1 - λ) y_j`, each smoothed: cross entropy is linear in its target.
-    pub fn cross_entropy(&self, logits: &Tensor, smoothing: f64) -> Result<Tensor, SearchError> {
-        let own = cross_entropy(logits, &self.own, smoothing)?;
+    /// Number of images.
+    pub fn images(&self) -> Result<i64, SearchError> {
+        Ok(self.own.size1()?)
+    }
+
+    /// The labels of so many images from one on.
+    pub fn part(&self, start: i64, length: i64) -> Result<Self, SearchError> {
+        let mixed = self.mixed.as_ref();
+        let mixed = mixed.map(|(others, share)| Ok::<_, SearchError>((others.f_narrow(0, start, length)?, *share)));
+        Ok(Self { own: self.own.f_narrow(0, start, length)?, mixed: mixed.transpose()? })
+    }
+
+    /// Mean loss of logits (N x outputs): of mixed images, `λ` times that against their own labels and `1 - λ` times that
+    /// against the others'. Of cross entropy, which is linear in its target, that is the one against the mixed soft label.
+    pub fn loss(&self, criterion: &dyn Criterion, logits: &Tensor, smoothing: f64) -> Result<Tensor, SearchError> {
+        let own = mean_loss(criterion, logits, &self.own, smoothing)?;
         let Some((others, share)) = &self.mixed else { return Ok(own) };
-        let others = cross_entropy(logits, others, smoothing)?;
+        let others = mean_loss(criterion, logits, others, smoothing)?;
         Ok(own.f_mul_scalar(*share)?.f_add(&others.f_mul_scalar(1.0 - share)?)?)
     }
 
-    /// Share of the labels that logits hit.
-    pub fn accuracy(&self, logits: &Tensor) -> Result<f64, SearchError> {
-        let own = accuracy(logits, &self.own)?;
+    /// Sum of the images' scores, mixed alike: by [`CrossEntropy`](crate::CrossEntropy)'s, how many labels logits hit.
+    pub fn score(&self, criterion: &dyn Criterion, logits: &Tensor) -> Result<f64, SearchError> {
+        let own = total_score(criterion, logits, &self.own)?;
         let Some((others, share)) = &self.mixed else { return Ok(own) };
-        Ok(share * own + (1.0 - share) * accuracy(logits, others)?)
+        Ok(share * own + (1.0 - share) * total_score(criterion, logits, others)?)
     }
 }
 
@@ -52,7 +72,7 @@ impl Mixing {
         let Batch { images, labels } = batch;
         let mut rng = generator(seed, step);
         let (alpha, cut) = match (self.mixup, self.cutmix) {
-            (None, None) => return Ok((images, Targets { own: labels, mixed: None })),
+            (None, None) => return Ok((images, labels.into())),
             (Some(alpha), None) => (alpha, false),
             (None, Some(alpha)) => (alpha, true),
             (Some(mixup), Some(cutmix)) => {
@@ -68,7 +88,7 @@ impl Mixing {
         let share = beta.sample(&mut rng);
         let mut order: Vec<i64> = (0..labels.size1()?).collect();
         order.shuffle(&mut rng);
-        let order = Tensor::f_from_slice(&order)?;
+        let order = Tensor::f_from_slice(&order)?.f_to(images.device())?;
         let others = images.f_index_select(0, &order)?;
         let share = if cut { paste(&images, &others, share, &mut rng)? } else { blend(&images, &others, share)? };
         let mixed = Some((labels.f_index_select(0, &order)?, share));
@@ -111,6 +131,7 @@ mod tests {
     use tch::{Kind, no_grad};
 
     use super::*;
+    use crate::loss::CrossEntropy;
 
     const SIDE: i64 = 8;
 
@@ -171,7 +192,7 @@ mod tests {
         let logits = no_grad(|| Tensor::from_slice(&[0.3f64, -1.0, 2.0, 0.1, 0.2, -0.4]).reshape([2, 3]));
         let (own, others) = (Tensor::from_slice(&[0i64, 2]), Tensor::from_slice(&[1i64, 2]));
         let targets = Targets { own, mixed: Some((others, 0.7)) };
-        let loss = targets.cross_entropy(&logits, 0.1).unwrap().double_value(&[]);
+        let loss = targets.loss(&CrossEntropy, &logits, 0.1).unwrap().double_value(&[]);
         let log = logits.log_softmax(1, Kind::Double);
         let target = |image: i64| {
             let one = |class: i64| match (image, class) {

@@ -1,11 +1,13 @@
 //! Networks on libtorch: the second interpreter of `fleetfoot-space`'s graphs of layers, beside the ONNX writer.
 
 use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Network, Node, Source, Weights};
-use tch::{TchError, Tensor, no_grad};
+use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::convolution::Geometry;
 use crate::error::SearchError;
 use crate::layout::Layout;
+use crate::native::{BatchNorm, Statistics, graph_wanted};
+use crate::placement::Placement;
 
 /// What batch normalisation normalises by, and whether it learns from the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub enum Mode {
 pub struct Parameter {
     /// `NODE.PARAMETER`, such as `stage2.0.expand.bn.running_mean`.
     pub name: String,
-    /// Its value, in the module's memory order.
+    /// Its value: 32-bit floats, where the module's placement says.
     pub value: Tensor,
     /// Whether it learns by gradient.
     pub trainable: bool,
@@ -46,7 +48,7 @@ impl Parameter {
 #[derive(Debug)]
 pub struct Module {
     network: Network,
-    layout: Layout,
+    placement: Placement,
     /// In the order of the nodes, and in a node in the order of [`Layer::parameters`].
     parameters: Vec<Parameter>,
     /// The first of every node's parameters.
@@ -56,7 +58,8 @@ pub struct Module {
 
 impl Module {
     /// A network with given weights.
-    pub fn new(network: Network, weights: &Weights, layout: Layout) -> Result<Self, SearchError> {
+    pub fn new(network: Network, weights: &Weights, placement: impl Into<Placement>) -> Result<Self, SearchError> {
+        let placement = placement.into();
         let mut parameters = Vec::new();
         let mut first = Vec::new();
         for node in network.nodes() {
@@ -65,19 +68,18 @@ impl Module {
                 let name = format!("{}.{}", node.name, spec.name);
                 let tensor = weights.get(&name, &spec.dims)?;
                 let dims: Vec<i64> = spec.dims.iter().map(|&extent| extent as i64).collect();
-                let value = layout.arrange(&Tensor::from_slice(&tensor.data).f_reshape(dims)?)?;
-                let value = value.f_set_requires_grad(spec.trainable)?;
+                let value = placement.tensor(&tensor.data, &dims)?.f_set_requires_grad(spec.trainable)?;
                 parameters.push(Parameter { name, value, trainable: spec.trainable, momentum: None });
             }
         }
         let consumers = network.consumers();
-        Ok(Self { network, layout, parameters, first, consumers })
+        Ok(Self { network, placement, parameters, first, consumers })
     }
 
     /// The weights that training from scratch starts from; `seed` draws them.
-    pub fn initial(network: Network, seed: u64, layout: Layout) -> Result<Self, SearchError> {
+    pub fn initial(network: Network, seed: u64, placement: impl Into<Placement>) -> Result<Self, SearchError> {
         let weights = Weights::initial(&network, seed);
-        Self::new(network, &weights, layout)
+        Self::new(network, &weights, placement)
     }
 
     /// With a momentum of 0 for whatever learns: the same as none, but the memory is taken.
@@ -93,9 +95,14 @@ impl Module {
         &self.network
     }
 
+    /// Where its weights lie, and in which numbers it computes.
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
     /// The memory order of its weights.
     pub fn layout(&self) -> Layout {
-        self.layout
+        self.placement.layout
     }
 
     /// All parameters, BN's running statistics included.
@@ -174,10 +181,12 @@ impl Module {
         Ok(Some(sums.f_argsort(0, true)?))
     }
 
-    /// The network's output for inputs N x C x H x W: N x classes where the network ends in a linear layer, else an
-    /// activation of four dimensions. An operator without layers returns its input.
+    /// The network's output for inputs N x C x H x W: N x classes, in 32-bit floats, where the network ends in a linear layer,
+    /// else an activation of four dimensions, in the [numbers](Placement::numbers) of all activations. An operator without
+    /// layers returns its input.
     pub fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        self.forward_watched(input, mode, |_, _| Ok(()))
+        // In a graph, every node is one of libtorch's operators.
+        self.run(input, mode, !graph_wanted(), |_, _| Ok(()))
     }
 
     /// The same; `watch` is shown every node's output as soon as it is there. Later nodes may overwrite it.
@@ -185,16 +194,32 @@ impl Module {
         &self,
         input: &Tensor,
         mode: Mode,
+        watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
+    ) -> Result<Tensor, TchError> {
+        self.run(input, mode, false, watch)
+    }
+
+    fn run(
+        &self,
+        input: &Tensor,
+        mode: Mode,
+        fused: bool,
         mut watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
     ) -> Result<Tensor, TchError> {
+        let input = &self.taken_in(input, mode)?;
         let mut activations = Activations { values: Vec::new(), left: self.consumers.clone(), input };
         for (index, node) in self.network.nodes().iter().enumerate() {
             let inputs = node.inputs.iter().map(|&source| activations.take(source)).collect();
-            let output = self.apply(index, inputs, mode)?;
+            let output = if fused { self.fused(index, inputs, mode)?.0 } else { self.apply(index, inputs, mode)? };
             watch(index, &output)?;
             activations.values.push(Some(output));
         }
         Ok(activations.take(self.network.output()))
+    }
+
+    /// An input in the numbers of all activations: every layer goes on in those of its input.
+    pub(crate) fn taken_in(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        input.f_to_kind(self.placement.numbers(mode))
     }
 
     /// The parameters from a node's own on.
@@ -214,7 +239,58 @@ impl Module {
         }
     }
 
-    /// A node's output from its inputs.
+    /// A node's batch normalisation.
+    pub(crate) fn batch_norm(&self, node: usize) -> BatchNorm<'_> {
+        let parameters = self.parameters_of(node);
+        BatchNorm {
+            weight: &parameters[0].value,
+            bias: &parameters[1].value,
+            eps: f64::from(self.network.bn_eps()),
+            relu6: self.is_cut(node),
+        }
+    }
+
+    /// Whether a batch normalisation's output is read by a ReLU6 and by nothing else: both are computed as one.
+    fn is_cut(&self, node: usize) -> bool {
+        let reads = |other: &Node| matches!(other.layer, Layer::Relu6) && other.inputs[0] == Source::Node(node);
+        self.consumers[node] == 1 && self.network.nodes().iter().any(reads)
+    }
+
+    /// Whether a node is a ReLU6 that is computed with the batch normalisation in front of it.
+    pub(crate) fn is_done(&self, node: usize) -> bool {
+        let node = &self.network.nodes()[node];
+        matches!(node.layer, Layer::Relu6) && self.overwritable(node)
+    }
+
+    /// A node's output from its inputs where no graph is wanted, and of a batch normalisation the statistics that it went by.
+    /// A ReLU6 behind a batch normalisation is computed with that.
+    pub(crate) fn fused(
+        &self,
+        index: usize,
+        mut inputs: Vec<Tensor>,
+        mode: Mode,
+    ) -> Result<(Tensor, Option<Statistics>), TchError> {
+        if self.is_done(index) {
+            return Ok((inputs.swap_remove(0), None));
+        }
+        if !matches!(self.network.nodes()[index].layer, Layer::BatchNorm { .. }) {
+            return Ok((self.apply(index, inputs, mode)?, None));
+        }
+        let (norm, running) = (self.batch_norm(index), &self.parameters_of(index)[2..4]);
+        let (x, mean, var) = (inputs.swap_remove(0), &running[0].value, &running[1].value);
+        let (y, statistics) = match mode {
+            Mode::Train => norm.forward(&x, Some((mean, var)), BATCH_NORM_MOMENTUM)?,
+            Mode::Probe => norm.forward(&x, None, BATCH_NORM_MOMENTUM)?,
+            Mode::Eval => {
+                let inverse_std = var.f_add_scalar(norm.eps)?.f_rsqrt()?;
+                let statistics = Statistics { mean: mean.shallow_clone(), inverse_std };
+                (norm.again(&x, &statistics)?, statistics)
+            }
+        };
+        Ok((y, Some(statistics)))
+    }
+
+    /// A node's output from its inputs, by libtorch's operators.
     pub(crate) fn apply(&self, index: usize, mut inputs: Vec<Tensor>, mode: Mode) -> Result<Tensor, TchError> {
         let (node, parameters) = (&self.network.nodes()[index], self.parameters_of(index));
         let mut x = inputs.swap_remove(0);
@@ -225,7 +301,8 @@ impl Module {
                     self.geometry(index).map_or_else(|| Ok(x.shallow_clone()), |conv| conv.forward(&x, value(0)))?;
                 // With one input channel both orders are the same to libtorch, which then chooses NCHW for the output
                 // and for everything behind it.
-                if self.layout == Layout::ChannelsLast && y.stride()[1] != 1 { self.layout.arrange(&y) } else { Ok(y) }
+                let layout = self.layout();
+                if layout == Layout::ChannelsLast && y.stride()[1] != 1 { layout.arrange(&y) } else { Ok(y) }
             }
             Layer::BatchNorm { .. } => {
                 let eps = f64::from(self.network.bn_eps());
@@ -238,9 +315,12 @@ impl Module {
             Layer::Relu6 => x.f_relu6(),
             Layer::Add if self.overwritable(node) => x.f_add_(&inputs[0]),
             Layer::Add => x.f_add(&inputs[0]),
-            Layer::ChannelShuffle { groups } => self.layout.arrange(&x.f_channel_shuffle(groups as i64)?),
+            Layer::ChannelShuffle { groups } => self.layout().arrange(&x.f_channel_shuffle(groups as i64)?),
             Layer::GlobalAveragePool => x.f_mean_dim([2, 3].as_slice(), true, None),
-            Layer::Linear { .. } => x.f_flatten(1, -1)?.f_linear(value(0), Some(value(1))),
+            Layer::Linear { .. } => {
+                let (weight, bias) = (value(0).f_to_kind(x.f_kind()?)?, value(1).f_to_kind(x.f_kind()?)?);
+                x.f_flatten(1, -1)?.f_linear(&weight, Some(&bias))?.f_to_kind(Kind::Float)
+            }
         }
     }
 

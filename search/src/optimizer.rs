@@ -3,6 +3,7 @@
 use tch::{TchError, Tensor, no_grad};
 
 use crate::module::{Module, Parameter};
+use crate::native::sgd;
 
 /// SGD with Nesterov momentum and weight decay:
 /// `g <- g + decay w; v <- momentum v + g; w <- w - lr (g + momentum v)`.
@@ -37,18 +38,13 @@ impl Sgd {
     pub fn step(&self, parameters: &mut [&mut Parameter], gradients: &[Tensor], lr: f64) -> Result<(), TchError> {
         no_grad(|| {
             for (parameter, gradient) in parameters.iter_mut().zip(gradients) {
-                let gradient = gradient.f_add(&parameter.value.f_mul_scalar(self.decay_of(parameter))?)?;
-                let velocity = match &mut parameter.momentum {
-                    Some(velocity) => {
-                        let _ = velocity.f_mul_scalar_(self.momentum)?.f_add_(&gradient)?;
-                        velocity.shallow_clone()
-                    }
-                    // The first gradient starts the momentum, as in PyTorch.
-                    none => none.insert(gradient.copy()).shallow_clone(),
-                };
-                let mut step = velocity.f_mul_scalar(self.momentum)?;
-                let _ = step.f_add_(&gradient)?.f_mul_scalar_(lr)?;
-                let _ = parameter.value.f_sub_(&step)?;
+                if parameter.momentum.is_none() {
+                    // From 0 the first gradient starts the momentum, as in PyTorch.
+                    let still = parameter.value.f_zeros_like()?.f_set_requires_grad(false)?;
+                    parameter.momentum = Some(still);
+                }
+                let Some(velocity) = &parameter.momentum else { continue };
+                sgd(&parameter.value, velocity, gradient, lr, self.momentum, self.decay_of(parameter))?;
             }
             Ok(())
         })

@@ -1,7 +1,8 @@
 //! Batches that are made ahead, by several threads, and handed over in order.
 //!
 //! Workers take pieces of batches, one example each where examples are decoded, and a last thread puts them together, so that
-//! whoever learns receives finished tensors. What is in a batch depends on what was asked for alone, never on the threads.
+//! whoever learns receives finished tensors. Those for a GPU are ready in memory that it copies from by itself, and are copied
+//! when they are asked for: batches that are ahead take none of its memory. What is in a batch depends on what was asked for alone, never on the threads.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,8 +18,10 @@ use rand_chacha::ChaCha8Rng;
 use tch::{TchError, Tensor};
 
 use crate::batches::{Batch, Source};
+use crate::compute::Compute;
 use crate::error::SearchError;
 use crate::layout::Layout;
+use crate::placement::Placement;
 
 /// Examples that are ready before they are asked for, in at least two batches.
 const AHEAD: usize = 256;
@@ -48,6 +51,7 @@ pub(crate) struct Learning {
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     ready: Receiver<Result<Batch, SearchError>>,
+    compute: Compute,
     waited: Duration,
 }
 
@@ -100,9 +104,9 @@ impl Pipeline {
             let (tasks, done, source) = (Arc::clone(&tasks), done.clone(), source.clone());
             thread::spawn(move || work(&*tasks, &source, &done));
         }
-        let (size, layout) = (source.images.size(), source.layout);
-        thread::spawn(move || assemble(&pieces, size, layout, &give_leave, &sender));
-        Self { ready, waited: Duration::ZERO }
+        let (size, placement) = (source.images.size(), source.placement);
+        thread::spawn(move || assemble(&pieces, size, placement, &give_leave, &sender));
+        Self { ready, compute: placement.compute, waited: Duration::ZERO }
     }
 
     /// How long batches were waited for.
@@ -118,7 +122,7 @@ impl Iterator for Pipeline {
         let asked = Instant::now();
         let batch = self.ready.recv().ok();
         self.waited += asked.elapsed();
-        batch
+        batch.map(|batch| Ok(batch?.on(self.compute)?))
     }
 }
 
@@ -169,7 +173,7 @@ fn make(source: &Source, order: &Order, range: Range<usize>) -> Result<Made, Sea
             None => continue,
         };
         let target = &mut values[labels.len() * length..][..length];
-        let interleaved = is_interleaved(source.layout, channels);
+        let interleaved = is_interleaved(source.placement.layout, channels);
         for ((channel, plane), (mean, std)) in example.chunks_exact(height * width).enumerate().zip(&source.statistics)
         {
             let normalised = plane.iter().map(|value| (value - mean) / std);
@@ -196,7 +200,7 @@ fn is_interleaved(layout: Layout, channels: usize) -> bool {
 fn assemble(
     pieces: &Receiver<Piece>,
     size: (usize, usize, usize),
-    layout: Layout,
+    placement: Placement,
     give_leave: &Sender<()>,
     ready: &SyncSender<Result<Batch, SearchError>>,
 ) {
@@ -211,7 +215,8 @@ fn assemble(
             }
             next += 1;
             let count = parts.len();
-            let batch = join(parts).and_then(|made| Ok(tensors(made, size, layout)?));
+            let batch =
+                join(parts).and_then(|made| Ok(tensors(made, size, placement.layout)?.pinned(placement.compute)?));
             // Where all examples of an evaluation's batch are corrupt there is nothing to hand over.
             let empty = batch.as_ref().is_ok_and(|batch| batch.labels.numel() == 0);
             let failed = batch.is_err();

@@ -13,6 +13,7 @@ use crate::derive::Judge;
 use crate::error::SearchError;
 use crate::gates::{Gates, Path};
 use crate::limits::Limits;
+use crate::loss::Criterion;
 use crate::supernet::Supernet;
 use crate::within::Within;
 
@@ -90,9 +91,9 @@ pub struct Rival {
     pub architecture: String,
     /// What it needs of what is limited first.
     pub predicted: f64,
-    /// Mean cross entropy along it on all validation images, by the supernet.
+    /// Mean cross entropy along it on all validation images, by the supernet; or the loss that there is in its place.
     pub cross_entropy: f64,
-    /// Its accuracy there, in percent.
+    /// Its accuracy there, or its score, in percent.
     pub accuracy_percent: f64,
 }
 
@@ -105,6 +106,8 @@ pub struct Arena<'a> {
     pub gates: &'a Gates,
     /// What networks may need.
     pub limits: &'a Limits,
+    /// What they are judged by.
+    pub criterion: &'a dyn Criterion,
 }
 
 impl Arena<'_> {
@@ -128,13 +131,13 @@ impl Arena<'_> {
                 Method::Evolution if population.len() >= size => self.child(&population, size, rng),
                 _ => sampler.draw(rng).ok_or_else(none)?,
             };
-            let judge = Judge::new(self.supernet, self.limits, vec![batch(evaluations)?]);
-            let cross_entropy = judge.score(&Path(network.choices().collect()))?.cross_entropy;
+            let judge = Judge::new(self.supernet, self.limits, self.criterion, vec![batch(evaluations)?]);
+            let loss = judge.score(&Path(network.choices().collect()))?.loss;
             evaluations += 1;
-            if best.as_ref().is_none_or(|(least, _)| cross_entropy < *least) {
-                best = Some((cross_entropy, network.clone()));
+            if best.as_ref().is_none_or(|(least, _)| loss < *least) {
+                best = Some((loss, network.clone()));
             }
-            population.push_back((cross_entropy, network));
+            population.push_back((loss, network));
             if population.len() > size {
                 population.pop_front();
             }

@@ -4,6 +4,7 @@ mod others;
 mod outcome;
 
 use std::path::Path as FilePath;
+use std::sync::Arc;
 use std::time::Instant;
 
 use fleetfoot_space::SearchSpace;
@@ -14,17 +15,19 @@ use tch::{Tensor, no_grad};
 
 use crate::batches::{Batch, Feed, Source};
 use crate::checkpoint::{Checkpoint, RngState};
+use crate::compute::Compute;
 use crate::error::SearchError;
 use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths, through_softmax};
 use crate::gates::{Cut, Gates, Path};
 use crate::latency::{LatencyLoss, expectation_of_pairs};
-use crate::layout::Layout;
-use crate::learn::{Backward, learn};
+use crate::learn::{Backward, check_parts, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::limits::{Bound, Limits};
-use crate::loss::accuracy;
+use crate::loss::{Criterion, CrossEntropy};
+use crate::mixing::Targets;
 use crate::module::{Mode, Module};
 use crate::optimizer::{Sgd, cosine};
+use crate::placement::Placement;
 use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
 use fleetfoot_dataset::{Dataset, Split};
@@ -36,6 +39,8 @@ pub use outcome::{Found, Reached};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
     settings: SearchSettings,
+    #[serde(default = "CrossEntropy::default_name")]
+    criterion: String,
     space: String,
     dataset: String,
     limits: Limits,
@@ -79,6 +84,8 @@ pub struct Search {
     dataset: String,
     limits: Limits,
     settings: SearchSettings,
+    criterion: Arc<dyn Criterion>,
+    recompute: bool,
     supernet: Supernet,
     gates: Gates,
     lambda: Vec<f64>,
@@ -96,8 +103,19 @@ pub struct Search {
 }
 
 impl Search {
-    /// Starts a search; the space must take the data set's images.
+    /// Starts a search on the CPU; the space must take the data set's images.
     pub fn new(
+        space: &SearchSpace,
+        limits: Limits,
+        dataset: &Dataset,
+        settings: SearchSettings,
+    ) -> Result<Self, SearchError> {
+        Self::on(Compute::Cpu, space, limits, dataset, settings)
+    }
+
+    /// Starts a search on what computes, which is [ready](Compute::prepare).
+    pub fn on(
+        compute: Compute,
         space: &SearchSpace,
         limits: Limits,
         dataset: &Dataset,
@@ -105,8 +123,8 @@ impl Search {
     ) -> Result<Self, SearchError> {
         crate::train::check_images(space, dataset)?;
         check(&limits, &settings)?;
-        let layout = if settings.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
-        let (train, validation) = split(dataset, &settings, layout)?;
+        let placement = Placement::new(settings.channels_last, settings.amp, compute);
+        let (train, validation) = split(dataset, &settings, placement)?;
         let train = Feed::new(train, settings.seed, settings.batch, Some(settings.augmentation()));
         let [warmup, search] = [settings.warmup_epochs, settings.search_epochs].map(|n| n * train.steps_per_epoch());
         let validation = Feed::new(validation, settings.seed ^ GATE_SEED, settings.gate_batch, None);
@@ -114,7 +132,7 @@ impl Search {
         gate_rng.set_stream(1);
         let lambda = vec![settings.lambda.unwrap_or(LatencyLoss::LAMBDA); limits.iter().len()];
         Ok(Self {
-            supernet: Supernet::new(space, settings.seed, layout)?,
+            supernet: Supernet::new(space, settings.seed, placement)?,
             gates: Gates::new(space, &mut gate_rng),
             space: space.clone(),
             dataset: dataset.fingerprint(),
@@ -124,6 +142,8 @@ impl Search {
             train: train.until(warmup + search),
             validation: validation.until(search.checked_div(settings.weight_steps).unwrap_or(0)),
             settings,
+            criterion: Arc::new(CrossEntropy),
+            recompute: false,
             gate_rng,
             step: 0,
             sums: Sums::default(),
@@ -132,6 +152,17 @@ impl Search {
             cuts: Vec::new(),
             stopwatch: Stopwatch::default(),
         })
+    }
+
+    /// Learns and judges by another loss and its score than by cross entropy and accuracy.
+    pub fn with_criterion(self, criterion: Arc<dyn Criterion>) -> Self {
+        Self { criterion, ..self }
+    }
+
+    /// Computes each block a second time where its gradients are due, instead of keeping what they need
+    /// ([`Backward::recompute`]). The search is the same, bit by bit, and so this may change wherever it is gone on with.
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// The gates.
@@ -147,6 +178,11 @@ impl Search {
     /// The space.
     pub fn space(&self) -> &SearchSpace {
         &self.space
+    }
+
+    /// What is learned and judged by.
+    pub fn criterion(&self) -> &Arc<dyn Criterion> {
+        &self.criterion
     }
 
     /// The settings.
@@ -171,12 +207,17 @@ impl Search {
         &self.dataset
     }
 
+    /// What computes.
+    pub fn compute(&self) -> Compute {
+        self.train.source().placement.compute
+    }
+
     /// The supernet.
     pub fn supernet(&self) -> &Supernet {
         &self.supernet
     }
 
-    /// Draws a path and updates its weights: the loss, and the share of right answers.
+    /// Draws a path and updates its weights: the loss, and the mean score (the share of right answers).
     pub fn weight_step(&mut self, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
         let path = self.gates.sample_path(&mut self.gate_rng);
         self.learn(&path, batch, lr)
@@ -184,10 +225,16 @@ impl Search {
 
     fn learn(&mut self, path: &Path, batch: &Batch, lr: f64) -> Result<(f64, f64), SearchError> {
         let settings = &self.settings;
-        let how = Backward { smoothing: settings.smoothing, recompute: settings.recompute, parts: settings.accumulate };
+        let how = Backward {
+            criterion: &*self.criterion,
+            smoothing: settings.smoothing,
+            recompute: self.recompute,
+            parts: settings.accumulate,
+        };
         let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, lr);
-        let learned = learn(&mut self.supernet.chain(path), batch, how, &mut update)?;
-        Ok((learned.loss, learned.accuracy))
+        let targets = batch.labels.shallow_clone().into();
+        let learned = learn(&mut self.supernet.chain(path), &batch.images, &targets, how, &mut update)?;
+        Ok((learned.loss, learned.score))
     }
 
     /// Updates the gates by how much candidates lower the loss on a batch of the validation images and by what they need of
@@ -196,12 +243,12 @@ impl Search {
         match self.settings.gate_update {
             GateUpdate::TwoPaths => {
                 let pairs = self.gates.sample_pairs(&mut self.gate_rng);
-                let (ce, by_gates) = by_two_paths(&self.supernet, &self.gates, &pairs, batch)?;
+                let (task, by_gates) = by_two_paths(&self.supernet, &self.gates, &pairs, batch, &*self.criterion)?;
                 let expectations: Vec<_> =
                     self.limits.iter().map(|limit| expectation_of_pairs(&limit.demand, &self.gates, &pairs)).collect();
                 let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
-                let (by_ce, by_amount) = self.slopes(ce, &expected)?;
-                let mut gradients: Vec<(f64, f64)> = by_gates.iter().map(|g| (by_ce * g.0, by_ce * g.1)).collect();
+                let (by_task, by_amount) = self.slopes(task, &expected)?;
+                let mut gradients: Vec<(f64, f64)> = by_gates.iter().map(|g| (by_task * g.0, by_task * g.1)).collect();
                 for ((_, rows), slope) in expectations.iter().zip(&by_amount) {
                     for (gradient, row) in gradients.iter_mut().zip(rows) {
                         *gradient = (gradient.0 + slope * row.0, gradient.1 + slope * row.1);
@@ -211,12 +258,12 @@ impl Search {
             }
             GateUpdate::AllGates => {
                 let path = self.gates.sample_path(&mut self.gate_rng);
-                let (ce, mut gradients) = by_all_gates(&self.supernet, &self.gates, &path, batch)?;
+                let (task, mut gradients) = by_all_gates(&self.supernet, &self.gates, &path, batch, &*self.criterion)?;
                 let p = self.gates.probabilities();
                 let expectations: Vec<_> = self.limits.iter().map(|limit| limit.demand.expectation(&p)).collect();
                 let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
-                let (by_ce, by_amount) = self.slopes(ce, &expected)?;
-                gradients.iter_mut().flatten().for_each(|gradient| *gradient *= by_ce);
+                let (by_task, by_amount) = self.slopes(task, &expected)?;
+                gradients.iter_mut().flatten().for_each(|gradient| *gradient *= by_task);
                 for ((_, rows), slope) in expectations.iter().zip(&by_amount) {
                     for ((gradients, row), p) in gradients.iter_mut().zip(rows).zip(&p) {
                         let through = through_softmax(p, row);
@@ -232,9 +279,10 @@ impl Search {
         Ok(())
     }
 
-    /// Rewards are `accuracy * product over the limits of (limit / amount)^0.1`.
+    /// Rewards are `accuracy * product over the limits of (limit / amount)^0.1`, or of the score that is in accuracy's place.
     fn reinforce(&mut self, batch: &Batch) -> Result<(), SearchError> {
         let (supernet, limits) = (&self.supernet, &self.limits);
+        let labels = Targets::from(batch.labels.shallow_clone());
         let mut reward = |path: &Path| {
             let logits = no_grad(|| supernet.forward(path, &batch.images, Mode::Probe))?;
             let drawn = fleetfoot_space::Architecture::new(path.0.clone());
@@ -243,7 +291,7 @@ impl Search {
                 .zip(std::iter::repeat(&drawn))
                 .filter_map(|(limit, drawn)| Some(limit.at_most / limit.demand.of(drawn.as_ref()?)));
             let factor: f64 = shares.map(|share| share.powf(REWARD_EXPONENT)).product();
-            Ok(accuracy(&logits, &batch.labels)? * factor)
+            Ok(labels.score(&*self.criterion, &logits)? / labels.images()? as f64 * factor)
         };
         let (mean, gradients) = by_reinforce(&self.gates, NETWORKS, self.baseline, &mut self.gate_rng, &mut reward)?;
         self.baseline = Some(self.baseline.map_or(mean, |baseline| baseline + FRESH * (mean - baseline)));
@@ -251,13 +299,13 @@ impl Search {
         Ok(())
     }
 
-    /// Derivatives of the gates' loss by the cross entropy and by every limit's expected amount.
-    fn slopes(&self, ce: f64, expected: &[f64]) -> Result<(f64, Vec<f64>), SearchError> {
+    /// Derivatives of the gates' loss by the task's and by every limit's expected amount.
+    fn slopes(&self, task: f64, expected: &[f64]) -> Result<(f64, Vec<f64>), SearchError> {
         match self.settings.loss {
             LatencyLoss::MulLog => {
-                let (_, by_ce, by_expected) =
-                    LatencyLoss::MulLog.apply(ce, expected[0], self.limits.first().at_most, 0.0)?;
-                Ok((by_ce, vec![by_expected]))
+                let (_, by_task, by_expected) =
+                    LatencyLoss::MulLog.apply(task, expected[0], self.limits.first().at_most, 0.0)?;
+                Ok((by_task, vec![by_expected]))
             }
             LatencyLoss::AddLinear => {
                 Ok((1.0, self.limits.iter().zip(&self.lambda).map(|(limit, lambda)| lambda / limit.at_most).collect()))
@@ -381,6 +429,7 @@ impl Search {
     fn state(&self) -> State {
         State {
             settings: self.settings.clone(),
+            criterion: self.criterion.name(),
             space: self.space.signature(),
             dataset: self.dataset.clone(),
             limits: self.limits.clone(),
@@ -410,6 +459,7 @@ impl Search {
         let ours = self.state();
         let differing = [
             ("other settings", state.settings != ours.settings),
+            ("another loss", state.criterion != ours.criterion),
             ("another space", state.space != ours.space),
             ("another data set", state.dataset != ours.dataset),
             ("another table or target", state.limits != ours.limits),
@@ -483,8 +533,11 @@ impl Learning for Search {
         }
         if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
             let batch = self.validation.batch((self.step - warmup) / self.settings.weight_steps - 1)?;
+            // Not the rest of the weight step, which a GPU may still be at.
+            self.compute().synchronize();
             let start = Instant::now();
             self.gate_step(&batch)?;
+            self.compute().synchronize();
             self.stopwatch.add_gates(start.elapsed().as_secs_f64());
         }
         self.record(loss, correct, warming);
@@ -508,15 +561,11 @@ fn check(limits: &Limits, settings: &SearchSettings) -> Result<(), SearchError> 
         let what = format!("the loss mul#log takes one limit, {} are given: use add#linear", limits.iter().len());
         return Err(SearchError::Settings(what));
     }
-    if settings.accumulate == 0 || settings.accumulate > settings.batch {
-        let (parts, batch) = (settings.accumulate, settings.batch);
-        return Err(SearchError::Settings(format!("{parts} parts of a batch of {batch}: wanted 1 to {batch}")));
-    }
-    Ok(())
+    check_parts(settings.accumulate, settings.batch)
 }
 
 /// Training and validation images, drawn from the training set without overlap.
-fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result<(Source, Source), SearchError> {
+fn split(dataset: &Dataset, settings: &SearchSettings, placement: Placement) -> Result<(Source, Source), SearchError> {
     let wanted = settings.train_images + settings.validation_images;
     let too_few = settings.train_images < settings.batch || settings.validation_images < settings.gate_batch;
     if too_few || wanted > dataset.train.len() {
@@ -533,7 +582,7 @@ fn split(dataset: &Dataset, settings: &SearchSettings, layout: Layout) -> Result
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
     rng.set_stream(2);
     let (order, statistics) = (dataset.train.shuffled(&mut rng), dataset.train.channel_statistics()?);
-    let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
+    let source = |images: Split| Source { images, statistics: statistics.clone(), placement };
     let train = source(order.subset(0..settings.train_images));
     Ok((train, source(order.subset(settings.train_images..wanted))))
 }

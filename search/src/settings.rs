@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate_gradient::GateUpdate;
 use crate::latency::LatencyLoss;
+use crate::learn::whole;
 use fleetfoot_dataset::{Augmentation, Jitter};
 
-/// The settings of a search. Equal settings, limits and seed give the same search on the same number of threads.
+/// The settings of a search. Equal settings, limits and seed give the same search on the same number of threads of the same
+/// processor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchSettings {
     /// Epochs in which only weights learn, along paths drawn by the untrained gates.
@@ -20,7 +22,7 @@ pub struct SearchSettings {
     pub batch: usize,
     /// Parts that a step's batch is computed in, one after the other; their gradients are averaged. Batch normalisation sees
     /// one part at a time.
-    #[serde(default = "one")]
+    #[serde(default = "whole")]
     pub accumulate: usize,
     /// Images of a gate step: more of them, less noise in the gates' gradients.
     pub gate_batch: usize,
@@ -52,9 +54,9 @@ pub struct SearchSettings {
     /// Probability below which a candidate is cut once it has stayed there; 0: none is.
     #[serde(default)]
     pub cut_below: f64,
-    /// Computes each block a second time instead of keeping what its backward pass needs.
+    /// Computes in [mixed precision](crate::Placement::amp).
     #[serde(default)]
-    pub recompute: bool,
+    pub amp: bool,
     /// Label smoothing of weight steps.
     pub smoothing: f64,
     /// What is done to images of weight steps: largest shift, mirroring.
@@ -71,10 +73,6 @@ pub struct SearchSettings {
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
-}
-
-fn one() -> usize {
-    1
 }
 
 impl Default for SearchSettings {
@@ -99,7 +97,7 @@ impl Default for SearchSettings {
             lambda: None,
             soft: false,
             cut_below: 0.01,
-            recompute: false,
+            amp: false,
             smoothing: 0.1,
             shift: 0,
             flip: true,

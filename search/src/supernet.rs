@@ -6,8 +6,8 @@ use tch::{Tensor, no_grad};
 
 use crate::error::SearchError;
 use crate::gates::Path;
-use crate::layout::Layout;
 use crate::module::{Mode, Module};
+use crate::placement::Placement;
 use crate::tape::Tape;
 
 /// A supernet. Only what a [`Path`] names is computed: memory and time are those of one network.
@@ -60,7 +60,8 @@ pub struct Trace {
 
 impl Supernet {
     /// A supernet at the initialisation that `seed` draws.
-    pub fn new(space: &SearchSpace, seed: u64, layout: Layout) -> Result<Self, SearchError> {
+    pub fn new(space: &SearchSpace, seed: u64, placement: impl Into<Placement>) -> Result<Self, SearchError> {
+        let placement = placement.into();
         let chain = |units: &[Unit]| -> Result<Network, SearchError> {
             let input = units.first().map_or(space.input(), |unit| unit.key.input);
             let mut network = Network::empty(input, Precision::Fp32, space.bn_eps());
@@ -73,7 +74,7 @@ impl Supernet {
             module += 1;
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(module);
             // What a search needs of memory besides activations is there when it begins.
-            Module::initial(network, seed, layout).and_then(Module::with_momentum)
+            Module::initial(network, seed, placement).and_then(Module::with_momentum)
         };
         let front = seeded(chain(space.front())?)?;
         let mut decisions = Vec::new();

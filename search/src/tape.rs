@@ -2,11 +2,11 @@
 //! is kept. What batch normalisation, ReLU6 and sums make of it is computed a second time when a gradient needs it, which
 //! takes one pass over memory; libtorch's own graph keeps twice as much.
 
-use fleetfoot_space::{BATCH_NORM_MOMENTUM, Layer, Source};
+use fleetfoot_space::{Layer, Source};
 use tch::{Kind, TchError, Tensor, no_grad};
 
 use crate::module::{Mode, Module};
-use crate::native::{Wanted, batch_norm_backward};
+use crate::native::{Statistics, Wanted};
 
 /// What a module's forward pass leaves for its backward pass.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Tape {
     /// Outputs of nodes that can't be computed again from others.
     kept: Vec<Option<Tensor>>,
     /// Of batch normalisations: the batch's mean and 1 / standard deviation.
-    statistics: Vec<Option<(Tensor, Tensor)>>,
+    statistics: Vec<Option<Statistics>>,
 }
 
 /// What a backward pass gives.
@@ -32,7 +32,7 @@ impl Tape {
     pub fn record(module: &Module, input: &Tensor, mode: Mode) -> Result<(Tensor, Self), TchError> {
         let nodes = module.network().nodes();
         let mut tape = Self {
-            input: input.shallow_clone(),
+            input: no_grad(|| module.taken_in(input, mode))?,
             kept: Vec::with_capacity(nodes.len()),
             statistics: Vec::with_capacity(nodes.len()),
         };
@@ -45,7 +45,7 @@ impl Tape {
                 for &source in &node.inputs {
                     inputs.push(tape.taken(&mut values, &mut left, source));
                 }
-                let (output, statistics) = compute(module, index, inputs, mode)?;
+                let (output, statistics) = module.fused(index, inputs, mode)?;
                 let again = matches!(node.layer, Layer::Conv { .. } | Layer::Linear { .. });
                 tape.kept.push(again.then(|| output.shallow_clone()));
                 tape.statistics.push(statistics);
@@ -70,35 +70,30 @@ impl Tape {
             return Ok(kept.shallow_clone());
         }
         let node = &module.network().nodes()[index];
-        let again = match node.layer {
-            Layer::Relu6 => {
-                // A batch normalisation's output is ours alone; others may be kept.
-                let fresh = matches!(node.inputs[0], Source::Node(from) if self.kept[from].is_none());
-                let mut x = self.value(module, node.inputs[0])?;
-                if fresh { x.f_clamp_(0.0, 6.0)? } else { x.f_clamp(0.0, 6.0)? }
+        let again = match (&node.layer, &self.statistics[index]) {
+            (Layer::BatchNorm { .. }, Some(statistics)) => {
+                let statistics = statistics.shallow_clone();
+                let x = self.value(module, node.inputs[0])?;
+                module.batch_norm(index).again(&x, &statistics)?
             }
-            Layer::BatchNorm { .. } => self.normalised(module, index, node.inputs[0])?,
             _ => {
                 let inputs =
                     node.inputs.iter().map(|&source| self.value(module, source)).collect::<Result<Vec<_>, _>>()?;
-                module.apply(index, inputs, Mode::Probe)?
+                module.fused(index, inputs, Mode::Probe)?.0
             }
         };
-        if !matches!(node.layer, Layer::BatchNorm { .. }) {
-            self.kept[index] = Some(again.shallow_clone());
-        }
+        self.kept[index] = Some(again.shallow_clone());
         Ok(again)
     }
 
-    /// `(x - mean) / std * weight + bias` by the statistics of the forward pass.
-    fn normalised(&mut self, module: &Module, index: usize, input: Source) -> Result<Tensor, TchError> {
-        let x = self.value(module, input)?;
-        let Some((mean, inverse_std)) = &self.statistics[index] else { return Ok(x) };
-        let parameters = module.parameters_of(index);
-        let scale = parameters[0].value.f_detach()?.f_mul(inverse_std)?;
-        let shift = parameters[1].value.f_detach()?.f_sub(&mean.f_mul(&scale)?)?;
-        let plane = |tensor: Tensor| tensor.f_view([1, -1, 1, 1]);
-        plane(shift)?.f_addcmul(&x, &plane(scale)?)
+    /// A tensor of a source's shape and memory order, whatever its values.
+    fn alike(&mut self, module: &Module, source: Source) -> Result<Tensor, TchError> {
+        let Source::Node(index) = source else { return Ok(self.input.shallow_clone()) };
+        let node = &module.network().nodes()[index];
+        match node.layer {
+            Layer::BatchNorm { .. } | Layer::Relu6 if self.kept[index].is_none() => self.alike(module, node.inputs[0]),
+            _ => self.value(module, source),
+        }
     }
 
     /// Gradients by the input and by the parameters, as far as they are wanted, from those by the output.
@@ -138,22 +133,24 @@ impl Tape {
         let value = |parameter: usize| &module.parameters_of(index)[parameter].value;
         match node.layer {
             Layer::Conv { .. } => {
-                // The weights' gradients alone depend on the input; its shape is asked for in any case.
-                let x = self.value(module, node.inputs[0])?;
+                // Only the weights' gradients depend on what was convolved.
+                let x = if wanted.by_weight {
+                    self.value(module, node.inputs[0])?
+                } else {
+                    self.alike(module, node.inputs[0])?
+                };
                 let Some(conv) = module.geometry(index) else { return Ok((vec![slope], Vec::new())) };
                 let (below, own) = conv.backward(&slope, &x, value(0), wanted)?;
                 Ok((below.into_iter().collect(), own.into_iter().collect()))
             }
             Layer::BatchNorm { .. } => {
+                let Some(statistics) = self.statistics[index].take() else { return Ok((vec![slope], Vec::new())) };
                 let x = self.value(module, node.inputs[0])?;
-                let Some((mean, inverse_std)) = self.statistics[index].take() else {
-                    return Ok((vec![slope], Vec::new()));
-                };
-                let eps = f64::from(module.network().bn_eps());
-                let [below, weight, bias] =
-                    batch_norm_backward(&slope, &x, value(0), (&mean, &inverse_std), eps, wanted.by_weight)?;
+                let norm = module.batch_norm(index);
+                let [below, weight, bias] = norm.backward(slope, &x, &statistics, wanted.by_weight)?;
                 Ok((below.into_iter().collect(), weight.into_iter().chain(bias).collect()))
             }
+            Layer::Relu6 if module.is_done(index) => Ok((vec![slope], Vec::new())),
             Layer::Relu6 => {
                 // Where it is 0 or 6 it was cut, and nothing passes.
                 let y = self.value(module, Source::Node(index))?;
@@ -174,36 +171,18 @@ impl Tape {
             }
             Layer::Linear { .. } => {
                 let x = self.value(module, node.inputs[0])?;
-                let below = slope.f_matmul(value(0))?.f_view_as(&x)?;
+                let numbers = x.f_kind()?;
+                let sloped = slope.f_to_kind(numbers)?;
+                let below = sloped.f_matmul(&value(0).f_to_kind(numbers)?)?.f_view_as(&x)?;
                 if !wanted.by_weight {
                     return Ok((vec![below], Vec::new()));
                 }
-                let weight = slope.f_transpose(0, 1)?.f_matmul(&x.f_flatten(1, -1)?)?;
+                let weight = sloped.f_transpose(0, 1)?.f_matmul(&x.f_flatten(1, -1)?)?.f_to_kind(value(0).f_kind()?)?;
                 let bias = slope.f_sum_dim_intlist([0].as_slice(), false, None::<Kind>)?;
                 Ok((vec![below], vec![weight, bias]))
             }
         }
     }
-}
-
-/// A node's output from its inputs, and of a batch normalisation the batch's statistics.
-fn compute(
-    module: &Module,
-    index: usize,
-    mut inputs: Vec<Tensor>,
-    mode: Mode,
-) -> Result<(Tensor, Option<(Tensor, Tensor)>), TchError> {
-    let node = &module.network().nodes()[index];
-    if !matches!(node.layer, Layer::BatchNorm { .. }) {
-        return Ok((module.apply(index, inputs, mode)?, None));
-    }
-    let value = |parameter: usize| &module.parameters_of(index)[parameter].value;
-    let (mean, var) = (mode == Mode::Train).then(|| (value(2), value(3))).unzip();
-    let eps = f64::from(module.network().bn_eps());
-    let x = inputs.swap_remove(0);
-    let (y, mean, inverse_std) =
-        x.f_native_batch_norm(Some(value(0)), Some(value(1)), mean, var, true, BATCH_NORM_MOMENTUM, eps)?;
-    Ok((y, Some((mean, inverse_std))))
 }
 
 /// Adds to a source's slope.

@@ -1,6 +1,7 @@
 //! Training an architecture from scratch.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use fleetfoot_space::{Architecture, SearchSpace, Weights};
 use rand::SeedableRng;
@@ -11,14 +12,17 @@ use tch::{Tensor, no_grad};
 
 use crate::average::Average;
 use crate::batches::{Feed, Source};
+use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
+use crate::compute::Compute;
 use crate::error::SearchError;
-use crate::layout::Layout;
+use crate::learn::{Backward, check_parts, learn, whole};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
-use crate::loss::{accuracy, cross_entropy};
-use crate::mixing::Mixing;
-use crate::module::{Mode, Module, Parameter};
+use crate::loss::{Criterion, CrossEntropy};
+use crate::mixing::{Mixing, Targets};
+use crate::module::{Mode, Module};
 use crate::optimizer::{Sgd, cosine};
+use crate::placement::Placement;
 use fleetfoot_dataset::{Augmentation, Dataset, Jitter, Split};
 
 /// The recipe. Networks that are to be compared are trained by one.
@@ -30,6 +34,10 @@ pub struct Recipe {
     pub rise_epochs: f64,
     /// Images of a step.
     pub batch: usize,
+    /// Parts that a step's batch is computed in, one after the other; their gradients are averaged. Batch normalisation sees
+    /// one part at a time.
+    #[serde(default = "whole")]
+    pub accumulate: usize,
     /// Images of the training set that are used; the rest is left out.
     pub train_images: usize,
     /// Peak learning rate.
@@ -68,6 +76,38 @@ pub struct Recipe {
     pub seed: u64,
     /// Memory order: `channels-last` or `nchw`.
     pub channels_last: bool,
+    /// Learns in [mixed precision](Placement::amp).
+    #[serde(default)]
+    pub amp: bool,
+}
+
+impl Default for Recipe {
+    /// The command line's defaults for small images. How many images there are to learn from is to be filled in.
+    fn default() -> Self {
+        let Sgd { decay, decay_bn, .. } = Sgd::default();
+        Self {
+            epochs: 30,
+            rise_epochs: 1.0,
+            batch: 128,
+            accumulate: whole(),
+            train_images: 0,
+            lr: 0.1,
+            smoothing: 0.1,
+            decay,
+            decay_bn,
+            ema: None,
+            mixup: None,
+            cutmix: None,
+            init: None,
+            shift: 2,
+            flip: true,
+            crop: None,
+            jitter: Jitter::NONE,
+            seed: 0,
+            channels_last: true,
+            amp: false,
+        }
+    }
 }
 
 impl Recipe {
@@ -81,10 +121,10 @@ impl Recipe {
 /// How well a network does on test images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Right answers, in percent.
+    /// Right answers in percent, or the mean score.
     pub accuracy_percent: f64,
-    /// Mean cross entropy.
-    pub cross_entropy: f64,
+    /// Mean loss: cross entropy without smoothing, or the one that there is in its place.
+    pub loss: f64,
     /// Images that these are of: all that could be read.
     pub images: usize,
 }
@@ -121,6 +161,8 @@ pub struct TrainingPoint {
     pub accuracy_percent: f64,
 }
 
+/// Of the network's tensors in a checkpoint.
+const PREFIX: &str = "network";
 /// Images of a batch when nothing is learned, at most.
 const EVALUATION_BATCH: usize = 500;
 /// Values of such a batch, at most: 50 images of ImageNet's size, whose activations then take less than a gigabyte.
@@ -129,6 +171,8 @@ const EVALUATION_VALUES: usize = 50 * 3 * 224 * 224;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct State {
     recipe: Recipe,
+    #[serde(default = "CrossEntropy::default_name")]
+    criterion: String,
     space: String,
     dataset: String,
     architecture: String,
@@ -144,7 +188,9 @@ pub struct Training {
     space: String,
     dataset: String,
     architecture: Architecture,
-    module: Module,
+    criterion: Arc<dyn Criterion>,
+    recompute: bool,
+    chain: Chain,
     average: Option<Average>,
     train: Feed,
     test: Source,
@@ -187,8 +233,19 @@ fn digest(weights: &Weights) -> String {
 }
 
 impl Training {
-    /// Starts a training.
+    /// Starts a training on the CPU.
     pub fn new(
+        space: &SearchSpace,
+        architecture: &Architecture,
+        dataset: &Dataset,
+        recipe: Recipe,
+    ) -> Result<Self, SearchError> {
+        Self::on(Compute::Cpu, space, architecture, dataset, recipe)
+    }
+
+    /// Starts a training on what computes, which is [ready](Compute::prepare).
+    pub fn on(
+        compute: Compute,
         space: &SearchSpace,
         architecture: &Architecture,
         dataset: &Dataset,
@@ -203,16 +260,20 @@ impl Training {
                 dataset.train.len()
             )));
         }
-        let layout = if recipe.channels_last { Layout::ChannelsLast } else { Layout::Nchw };
+        let placement = Placement::new(recipe.channels_last, recipe.amp, compute);
+        check_parts(recipe.accumulate, recipe.batch)?;
         let statistics = dataset.train.channel_statistics()?;
-        let source = |images: Split| Source { images, statistics: statistics.clone(), layout };
+        let source = |images: Split| Source { images, statistics: statistics.clone(), placement };
         let train = source(learned_from(&dataset.train, recipe.seed, recipe.train_images));
         let train = Feed::new(train, recipe.seed, recipe.batch, Some(recipe.augmentation()));
         let steps = recipe.epochs * train.steps_per_epoch();
-        let module = Module::initial(space.network(architecture)?, recipe.seed, layout)?;
+        // What a training needs of memory besides activations is there when it begins.
+        let chain = Chain::initial(space.network(architecture)?, recipe.seed, placement)?.with_momentum()?;
         Ok(Self {
-            average: recipe.ema.map(|decay| Average::of(&module, decay)).transpose()?,
-            module,
+            average: recipe.ema.map(|decay| Average::of(&chain, decay)).transpose()?,
+            chain,
+            criterion: Arc::new(CrossEntropy),
+            recompute: false,
             train: train.until(steps),
             test: source(dataset.test.clone()),
             recipe,
@@ -227,22 +288,38 @@ impl Training {
         })
     }
 
+    /// Learns and is tested by another loss and its score than by cross entropy and accuracy.
+    pub fn with_criterion(self, criterion: Arc<dyn Criterion>) -> Self {
+        Self { criterion, ..self }
+    }
+
+    /// Computes each block a second time where its gradients are due, instead of keeping what they need
+    /// ([`Backward::recompute`]). The training is the same, bit by bit, and so this may change wherever it is gone on with.
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
+    }
+
     /// Starts from given weights instead of random ones; with `new_classifier`, all but the classifier's. Returns the names
     /// of those that the network has no place for. The first tensor of the network that is missing or has other extents is
     /// the error.
     pub fn start_from(&mut self, weights: &Weights, new_classifier: bool) -> Result<Vec<String>, SearchError> {
         let mut start = Weights::default();
-        for parameter in self.module.parameters() {
+        for parameter in self.chain.parameters() {
             let own = parameter.to_weights()?;
             let kept = new_classifier && parameter.name.starts_with(CLASSIFIER);
             let tensor = if kept { own } else { weights.get(&parameter.name, &own.dims)?.clone() };
             start.insert(parameter.name.clone(), tensor);
         }
-        self.module = Module::new(self.module.network().clone(), &start, self.module.layout())?;
-        self.average = self.recipe.ema.map(|decay| Average::of(&self.module, decay)).transpose()?;
+        self.chain = self.chain.with(&start)?.with_momentum()?;
+        self.average = self.recipe.ema.map(|decay| Average::of(&self.chain, decay)).transpose()?;
         self.recipe.init = Some(Init { sha256: digest(weights), new_classifier });
         let unused = weights.iter().map(|(name, _)| name).filter(|name| !start.has(name));
         Ok(unused.map(str::to_owned).collect())
+    }
+
+    /// What is learned and tested by.
+    pub fn criterion(&self) -> &Arc<dyn Criterion> {
+        &self.criterion
     }
 
     /// The recipe, with the weights that it started from.
@@ -281,8 +358,8 @@ impl Training {
     }
 
     /// The network that comes out: in its average weights, where there is an average.
-    pub fn module(&self) -> &Module {
-        self.average.as_ref().map_or(&self.module, Average::module)
+    pub fn chain(&self) -> &Chain {
+        self.average.as_ref().map_or(&self.chain, Average::chain)
     }
 
     /// Mean and standard deviation of each channel of the training images, of values in 0..1.
@@ -290,49 +367,49 @@ impl Training {
         &self.train.source().statistics
     }
 
-    /// How well the network that [comes out](Self::module) does on the test images. A cross entropy that is no number is an
+    /// How well the network that [comes out](Self::chain) does on the test images. A loss that is no number is an
     /// error: batches of one image leave BN's variance undefined where a layer has one pixel, and no training loss shows it.
     pub fn evaluate(&self) -> Result<Evaluation, SearchError> {
-        self.judge(self.module())
+        self.judge(self.chain())
     }
 
     /// The same of the weights of the last step, where the average of all comes out.
     pub fn evaluate_without_average(&self) -> Result<Option<Evaluation>, SearchError> {
-        self.average.as_ref().map(|_| self.judge(&self.module)).transpose()
+        self.average.as_ref().map(|_| self.judge(&self.chain)).transpose()
     }
 
-    fn judge(&self, module: &Module) -> Result<Evaluation, SearchError> {
+    fn judge(&self, chain: &Chain) -> Result<Evaluation, SearchError> {
         let (channels, height, width) = self.test.images.size();
         let batch = (EVALUATION_VALUES / (channels * height * width).max(1)).clamp(1, EVALUATION_BATCH);
         no_grad(|| {
             let (mut right, mut loss, mut seen) = (0.0, 0.0, 0.0);
             for batch in self.test.in_order(batch) {
                 let batch = batch?;
-                let logits = module.forward(&batch.images, Mode::Eval)?;
+                let logits = chain.forward(&batch.images, Mode::Eval)?;
                 let count = batch.labels.size1()? as f64;
-                right += count * accuracy(&logits, &batch.labels)?;
-                loss += count * cross_entropy(&logits, &batch.labels, 0.0)?.f_double_value(&[])?;
+                let labels = Targets::from(batch.labels);
+                right += labels.score(&*self.criterion, &logits)?;
+                loss += count * labels.loss(&*self.criterion, &logits, 0.0)?.f_double_value(&[])?;
                 seen += count;
             }
-            let (accuracy_percent, cross_entropy) = (100.0 * right / seen, loss / seen);
-            if !cross_entropy.is_finite() {
+            let (accuracy_percent, loss) = (100.0 * right / seen, loss / seen);
+            if !loss.is_finite() {
                 let architecture = self.architecture.to_string();
-                return Err(SearchError::Untestable { architecture, loss: cross_entropy, step: self.step });
+                return Err(SearchError::Untestable { architecture, loss, step: self.step });
             }
-            Ok(Evaluation { accuracy_percent, cross_entropy, images: seen as usize })
+            Ok(Evaluation { accuracy_percent, loss, images: seen as usize })
         })
     }
 
-    /// The weights of the network that [comes out](Self::module).
+    /// The weights of the network that [comes out](Self::chain).
     pub fn weights(&self) -> Result<Weights, SearchError> {
-        let mut weights = Weights::default();
-        self.module().collect(&mut weights)?;
-        Ok(weights)
+        Ok(self.chain().weights()?)
     }
 
     fn state(&self) -> State {
         State {
             recipe: self.recipe.clone(),
+            criterion: self.criterion.name(),
             space: self.space.clone(),
             dataset: self.dataset.clone(),
             architecture: self.architecture.to_string(),
@@ -344,7 +421,7 @@ impl Training {
 
     fn checkpoint(&self) -> Result<Checkpoint, SearchError> {
         let mut checkpoint = Checkpoint::of(self.account());
-        checkpoint.add("network", &self.module)?;
+        self.chain.save(PREFIX, &mut checkpoint)?;
         if let Some(average) = &self.average {
             average.save(&mut checkpoint)?;
         }
@@ -358,6 +435,7 @@ impl Training {
         let ours = self.state();
         let differing = [
             ("another recipe", state.recipe != ours.recipe),
+            ("another loss", state.criterion != ours.criterion),
             ("another space", state.space != ours.space),
             ("another architecture", state.architecture != ours.architecture),
             ("another data set", state.dataset != ours.dataset),
@@ -366,7 +444,7 @@ impl Training {
             let what = format!("it belongs to {difference}");
             return Err(SearchError::Checkpoint { path, what });
         }
-        checkpoint.restore("network", &mut self.module)?;
+        self.chain.restore(PREFIX, &checkpoint)?;
         if let Some(average) = &mut self.average {
             average.restore(&checkpoint)?;
         }
@@ -405,24 +483,20 @@ impl Learning for Training {
         let lr = self.lr_at(self.step);
         let mixing = Mixing { mixup: self.recipe.mixup, cutmix: self.recipe.cutmix };
         let (images, targets) = mixing.apply(self.train.batch(self.step)?, self.recipe.seed, self.step)?;
-        let logits = self.module.forward(&images, Mode::Train)?;
-        let loss = targets.cross_entropy(&logits, self.recipe.smoothing)?;
-        let mut parameters: Vec<&mut Parameter> =
-            self.module.parameters_mut().iter_mut().filter(|parameter| parameter.trainable).collect();
-        let values: Vec<&Tensor> = parameters.iter().map(|parameter| &parameter.value).collect();
-        let gradients = Tensor::f_run_backward(&[&loss], &values, false, false)?;
-        let sgd = Sgd { decay: self.recipe.decay, decay_bn: self.recipe.decay_bn, ..Sgd::default() };
-        sgd.step(&mut parameters, &gradients, lr)?;
-        if let Some(average) = &mut self.average {
-            average.update(&self.module, self.step)?;
-        }
-        self.loss = loss.f_double_value(&[])?;
+        let Recipe { smoothing, accumulate: parts, decay, decay_bn, .. } = self.recipe;
+        let sgd = Sgd { decay, decay_bn, ..Sgd::default() };
+        let mut update = |module: &mut Module, gradients: &[Tensor]| sgd.update(module, gradients, lr);
+        let how = Backward { criterion: &*self.criterion, smoothing, recompute: self.recompute, parts };
+        let learned = learn(&mut self.chain.modules_mut(), &images, &targets, how, &mut update)?;
+        self.loss = learned.loss;
         self.step += 1;
         if !self.loss.is_finite() {
             return Err(SearchError::diverged(self.loss, self.step, lr, folder));
         }
-        let right = targets.accuracy(&logits)?;
-        self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + right);
+        if let Some(average) = &mut self.average {
+            average.update(&self.chain, self.step - 1)?;
+        }
+        self.sums = (self.sums.0 + 1, self.sums.1 + self.loss, self.sums.2 + learned.score);
         if self.step.is_multiple_of(per_epoch) {
             let (steps, loss, right) = self.sums;
             let mean = |sum: f64| sum / steps as f64;

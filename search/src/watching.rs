@@ -105,7 +105,11 @@ impl SearchEvents {
             let same = limits.iter().filter(|other| other.starts_with(&name)).count();
             limits.push(if same == 0 { name } else { format!("{name}.{}", same + 1) });
         }
-        let more = [("space", search.space().name().to_owned()), ("limits", search.limits().to_string())];
+        let more = [
+            ("space", search.space().name().to_owned()),
+            ("limits", search.limits().to_string()),
+            ("criterion", search.criterion().name()),
+        ];
         let settings = settings_of(search.settings(), &more);
         Ok(Self { events: Events::open(folder, search, search.curve().len(), &settings)?, limits, decisions })
     }
@@ -143,7 +147,7 @@ pub struct TrainingEvents(Events);
 impl TrainingEvents {
     /// A new file in the run's folder, behind the point that the training is at.
     pub fn open(folder: &Path, training: &Training) -> Result<Self, SearchError> {
-        let more = [("architecture", training.architecture().to_string())];
+        let more = [("architecture", training.architecture().to_string()), ("criterion", training.criterion().name())];
         let settings = settings_of(training.recipe(), &more);
         Ok(Self(Events::open(folder, training, training.curve().len(), &settings)?))
     }
@@ -166,7 +170,7 @@ impl TrainingEvents {
     /// Writes how the network did on the test images.
     pub fn tested(&mut self, training: &Training, evaluation: &Evaluation) -> Result<(), SearchError> {
         let mut values = Values::default();
-        values.scalar("test/loss", evaluation.cross_entropy);
+        values.scalar("test/loss", evaluation.loss);
         values.scalar("test/accuracy_percent", evaluation.accuracy_percent);
         self.0.append(training.step(), values)
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use fleetfoot_profiler::{AgentError, DeviceConfig};
 use fleetfoot_search::{
-    AgentRuntime, Classes, Dataset, Images, Jitter, LIMIT, Layout, Learning as _, Module, Numbers, Observer, Recipe,
-    Runtime, SearchError, Source, Training, accuracy_percent, calibrate, compare, to_onnx, to_onnx_in,
+    AgentRuntime, Classes, Dataset, Images, LIMIT, Layout, Learning as _, Module, Numbers, Observer, Recipe, Runtime,
+    SearchError, Source, Training, accuracy_percent, calibrate, compare, to_onnx, to_onnx_in,
 };
 use fleetfoot_space::{Architecture, Ranges, SearchSpace, Weights};
 use rand::{RngExt, SeedableRng};
@@ -30,7 +30,7 @@ fn labelled(space: &SearchSpace, labels: Vec<u16>) -> Source {
     let pixels = (0..labels.len() * input.elements()).map(|_| rng.random()).collect();
     let classes = Classes::Exactly(10);
     let images = Images { channels: input.c, height: input.h, width: input.w, classes, pixels, labels };
-    Source { images: images.into(), statistics: vec![(0.5, 0.25); input.c], layout: Layout::ChannelsLast }
+    Source { images: images.into(), statistics: vec![(0.5, 0.25); input.c], placement: Layout::ChannelsLast.into() }
 }
 
 /// Noise of 1000 classes.
@@ -49,19 +49,12 @@ fn the_published_networks_learn_and_are_exported_as_they_compute() {
         batch: 2,
         train_images: 2,
         lr: 0.01,
-        smoothing: 0.1,
-        decay: 4e-5,
         decay_bn: false,
         ema: Some(0.999),
         mixup: Some(0.2),
-        cutmix: None,
-        init: None,
         shift: 0,
-        flip: true,
-        crop: None,
-        jitter: Jitter::NONE,
         seed: 1,
-        channels_last: true,
+        ..Recipe::default()
     };
     let dataset = Dataset { name: "noise".into(), train: noise(2, 224, 1).into(), test: noise(1, 224, 2).into() };
     let folder = tempfile::tempdir().unwrap();
@@ -81,7 +74,7 @@ fn the_published_networks_learn_and_are_exported_as_they_compute() {
         let test = Source {
             images: dataset.test.clone(),
             statistics: training.statistics().to_vec(),
-            layout: Layout::ChannelsLast,
+            placement: Layout::ChannelsLast.into(),
         };
         let onnx = to_onnx(&space, &architecture, &weights, &test.statistics).unwrap();
         let mut runtime = AgentRuntime::new(&device(), &onnx).unwrap();

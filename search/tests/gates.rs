@@ -2,22 +2,34 @@
 
 mod common;
 
-use common::{costs, images, limits, noise, settings, tiny};
+use common::{Ordinal, costs, images, limits, noise, settings, tiny};
 use fleetfoot_search::{
-    Batch, Bound, Demand, GateUpdate, Gates, Layout, Learning as _, Limit, Limits, Mode, Pair, Path, Search,
-    SearchSettings, Supernet, by_all_gates, by_two_paths, cross_entropy,
+    Batch, Bound, Criterion, CrossEntropy, Demand, GateUpdate, Gates, Layout, Learning as _, Limit, Limits, Mode, Pair,
+    Path, Search, SearchSettings, Supernet, by_all_gates, by_two_paths,
 };
 use fleetfoot_space::Precision;
-use tch::{Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 fn batch() -> Batch {
     let (images, labels) = images(16, 4);
     Batch { images, labels }
 }
 
+/// Cross entropy, and a loss of one's own.
+fn criteria() -> [&'static dyn Criterion; 2] {
+    [&CrossEntropy, &Ordinal { scored: true }]
+}
+
 /// The loss where decision `at` puts out `sum_j w_j o_j` and all others what the path says, and its derivatives by w there,
 /// by finite differences.
-fn by_weights(supernet: &Supernet, path: &Path, at: usize, candidates: usize, batch: &Batch) -> Vec<f64> {
+fn by_weights(
+    supernet: &Supernet,
+    path: &Path,
+    at: usize,
+    candidates: usize,
+    batch: &Batch,
+    criterion: &dyn Criterion,
+) -> Vec<f64> {
     let trace = supernet.trace(path, &batch.images).unwrap();
     let outputs: Vec<Tensor> = (0..candidates)
         .map(|candidate| no_grad(|| supernet.candidate(at, candidate, &trace.inputs[at], Mode::Probe)).unwrap())
@@ -29,7 +41,7 @@ fn by_weights(supernet: &Supernet, path: &Path, at: usize, candidates: usize, ba
                 y = supernet.candidate(behind, path.0[behind], &y, Mode::Probe).unwrap();
             }
             let logits = supernet.head(&y, Mode::Probe).unwrap();
-            cross_entropy(&logits, &batch.labels, 0.0).unwrap().double_value(&[])
+            criterion.losses(&logits, &batch.labels, 0.0).unwrap().mean(Kind::Double).double_value(&[])
         })
     };
     let h = 3e-3;
@@ -42,17 +54,19 @@ fn all_gates_get_the_derivatives_of_the_loss_by_their_logits_zero_too() {
     let gates = Gates::from_logits(vec![vec![0.3, -0.2, 0.5, 0.1], vec![0.0; 4], vec![0.2, 0.0, 0.1], vec![-0.3; 4]]);
     // Zero is the active one of the second decision.
     let (path, batch) = (Path(vec![0, 3, 2, 1]), batch());
-    let (ce, gradients) = by_all_gates(&supernet, &gates, &path, &batch).unwrap();
-    assert!(ce > 0.0);
-    for (decision, p) in gates.probabilities().iter().enumerate() {
-        let g = by_weights(&supernet, &path, decision, p.len(), &batch);
-        let mean: f64 = p.iter().zip(&g).map(|(p, g)| p * g).sum();
-        for (i, gradient) in gradients[decision].iter().enumerate() {
-            let wanted = p[i] * (g[i] - mean);
-            // Single precision, and ReLU6 has kinks: differences are good to some percent.
-            assert!((gradient - wanted).abs() < 0.05 * wanted.abs() + 1e-3, "{decision} {i}: {gradient} {wanted}");
+    for criterion in criteria() {
+        let (loss, gradients) = by_all_gates(&supernet, &gates, &path, &batch, criterion).unwrap();
+        assert!(loss > 0.0);
+        for (decision, p) in gates.probabilities().iter().enumerate() {
+            let g = by_weights(&supernet, &path, decision, p.len(), &batch, criterion);
+            let mean: f64 = p.iter().zip(&g).map(|(p, g)| p * g).sum();
+            for (i, gradient) in gradients[decision].iter().enumerate() {
+                let wanted = p[i] * (g[i] - mean);
+                // Single precision, and ReLU6 has kinks: differences are good to some percent.
+                assert!((gradient - wanted).abs() < 0.05 * wanted.abs() + 1e-3, "{decision} {i}: {gradient} {wanted}");
+            }
+            assert!(gradients[decision].iter().sum::<f64>().abs() < 1e-6);
         }
-        assert!(gradients[decision].iter().sum::<f64>().abs() < 1e-6);
     }
 }
 
@@ -63,15 +77,17 @@ fn two_paths_get_the_derivatives_within_the_pair() {
     let pair = |active, other| Some(Pair { active, other, q: (0.3, 0.7) });
     let pairs = [pair(0, 2), pair(3, 1), pair(2, 0), pair(1, 3)];
     let batch = batch();
-    let (_, gradients) = by_two_paths(&supernet, &gates, &pairs, &batch).unwrap();
     let path = gates.active_path(&pairs);
     assert_eq!(path, Path(vec![0, 3, 2, 1]));
-    for (decision, (pair, gradient)) in pairs.iter().zip(&gradients).enumerate() {
-        let Pair { active, other, q } = pair.unwrap();
-        let g = by_weights(&supernet, &path, decision, 3.max(active + 1).max(other + 1), &batch);
-        let wanted = q.0 * q.1 * (g[active] - g[other]);
-        assert!((gradient.0 - wanted).abs() < 0.05 * wanted.abs() + 1e-3, "{decision}: {gradient:?} {wanted}");
-        assert_eq!(gradient.0, -gradient.1);
+    for criterion in criteria() {
+        let (_, gradients) = by_two_paths(&supernet, &gates, &pairs, &batch, criterion).unwrap();
+        for (decision, (pair, gradient)) in pairs.iter().zip(&gradients).enumerate() {
+            let Pair { active, other, q } = pair.unwrap();
+            let g = by_weights(&supernet, &path, decision, 3.max(active + 1).max(other + 1), &batch, criterion);
+            let wanted = q.0 * q.1 * (g[active] - g[other]);
+            assert!((gradient.0 - wanted).abs() < 0.05 * wanted.abs() + 1e-3, "{decision}: {gradient:?} {wanted}");
+            assert_eq!(gradient.0, -gradient.1);
+        }
     }
 }
 
@@ -159,7 +175,7 @@ fn a_network_below_its_target_is_one_that_no_single_exchange_for_more_betters() 
     let search = Search::new(&tiny(), limits(9.0), &noise(64), settings()).unwrap();
     let found = search.refined(0, &mut |_| {}).unwrap();
     let share = found.limits[0].predicted / 9.0;
-    let judge = fleetfoot_search::Judge::new(search.supernet(), search.limits(), vec![batch()]);
+    let judge = fleetfoot_search::Judge::new(search.supernet(), search.limits(), &CrossEntropy, vec![batch()]);
     // From the least network, judged by other images: exchanges go up to 95 % at least, or end where none raises accuracy.
     let least = "3323".parse().unwrap();
     let larger = judge.use_up(&least, 0.95, &mut |_| {}).unwrap();

@@ -2,23 +2,31 @@
 
 mod common;
 
-use common::{images, largest_difference, tiny};
-use fleetfoot_search::{Backward, Batch, Layout, Learned, Mode, Module, Path, Supernet, cross_entropy, learn};
+use common::{Ordinal, images, largest_difference, tiny};
+use fleetfoot_search::{
+    Backward, Batch, Chain, Criterion, CrossEntropy, Layout, Learned, Mixing, Mode, Module, Parameter, Path, Supernet,
+    Targets, cross_entropy, learn,
+};
 use fleetfoot_space::{Layer, SearchSpace, Source};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-const WHOLE: Backward = Backward { smoothing: 0.1, recompute: false, parts: 1 };
+const WHOLE: Backward<'static> = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 1 };
 
 /// A step's loss and accuracy, and its gradients in the order of the parameters.
-fn gradients(supernet: &mut Supernet, path: &Path, batch: &Batch, how: Backward) -> (Learned, Vec<Tensor>) {
+fn gradients(
+    chain: &mut [&mut Module],
+    images: &Tensor,
+    targets: &Targets,
+    how: Backward<'_>,
+) -> (Learned, Vec<Tensor>) {
     let mut reversed: Vec<Vec<Tensor>> = Vec::new();
     let mut update = |_: &mut Module, gradients: &[Tensor]| {
         reversed.push(gradients.iter().map(Tensor::copy).collect());
         Ok(())
     };
-    let learned = learn(&mut supernet.chain(path), batch, how, &mut update).unwrap();
+    let learned = learn(chain, images, targets, how, &mut update).unwrap();
     // A batch in parts updates from the front, others from behind.
     if how.parts == 1 {
         reversed.reverse();
@@ -26,19 +34,45 @@ fn gradients(supernet: &mut Supernet, path: &Path, batch: &Batch, how: Backward)
     (learned, reversed.into_iter().flatten().collect())
 }
 
+/// The trainable parameters of modules, and BN's running statistics.
+fn parameters(chain: &[&mut Module]) -> (Vec<Tensor>, Vec<Tensor>) {
+    let (trainable, statistics): (Vec<_>, Vec<_>) =
+        chain.iter().flat_map(|module| module.parameters()).partition(|parameter| parameter.trainable);
+    let values = |parameters: Vec<&Parameter>| parameters.iter().map(|p| p.value.shallow_clone()).collect();
+    (values(trainable), values(statistics))
+}
+
 /// BN's running statistics on a path.
 fn statistics(supernet: &mut Supernet, path: &Path) -> Vec<Tensor> {
-    let chain = supernet.chain(path);
-    let statistics = chain.iter().flat_map(|module| module.parameters()).filter(|parameter| !parameter.trainable);
-    statistics.map(|parameter| parameter.value.copy()).collect()
+    parameters(&supernet.chain(path)).1
+}
+
+/// libtorch's own gradients of a loss.
+fn by_libtorch(loss: &Tensor, parameters: &[Tensor]) -> Vec<Tensor> {
+    Tensor::run_backward(&[loss], &parameters.iter().collect::<Vec<_>>(), false, false)
+}
+
+/// Equal but for single precision's rounding, `tolerance` of the largest value.
+fn assert_near(found: &[Tensor], wanted: &[Tensor], tolerance: f64) {
+    assert_eq!(found.len(), wanted.len());
+    for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+        assert_eq!(found.size(), wanted.size());
+        let scale = wanted.abs().max().double_value(&[]).max(1e-3);
+        assert!(largest_difference(found, wanted) < tolerance * scale, "{index}: {:?}", wanted.size());
+    }
+}
+
+fn assert_equal(found: &[Tensor], wanted: &[Tensor]) {
+    assert_eq!(found.len(), wanted.len());
+    found.iter().zip(wanted).for_each(|(found, wanted)| assert_eq!(largest_difference(found, wanted), 0.0));
 }
 
 /// A step's outcome and gradients, and BN's running statistics behind it.
-fn step(path: &[usize], n: i64, how: Backward) -> (Learned, Vec<Tensor>, Vec<Tensor>) {
+fn step(path: &[usize], n: i64, how: Backward<'_>) -> (Learned, Vec<Tensor>, Vec<Tensor>) {
     let mut supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
     let path = Path(path.to_vec());
     let (images, labels) = images(n, 2);
-    let (learned, gradients) = gradients(&mut supernet, &path, &Batch { images, labels }, how);
+    let (learned, gradients) = gradients(&mut supernet.chain(&path), &images, &labels.into(), how);
     (learned, gradients, statistics(&mut supernet, &path))
 }
 
@@ -48,12 +82,8 @@ fn blocks_that_are_computed_twice_have_the_loss_gradients_and_statistics_of_thos
         let (whole, wholes, statistics) = step(&path, 12, WHOLE);
         let (blocks, gradients, again) = step(&path, 12, Backward { recompute: true, ..WHOLE });
         assert_eq!(whole, blocks);
-        assert_eq!(wholes.len(), gradients.len());
-        for (one, other) in wholes.iter().zip(&gradients) {
-            assert_eq!(largest_difference(one, other), 0.0, "{path:?}");
-        }
-        assert_eq!(statistics.len(), again.len());
-        statistics.iter().zip(&again).for_each(|(one, other)| assert_eq!(largest_difference(one, other), 0.0));
+        assert_equal(&gradients, &wholes);
+        assert_equal(&again, &statistics);
     }
 }
 
@@ -79,18 +109,10 @@ fn gradients_are_those_of_libtorchs_own_graph() {
             let (images, labels) = images(12, 2);
             let images = layout.arrange(&images).unwrap();
             let loss = cross_entropy(&one.forward(&path, &images, Mode::Train).unwrap(), &labels, 0.1).unwrap();
-            let chain = one.chain(&path);
-            let parameters = chain.iter().flat_map(|module| module.parameters());
-            let values: Vec<&Tensor> = parameters.filter(|p| p.trainable).map(|p| &p.value).collect();
-            let wanted = Tensor::run_backward(&[&loss], &values, false, false);
-            let (learned, found) = gradients(&mut other, &path, &Batch { images, labels }, WHOLE);
+            let wanted = by_libtorch(&loss, &parameters(&one.chain(&path)).0);
+            let (learned, found) = gradients(&mut other.chain(&path), &images, &labels.into(), WHOLE);
             assert!((learned.loss - loss.double_value(&[])).abs() < 1e-6);
-            assert_eq!(found.len(), wanted.len());
-            for ((found, wanted), value) in found.iter().zip(&wanted).zip(&values) {
-                assert_eq!(found.size(), value.size());
-                let scale = wanted.abs().max().double_value(&[]).max(1e-3);
-                assert!(largest_difference(found, wanted) < 1e-4 * scale, "{path:?} {:?}", value.size());
-            }
+            assert_near(&found, &wanted, 1e-4);
             for (found, wanted) in statistics(&mut other, &path).iter().zip(statistics(&mut one, &path)) {
                 assert!(largest_difference(found, &wanted) < 1e-6);
             }
@@ -128,15 +150,10 @@ fn taps_that_only_meet_padding_are_left_out_without_a_difference() {
                 x = plain(module, &x);
             }
             let loss = cross_entropy(&x, &labels, 0.1).unwrap();
-            let parameters = chain.iter().flat_map(|module| module.parameters());
-            let values: Vec<&Tensor> = parameters.filter(|p| p.trainable).map(|p| &p.value).collect();
-            let wanted = Tensor::run_backward(&[&loss], &values, false, false);
-            let (learned, found) = gradients(&mut supernet, &path, &Batch { images, labels }, WHOLE);
+            let wanted = by_libtorch(&loss, &parameters(&chain).0);
+            let (learned, found) = gradients(&mut supernet.chain(&path), &images, &labels.into(), WHOLE);
             assert!((learned.loss - loss.double_value(&[])).abs() < 1e-5);
-            for (found, wanted) in found.iter().zip(&wanted) {
-                let scale = wanted.abs().max().double_value(&[]).max(1e-3);
-                assert!(largest_difference(found, wanted) < 1e-3 * scale, "{path:?} {:?}", wanted.size());
-            }
+            assert_near(&found, &wanted, 1e-3);
         }
     }
 }
@@ -170,22 +187,70 @@ fn plain(module: &Module, input: &Tensor) -> Tensor {
     source(&values, module.network().output())
 }
 
+/// The network that a training derives, apart.
+fn derived() -> Chain {
+    let space = SearchSpace::from_toml(MIXED, "mixed").unwrap();
+    let network = space.network(&space.parse_architecture("3542").unwrap()).unwrap();
+    Chain::initial(network, 3, Layout::ChannelsLast).unwrap()
+}
+
+/// Images with labels of their own, and in all ways of mixing.
+fn batches(n: i64) -> Vec<(Tensor, Targets)> {
+    let ways = [(None, None), (Some(0.4), None), (None, Some(1.0))];
+    let batch = |(mixup, cutmix)| {
+        let (images, labels) = images(n, 2);
+        let images = Layout::ChannelsLast.arrange(&images).unwrap();
+        Mixing { mixup, cutmix }.apply(Batch { images, labels }, 7, 3).unwrap()
+    };
+    ways.into_iter().map(batch).collect()
+}
+
+#[test]
+fn a_trainings_gradients_are_those_of_libtorchs_own_graph_of_the_whole_network_for_mixed_labels_too() {
+    for (images, targets) in batches(12) {
+        for criterion in [&CrossEntropy as &dyn Criterion, &Ordinal { scored: true }] {
+            let how = Backward { criterion, ..WHOLE };
+            let mut chain = derived();
+            let mut whole =
+                Module::new(chain.network().clone(), &chain.weights().unwrap(), Layout::ChannelsLast).unwrap();
+            let loss = targets.loss(criterion, &whole.forward(&images, Mode::Train).unwrap(), 0.1).unwrap();
+            let (values, statistics) = parameters(&[&mut whole]);
+            let wanted = by_libtorch(&loss, &values);
+            let (learned, found) = gradients(&mut chain.modules_mut(), &images, &targets, how);
+            assert!((learned.loss - loss.double_value(&[])).abs() < 1e-6);
+            assert_near(&found, &wanted, 1e-4);
+            assert_near(&parameters(&chain.modules_mut()).1, &statistics, 1e-5);
+            // Blocks that are computed twice: equal in every bit.
+            let mut again = derived();
+            let twice = Backward { recompute: true, ..how };
+            let (relearned, refound) = gradients(&mut again.modules_mut(), &images, &targets, twice);
+            assert_eq!(relearned, learned);
+            assert_equal(&refound, &found);
+            assert_equal(&parameters(&again.modules_mut()).1, &parameters(&chain.modules_mut()).1);
+        }
+    }
+}
+
 #[test]
 fn a_batch_in_parts_has_the_mean_gradient_of_its_parts() {
-    let mut supernet = Supernet::new(&tiny(), 3, Layout::ChannelsLast).unwrap();
-    let path = Path(vec![1, 0, 2, 1]);
-    let (images, labels) = images(10, 2);
-    let whole = Batch { images: images.shallow_clone(), labels: labels.shallow_clone() };
-    // 3, 3 and 4 images.
-    let (accumulated, sums) = gradients(&mut supernet, &path, &whole, Backward { parts: 3, ..WHOLE });
-    let parts = [(0, 3), (3, 3), (6, 4)].map(|(start, length)| {
-        let part = Batch { images: images.narrow(0, start, length), labels: labels.narrow(0, start, length) };
-        gradients(&mut supernet, &path, &part, WHOLE)
-    });
-    let loss = 0.3 * parts[0].0.loss + 0.3 * parts[1].0.loss + 0.4 * parts[2].0.loss;
-    assert!((accumulated.loss - loss).abs() < 1e-9);
-    for (index, sum) in sums.iter().enumerate() {
-        let mean = &parts[0].1[index] * 0.3 + &parts[1].1[index] * 0.3 + &parts[2].1[index] * 0.4;
-        assert!(largest_difference(sum, &mean) < 1e-6 * mean.abs().max().double_value(&[]).max(1.0));
+    for (images, targets) in batches(10) {
+        for recompute in [false, true] {
+            let how = Backward { recompute, ..WHOLE };
+            let mut chain = derived();
+            // 3, 3 and 4 images.
+            let (accumulated, sums) =
+                gradients(&mut chain.modules_mut(), &images, &targets, Backward { parts: 3, ..how });
+            let mut chain = derived();
+            let parts = [(0, 3), (3, 3), (6, 4)].map(|(start, length)| {
+                let (images, targets) = (images.narrow(0, start, length), targets.part(start, length).unwrap());
+                gradients(&mut chain.modules_mut(), &images, &targets, how)
+            });
+            let loss = 0.3 * parts[0].0.loss + 0.3 * parts[1].0.loss + 0.4 * parts[2].0.loss;
+            assert!((accumulated.loss - loss).abs() < 1e-9);
+            for (index, sum) in sums.iter().enumerate() {
+                let mean = &parts[0].1[index] * 0.3 + &parts[1].1[index] * 0.3 + &parts[2].1[index] * 0.4;
+                assert!(largest_difference(sum, &mean) < 1e-6 * mean.abs().max().double_value(&[]).max(1.0));
+            }
+        }
     }
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Classes, Contest, Dataset, Finalist, GateUpdate, Images, Jitter, LatencyLoss, Learning as _, Limit, Limits, News,
+    Classes, Compute, Contest, Dataset, Finalist, GateUpdate, Images, LatencyLoss, Learning as _, Limit, Limits, News,
     Recipe, Search, SearchError, SearchSettings, Training, checkpoint_path,
 };
-use fleetfoot_space::SearchSpace;
+use fleetfoot_space::{SearchSpace, Weights};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -52,20 +52,10 @@ fn settings() -> SearchSettings {
         search_lr: 0.025,
         alpha_lr: 0.02,
         weight_steps: 2,
-        accumulate: 1,
-        gate_update: GateUpdate::TwoPaths,
-        loss: LatencyLoss::AddLinear,
-        lambda: None,
-        soft: false,
         cut_below: 0.0,
-        recompute: false,
-        smoothing: 0.1,
         shift: 1,
-        flip: true,
-        crop: None,
-        jitter: Jitter::NONE,
         seed: 4,
-        channels_last: true,
+        ..SearchSettings::default()
     }
 }
 
@@ -88,7 +78,7 @@ fn ways() -> [SearchSettings; 5] {
     let cutting = || SearchSettings { cut_below: 0.33, alpha_lr: 0.2, ..settings() };
     [
         settings(),
-        SearchSettings { recompute: true, accumulate: 2, ..cutting() },
+        SearchSettings { accumulate: 2, ..cutting() },
         SearchSettings { gate_update: GateUpdate::AllGates, loss: LatencyLoss::MulLog, ..cutting() },
         SearchSettings { gate_update: GateUpdate::Reinforce, ..cutting() },
         SearchSettings { soft: true, lambda: Some(0.3), ..cutting() },
@@ -110,7 +100,8 @@ fn a_search_resumed_anywhere_ends_in_the_same_state() {
         cuts += cut.iter().len();
         for stop_after in [3, 12, 13, 20, 29].into_iter().chain(cut) {
             let folder = tempfile::tempdir().unwrap();
-            let mut first = search_with(settings.clone());
+            // Whether blocks are computed twice is no part of the search: it may change from process to process.
+            let mut first = search_with(settings.clone()).recomputing(true);
             (0..stop_after).for_each(|_| first.advance(folder.path()).unwrap());
             first.save(folder.path()).unwrap();
             drop(first);
@@ -162,26 +153,7 @@ fn equal_seeds_give_equal_searches_and_other_seeds_others() {
 }
 
 fn recipe() -> Recipe {
-    Recipe {
-        epochs: 3,
-        rise_epochs: 1.0,
-        batch: 8,
-        train_images: 80,
-        lr: 0.05,
-        smoothing: 0.1,
-        decay: 4e-5,
-        decay_bn: true,
-        ema: None,
-        mixup: None,
-        cutmix: None,
-        init: None,
-        shift: 1,
-        flip: true,
-        crop: None,
-        jitter: Jitter::NONE,
-        seed: 2,
-        channels_last: true,
-    }
+    Recipe { epochs: 3, batch: 8, train_images: 80, lr: 0.05, shift: 1, seed: 2, ..Recipe::default() }
 }
 
 #[test]
@@ -195,7 +167,8 @@ fn so_does_one_with_an_average_of_its_weights_and_mixed_images() {
     for steps in [1, 7, 14, 20] {
         ends_alike_wherever_it_was_stopped(recipe.clone(), steps);
     }
-    // Each of the three makes another training of it.
+    ends_alike_wherever_it_was_stopped(Recipe { accumulate: 3, ..recipe.clone() }, 14);
+    // Each of these makes another training of it.
     let hash = |recipe: Recipe| {
         let (space, folder) = (space(), tempfile::tempdir().unwrap());
         let architecture = space.parse_architecture("02").unwrap();
@@ -210,6 +183,7 @@ fn so_does_one_with_an_average_of_its_weights_and_mixed_images() {
         Recipe { ema: None, ..recipe.clone() },
         Recipe { mixup: None, ..recipe.clone() },
         Recipe { cutmix: None, ..recipe.clone() },
+        Recipe { accumulate: 2, ..recipe.clone() },
         Recipe { decay: 0.01, ..recipe.clone() },
         Recipe { decay: 0.01, decay_bn: false, ..recipe.clone() },
         Recipe { smoothing: 0.0, ..recipe },
@@ -218,6 +192,19 @@ fn so_does_one_with_an_average_of_its_weights_and_mixed_images() {
     for (index, one) in hashes.iter().enumerate() {
         assert!(!hashes[..index].contains(one), "recipe {index} is like another");
     }
+}
+
+#[test]
+fn a_trainings_checkpoint_names_its_tensors_as_the_whole_network_does() {
+    let (space, folder) = (space(), tempfile::tempdir().unwrap());
+    let architecture = space.parse_architecture("02").unwrap();
+    let training = Training::new(&space, &architecture, &dataset(), recipe()).unwrap();
+    training.save(folder.path()).unwrap();
+    let saved = Weights::read(&checkpoint_path(folder.path())).unwrap();
+    let saved: Vec<&str> = saved.iter().map(|(name, _)| name).filter(|name| !name.ends_with("#momentum")).collect();
+    let whole = Weights::initial(&space.network(&architecture).unwrap(), 0);
+    let wanted: Vec<String> = whole.iter().map(|(name, _)| format!("network/{name}")).collect();
+    assert_eq!(saved, wanted);
 }
 
 #[test]
@@ -241,7 +228,8 @@ fn ends_alike_wherever_it_was_stopped(recipe: Recipe, steps: usize) {
         first.advance(folder.path()).unwrap();
     }
     first.save(folder.path()).unwrap();
-    let mut second = training();
+    // From here on blocks are computed twice, which is no part of the recipe.
+    let mut second = training().recomputing(true);
     second.restore(folder.path()).unwrap();
     second.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!(second.hash().unwrap(), whole.hash().unwrap());
@@ -340,8 +328,11 @@ fn contest(folder: &Path, threads: usize, stop_after: usize) -> Result<Vec<Final
     let (space, dataset, recipe) = (space(), search.split(), search.finalist_recipe(2));
     let limits = limits([1.0, 0.98, 0.0]);
     let finalists = ["02", "20", "12", "21"].map(|text| space.parse_architecture(text).unwrap());
-    let folder = folder.to_path_buf();
-    let contest = Contest { space: &space, limits: &limits, dataset: &dataset, recipe: &recipe, folder, threads };
+    // Several threads' networks are computed twice: that changes nothing.
+    let (folder, recompute) = (folder.to_path_buf(), threads > 1);
+    let (limits, criterion, compute) = (&limits, search.criterion().clone(), Compute::Cpu);
+    let (space, dataset, recipe) = (&space, &dataset, &recipe);
+    let contest = Contest { space, limits, dataset, recipe, criterion, recompute, folder, threads, compute };
     let (stop, steps) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ranked = contest.run(&finalists, &stop, &|news| {
         if let News::Steps(more) = news {

@@ -194,7 +194,7 @@ fn folder(cut: &[&str]) -> TempDir {
 
 fn source(images: Split) -> Source {
     let statistics = images.channel_statistics().unwrap();
-    Source { images, statistics, layout: Layout::ChannelsLast }
+    Source { images, statistics, placement: Layout::ChannelsLast.into() }
 }
 
 fn values(batch: &fleetfoot_search::Batch) -> (Vec<f32>, Vec<i64>) {
@@ -244,7 +244,7 @@ fn a_class_that_is_corrupt_as_a_whole_is_an_error() {
     let cut: Vec<String> = (0..6).map(|number| format!("val/b/{number}.jpg")).collect();
     let folder = folder(&cut.iter().map(String::as_str).collect::<Vec<_>>());
     let images = load(folder.path(), 8).test;
-    let test = Source { images, statistics: vec![(0.5, 0.25); 3], layout: Layout::Nchw };
+    let test = Source { images, statistics: vec![(0.5, 0.25); 3], placement: Layout::Nchw.into() };
     let error = test.in_order(4).find_map(Result::err).unwrap().to_string();
     assert!(error.contains("all 6 images of a class are corrupt") && error.contains("val/b/"), "{error}");
 }
@@ -359,18 +359,10 @@ fn recipe(batch: usize, train_images: usize) -> Recipe {
         train_images,
         lr: 0.05,
         smoothing: 0.0,
-        decay: 4e-5,
-        decay_bn: true,
-        ema: None,
-        mixup: None,
-        cutmix: None,
-        init: None,
         shift: 0,
         flip: false,
-        crop: None,
-        jitter: Jitter::NONE,
         seed: 1,
-        channels_last: true,
+        ..Recipe::default()
     }
 }
 
@@ -413,8 +405,11 @@ fn data_of_ones_own_is_searched_and_trained_with() {
 #[test]
 fn more_than_ten_and_one_in_a_hundred_corrupt_examples_are_an_error() {
     let read_all = |count, every| {
-        let source =
-            Source { images: stripes(count, every).into(), statistics: vec![(0.0, 1.0)], layout: Layout::Nchw };
+        let source = Source {
+            images: stripes(count, every).into(),
+            statistics: vec![(0.0, 1.0)],
+            placement: Layout::Nchw.into(),
+        };
         let seen = source.in_order(50).map(|batch| Ok(batch?.labels.size1()?));
         seen.collect::<Result<Vec<i64>, SearchError>>().map(|seen| seen.iter().sum::<i64>())
     };
@@ -440,7 +435,7 @@ fn what_is_no_corrupt_example_ends_the_run_and_a_panic_is_no_standstill() {
         ),
     ] {
         let images = Stripes { fail, ..stripes(200, 300) };
-        let source = Source { images: images.into(), statistics: vec![(0.0, 1.0)], layout: Layout::Nchw };
+        let source = Source { images: images.into(), statistics: vec![(0.0, 1.0)], placement: Layout::Nchw.into() };
         let results: Vec<_> = source.in_order(16).collect();
         // The batches before it are handed over, none behind it.
         assert_eq!((results.len(), results[..2].iter().all(Result::is_ok)), (3, true));
@@ -453,7 +448,7 @@ fn what_is_no_corrupt_example_ends_the_run_and_a_panic_is_no_standstill() {
 fn batches_are_made_ahead_but_not_without_end() {
     let images = stripes(100_000, 200_000);
     let readings = Arc::clone(&images.readings);
-    let source = Source { images: images.into(), statistics: vec![(0.0, 1.0)], layout: Layout::Nchw };
+    let source = Source { images: images.into(), statistics: vec![(0.0, 1.0)], placement: Layout::Nchw.into() };
     let mut feed = Feed::new(source, 0, 64, None);
     feed.batch(0).unwrap();
     let (mut before, mut now) = (0, 1);

@@ -5,8 +5,8 @@ mod common;
 use common::{TINY, costs, images, largest_difference, limits, noise, settings, tiny};
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_search::{
-    Augmentation, Feed, Gates, Layout, Learning as _, Limit, Limits, Mode, Module, Path, Search, SearchSettings,
-    Supernet, cross_entropy,
+    Augmentation, CrossEntropy, Feed, Gates, Layout, Learning as _, Limit, Limits, Mode, Module, Path, Search,
+    SearchSettings, Supernet, cross_entropy,
 };
 use fleetfoot_space::{SearchSpace, Weights};
 use rand::SeedableRng;
@@ -306,7 +306,7 @@ fn images_that_the_space_does_not_take_are_refused() {
 fn augmentation_shifts_and_mirrors_but_keeps_labels() {
     let dataset = noise(32);
     let statistics = vec![(0.0, 1.0)];
-    let source = fleetfoot_search::Source { images: dataset.train, statistics, layout: Layout::Nchw };
+    let source = fleetfoot_search::Source { images: dataset.train, statistics, placement: Layout::Nchw.into() };
     let collect = |augmentation: Option<Augmentation>, first: usize| -> Vec<(Vec<f32>, Vec<i64>)> {
         let mut feed = Feed::new(source.clone(), 1, 8, augmentation);
         let values = |t: &Tensor| Vec::<f32>::try_from(t.reshape([-1])).unwrap();
@@ -330,7 +330,7 @@ fn a_refined_network_meets_the_target_and_no_single_exchange_that_fits_is_better
     let (costs, limits) = (costs(), limits(7.0));
     let (x, labels) = images(64, 12);
     let batch = || fleetfoot_search::Batch { images: x.shallow_clone(), labels: labels.shallow_clone() };
-    let judge = fleetfoot_search::Judge::new(&supernet, &limits, vec![batch()]);
+    let judge = fleetfoot_search::Judge::new(&supernet, &limits, &CrossEntropy, vec![batch()]);
     let entropy = |choices: &[usize]| {
         let logits = no_grad(|| supernet.forward(&Path(choices.to_vec()), &x, Mode::Probe)).unwrap();
         cross_entropy(&logits, &labels, 0.0).unwrap().double_value(&[])

@@ -127,6 +127,36 @@ impl Network {
         Ok(())
     }
 
+    /// Its units as networks of their own, in order, each of which takes what the one before puts out; nodes keep their
+    /// names. Units without layers are left out.
+    pub fn apart(&self) -> Vec<Self> {
+        let mut end = 0;
+        let of_unit = |nodes: &[Node]| {
+            let start = end;
+            end += nodes.len();
+            let within = |source: &Source| match *source {
+                Source::Node(index) if index >= start => Source::Node(index - start),
+                // What the unit before puts out.
+                _ => Source::Input,
+            };
+            let node = |node: &Node| {
+                let inputs = node.inputs.iter().map(within).collect();
+                Node { name: node.name.clone(), layer: node.layer, inputs, unit: 0 }
+            };
+            let unit = self.units[nodes[0].unit].clone();
+            Self {
+                nodes: nodes.iter().map(node).collect(),
+                shapes: self.shapes[start..end].to_vec(),
+                output: Source::Node(nodes.len() - 1),
+                input: unit.key.input,
+                precision: self.precision,
+                bn_eps: self.bn_eps,
+                units: vec![unit],
+            }
+        };
+        self.nodes.chunk_by(|one, next| one.unit == next.unit).map(of_unit).collect()
+    }
+
     /// The input's shape.
     pub fn input(&self) -> Shape {
         self.input

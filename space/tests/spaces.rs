@@ -1,8 +1,8 @@
 //! The presets are what the literature says, and the notations read back what they write.
 
 use fleetfoot_space::{
-    Architecture, Candidate, CandidateParseError, Operator, OperatorKey, Precision, SearchSpace, Shape, SpaceError,
-    preset_names,
+    Architecture, Candidate, CandidateParseError, Network, Operator, OperatorKey, Precision, SearchSpace, Shape,
+    SpaceError, preset_names,
 };
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -192,6 +192,28 @@ fn every_preset_yields_logits_for_random_architectures() {
             let expected = space.decisions().len() + space.front().len() + space.back().len();
             assert_eq!(network.units().len(), expected);
         }
+    }
+}
+
+#[test]
+fn a_network_apart_is_its_units_one_behind_the_other() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for name in preset_names() {
+        let space = SearchSpace::load(name).unwrap();
+        let network = space.network(&space.random(&mut rng)).unwrap();
+        let mut parts = network.apart().into_iter();
+        let mut input = network.input();
+        let mut nodes = network.nodes().iter();
+        // Identities have no layers.
+        for unit in network.units().iter().filter(|unit| !unit.key.operator.layers().is_empty()) {
+            let part = parts.next().unwrap();
+            let mut alone = Network::empty(input, network.precision(), network.bn_eps());
+            alone.push(&unit.name, unit.key.operator).unwrap();
+            assert_eq!(part, alone, "{name}");
+            part.nodes().iter().for_each(|node| assert_eq!(node.name, nodes.next().unwrap().name));
+            input = part.out_shape();
+        }
+        assert_eq!((parts.len(), nodes.len(), input), (0, 0, network.out_shape()), "{name}");
     }
 }
 

@@ -25,7 +25,9 @@ pub trait Examples: Debug + Send + Sync {
     /// How many classes there are.
     fn classes(&self) -> Classes;
 
-    /// An example's class, below the number of classes.
+    /// An example's class, below the number of classes. With a loss of one's own (`fleetfoot_search::Criterion`) it may be
+    /// something else, such as a quantity in whole steps or the number of an entry in a table of targets; `classes` is then
+    /// about the network's outputs.
     fn label(&self, index: usize) -> u16;
 
     /// Writes an example: C x H x W values, images' in 0..1. With an augmentation it is changed at random as that says, by

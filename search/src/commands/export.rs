@@ -216,7 +216,7 @@ impl Trained {
     }
 
     fn images(&self, images: Split) -> Source {
-        Source { images, statistics: self.statistics.clone(), layout: Layout::ChannelsLast }
+        Source { images, statistics: self.statistics.clone(), placement: Layout::ChannelsLast.into() }
     }
 
     /// Whether the fp32 model computes what libtorch does.

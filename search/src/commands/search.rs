@@ -12,15 +12,15 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_search::{
-    Account, Augmentation, Contest, Diagnosed, Diagnosis, Finalist, Found, GateUpdate, LatencyLoss, Learning as _,
-    Limits, News, Search, SearchError, SearchEvents, SearchSettings, Split, checkpoint_path, difference,
+    Account, Augmentation, Compute, Contest, Diagnosed, Diagnosis, Finalist, Found, GateUpdate, LatencyLoss,
+    Learning as _, Limits, News, Search, SearchError, SearchEvents, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 
 use self::budgets::{BudgetOptions, Budgets};
 use self::measured::{Devices, Measured, corrected, meets};
 use self::record::{Record, Told, write_curves};
-use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, time, write_json};
+use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, tell_change, time, write_json};
 
 /// Folder of the finalists in a run's folder.
 const FINALISTS: &str = "finalists";
@@ -95,7 +95,8 @@ pub struct Options {
     refine_images: usize,
     /// Train this many networks that meet the target from scratch for a short while and take the one with the lowest cross
     /// entropy on the validation images: the one that the gates led to, and others drawn by what the gates learned. They
-    /// are trained as the weights of the warm-up are, as many at a time as there are threads. 0: the gates decide alone
+    /// are trained as the weights of the warm-up are, as many at a time as there are threads (on a GPU, one at a time). 0: the
+    /// gates decide alone
     #[arg(long, value_name = "N", default_value_t = 0)]
     finalists: usize,
     /// Epochs of a finalist's training, and of those that are diagnosed
@@ -122,12 +123,6 @@ pub struct Options {
     /// Weight steps for one step of the gates
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count())]
     weight_steps: usize,
-    /// Compute a step's images in this many parts, one after the other: less memory. Batch normalisation sees one part at a time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count())]
-    accumulate: usize,
-    /// Compute each block a second time instead of keeping what its backward pass needs: much less memory, some more time
-    #[arg(long)]
-    recompute: bool,
     #[command(flatten)]
     learning: LearningOptions,
 }
@@ -135,12 +130,14 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let folder = options.folder.path();
+    let compute = options.learning.compute()?;
     let space = SearchSpace::load(&options.space)?;
     let budgets = options.budgets.read(&space, &options.space)?;
     budgets.check_devices(&options.measure_on)?;
     let dataset = options.data.load(&space)?;
     let settings = settings(options, &dataset.train);
-    let mut search = Search::new(&space, budgets.limits.clone(), &dataset, settings.clone())?;
+    let search = Search::on(compute, &space, budgets.limits.clone(), &dataset, settings.clone())?;
+    let mut search = search.recomputing(options.learning.recompute);
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
     let mut naming = Naming::new(&dataset.train);
@@ -162,6 +159,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
         Start::Checkpoint => {
             search.restore(folder)?;
+            tell_change(&search.account());
             naming = Naming::after_resuming(&dataset.train);
         }
         Start::Anew => {
@@ -362,8 +360,8 @@ fn diagnose(options: &Options, search: &Search, space: &SearchSpace, how: (usize
         let score = search.judge(&space.parse_architecture(&trained.architecture)?)?;
         Ok(Diagnosed {
             predicted: trained.predicted_ms,
-            supernet_cross_entropy: score.cross_entropy,
-            supernet_accuracy_percent: 100.0 * score.right as f64 / validation as f64,
+            supernet_cross_entropy: score.loss,
+            supernet_accuracy_percent: 100.0 * score.right / validation as f64,
             scratch_cross_entropy: trained.cross_entropy,
             scratch_accuracy_percent: trained.accuracy_percent,
             architecture: trained.architecture,
@@ -411,7 +409,20 @@ fn train_all(
     let limits = search.limits();
     let (dataset, recipe) = (search.split(), search.finalist_recipe(options.finalist_epochs));
     let folder = options.folder.path().join(folder);
-    let contest = Contest { space, limits, dataset: &dataset, recipe: &recipe, folder, threads };
+    let compute = search.compute();
+    // A GPU holds one network's tensors at a time.
+    let threads = if compute == Compute::Cpu { threads } else { 1 };
+    let contest = Contest {
+        space,
+        limits,
+        dataset: &dataset,
+        recipe: &recipe,
+        criterion: search.criterion().clone(),
+        recompute: options.learning.recompute,
+        folder,
+        threads,
+        compute,
+    };
     let bar = Progress::new(contest.steps(networks.len()), 0, &format!("steps of {name}s"))?;
     let ranked = contest.run(networks, stop, &|news| match news {
         News::Steps(steps) => bar.add(steps),
@@ -465,7 +476,7 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
         search_epochs: options.search_epochs,
         inherit_after: options.inherit_after,
         batch: options.batch,
-        accumulate: options.accumulate,
+        accumulate: options.learning.accumulate,
         gate_batch: options.gate_batch.unwrap_or(options.batch),
         train_images,
         validation_images,
@@ -479,7 +490,6 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
         // A fixed weight is a wish for a trade-off, not for a target.
         soft: options.soft_target || options.lambda.is_some(),
         cut_below: options.cut_below,
-        recompute: options.recompute,
         smoothing: 0.1,
         shift,
         flip,
@@ -487,6 +497,7 @@ fn settings(options: &Options, train: &Split) -> SearchSettings {
         jitter,
         seed: options.learning.seed,
         channels_last: !options.learning.nchw,
+        amp: options.learning.amp,
     }
 }
 

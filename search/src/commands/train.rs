@@ -9,13 +9,15 @@ use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Account, Augmentation, CLASSIFIER, Check, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Reduced,
+    Account, Augmentation, CLASSIFIER, Check, Compute, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Reduced,
     SearchError, Sgd, Split, Training, TrainingEvents, TrainingPoint, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace, Weights, WeightsError};
 use serde::{Deserialize, Serialize};
 
-use super::{DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, corrupt, seeds, time, write_json};
+use super::{
+    DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, corrupt, seeds, tell_change, time, write_json,
+};
 
 /// Name of the trained weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
@@ -117,6 +119,9 @@ pub struct Record {
     pub batch: usize,
     pub lr: f64,
     pub threads: usize,
+    /// What computed, one after the other where it wasn't one thing throughout.
+    #[serde(default)]
+    pub computed_on: Vec<Compute>,
     pub seconds: f64,
     /// How long of that learning waited for batches.
     #[serde(default)]
@@ -169,6 +174,7 @@ struct Work<'a> {
     /// Where weights don't start at random.
     init: Option<Weights>,
     threads: usize,
+    compute: Compute,
 }
 
 /// What a training came to.
@@ -185,6 +191,7 @@ impl<'a> Work<'a> {
         if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
             return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
         }
+        let compute = options.learning.compute()?;
         let given = SearchSpace::load(&options.space)?;
         let (space, architecture) = given.resolve(&options.architecture)?;
         let init = options.init.as_deref().map(Weights::read).transpose()?;
@@ -193,7 +200,7 @@ impl<'a> Work<'a> {
             true => architecture.to_string(),
             false => given.canonical(&options.architecture)?,
         };
-        Ok(Self { options, given, space, architecture, label, init, threads })
+        Ok(Self { options, given, space, architecture, label, init, threads, compute })
     }
 
     /// Trains by a seed in a folder, or finds that it is done.
@@ -208,6 +215,7 @@ impl<'a> Work<'a> {
             Start::Done => return self.done(folder, &training, &images),
             Start::Checkpoint => {
                 training.restore(folder)?;
+                tell_change(&training.account());
                 naming = Naming::after_resuming(&dataset.train);
             }
             Start::Anew => {}
@@ -225,7 +233,8 @@ impl<'a> Work<'a> {
 
     fn start(&self, dataset: &Dataset, seed: u64) -> Result<Training> {
         let recipe = recipe(self.options, &dataset.train, seed);
-        let mut training = Training::new(&self.space, &self.architecture, dataset, recipe)?;
+        let training = Training::on(self.compute, &self.space, &self.architecture, dataset, recipe)?;
+        let mut training = training.recomputing(self.options.learning.recompute);
         let (Some(weights), Some(file)) = (&self.init, &self.options.init) else { return Ok(training) };
         let unused = training.start_from(weights, self.options.new_classifier).map_err(|error| {
             let of = |name: &str| name.starts_with(CLASSIFIER) && !self.options.new_classifier;
@@ -307,12 +316,13 @@ impl<'a> Work<'a> {
             batch: recipe.batch,
             lr: recipe.lr,
             threads: self.threads,
+            computed_on: account.computed_on.clone(),
             seconds: training.seconds(),
             waited_seconds: account.waited_seconds,
             accuracy_percent: result.accuracy_percent,
-            test_loss: result.cross_entropy,
+            test_loss: result.loss,
             without_ema: last_step
-                .map(|last| LastStep { accuracy_percent: last.accuracy_percent, test_loss: last.cross_entropy }),
+                .map(|last| LastStep { accuracy_percent: last.accuracy_percent, test_loss: last.loss }),
             recipe,
             curve: training.curve().to_vec(),
             corrupt: corrupt(&[&dataset.train, &dataset.test]),
@@ -365,6 +375,7 @@ fn recipe(options: &Options, train: &Split, seed: u64) -> Recipe {
         epochs: options.epochs,
         rise_epochs: options.rise_epochs,
         batch: options.batch,
+        accumulate: options.learning.accumulate,
         train_images: options.train_images.unwrap_or(train.len()),
         lr: options.lr,
         smoothing: options.smoothing,
@@ -380,6 +391,7 @@ fn recipe(options: &Options, train: &Split, seed: u64) -> Recipe {
         jitter,
         seed,
         channels_last: !options.learning.nchw,
+        amp: options.learning.amp,
     }
 }
 

@@ -33,21 +33,21 @@ pub struct FrontPoint {
     pub architecture: String,
     /// What it needs, one amount a limit.
     pub needs: Vec<f64>,
-    /// Mean cross entropy along it on all validation images, by the supernet.
+    /// Mean cross entropy along it on all validation images, by the supernet; or the loss that there is in its place.
     pub cross_entropy: f64,
-    /// Its accuracy there, in percent.
+    /// Its accuracy there, or its score, in percent.
     pub accuracy_percent: f64,
 }
 
 impl Search {
     /// How a network does on all validation images, by the supernet.
     pub fn judge(&self, architecture: &Architecture) -> Result<Score, SearchError> {
-        let judge = Judge::new(&self.supernet, &self.limits, self.judges(usize::MAX)?);
+        let judge = Judge::new(&self.supernet, &self.limits, &*self.criterion, self.judges(usize::MAX)?);
         judge.score(&Path(architecture.choices().collect()))
     }
 
     fn percent(&self, score: &Score) -> f64 {
-        100.0 * score.right as f64 / self.validation.source().images.len().max(1) as f64
+        100.0 * score.right / self.validation.source().images.len().max(1) as f64
     }
 
     /// Networks that gates judged on a validation batch: two a step by two paths, each candidate by all gates, ten by
@@ -82,7 +82,7 @@ impl Search {
                 seconds,
                 architecture: network.to_string(),
                 predicted: self.limits.first().demand.of(network),
-                cross_entropy: score.cross_entropy,
+                cross_entropy: score.loss,
                 accuracy_percent: self.percent(&score),
             };
             watch(&rival);
@@ -90,7 +90,7 @@ impl Search {
             Ok::<(), SearchError>(())
         };
         add(Method::Gates, "", (evaluations, seconds), found)?;
-        let arena = Arena { supernet: &self.supernet, gates: &self.gates, limits };
+        let arena = Arena { supernet: &self.supernet, gates: &self.gates, limits, criterion: &*self.criterion };
         for method in [Method::Random, Method::Evolution] {
             for (budget, allowance) in
                 [("evaluations", Allowance::Evaluations(evaluations)), ("seconds", Allowance::Seconds(seconds))]
@@ -130,13 +130,13 @@ impl Search {
             let mut gates = self.gates.clone();
             limits.project(&mut gates, &limits.amounts());
             let Some(start) = limits.most_probable(&gates, super::outcome::USED) else { continue };
-            let judge = Judge::new(&self.supernet, &limits, self.judges(images)?);
+            let judge = Judge::new(&self.supernet, &limits, &*self.criterion, self.judges(images)?);
             let network = judge.refine(&start, &mut |_| {})?;
             let score = self.judge(&network)?;
             let point = FrontPoint {
                 architecture: network.to_string(),
                 needs: self.limits.iter().map(|limit| limit.demand.of(&network)).collect(),
-                cross_entropy: score.cross_entropy,
+                cross_entropy: score.loss,
                 accuracy_percent: self.percent(&score),
             };
             watch(&point);

@@ -12,7 +12,6 @@ use crate::error::SearchError;
 use crate::finalists::draw_finalists;
 use crate::gates::Cut;
 use crate::limits::Limits;
-use crate::optimizer::Sgd;
 use crate::settings::{GatePoint, SearchPoint};
 use crate::train::Recipe;
 use fleetfoot_dataset::Dataset;
@@ -130,12 +129,12 @@ impl Search {
     ) -> Result<Found, SearchError> {
         let mut found = self.found_within(limits)?;
         if images > 0 {
-            let judge = Judge::new(&self.supernet, limits, self.judges(images)?);
+            let judge = Judge::new(&self.supernet, limits, &*self.criterion, self.judges(images)?);
             let refined = judge.refine(&found.architecture, watch)?;
             found.replace(self, refined);
         }
         if limits.share(&found.architecture) < USED {
-            let judge = Judge::new(&self.supernet, limits, self.judges(images.max(JUDGES))?);
+            let judge = Judge::new(&self.supernet, limits, &*self.criterion, self.judges(images.max(JUDGES))?);
             let larger = judge.use_up(&found.architecture, USED, watch)?;
             found.replace(self, larger);
         }
@@ -169,21 +168,18 @@ impl Search {
             epochs,
             rise_epochs: FINALIST_RISE * epochs as f64,
             batch: settings.batch,
+            accumulate: settings.accumulate,
             train_images: settings.train_images,
             lr: settings.warmup_lr,
             smoothing: settings.smoothing,
-            decay: Sgd::default().decay,
-            decay_bn: Sgd::default().decay_bn,
-            ema: None,
-            mixup: None,
-            cutmix: None,
-            init: None,
             shift: settings.shift,
             flip: settings.flip,
             crop: settings.crop,
             jitter: settings.jitter,
             seed: settings.seed ^ FINALIST_SEED,
             channels_last: settings.channels_last,
+            amp: settings.amp,
+            ..Recipe::default()
         }
     }
 }

@@ -3,11 +3,11 @@
 #![allow(dead_code)] // not every test program uses all of it
 
 use fleetfoot_predictor::CostMatrix;
-use fleetfoot_search::{Classes, Dataset, GateUpdate, Images, Jitter, LatencyLoss, Limit, Limits, SearchSettings};
+use fleetfoot_search::{Classes, Criterion, Dataset, Images, Limit, Limits, SearchError, SearchSettings};
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// A space that is small enough for exact comparisons.
 pub const TINY: &str = r#"
@@ -60,11 +60,34 @@ pub fn noise(n: usize) -> Dataset {
     Dataset { name: "noise".into(), train: set(n).into(), test: set(16).into() }
 }
 
+/// A loss of one's own for classes in an order: the squared distance from the label to the class that the softmax expects.
+/// A class' score is worse the further it is from the label; or nothing is worth anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Ordinal {
+    pub scored: bool,
+}
+
+impl Criterion for Ordinal {
+    fn name(&self) -> String {
+        format!("ordinal, scored: {}", self.scored)
+    }
+
+    fn losses(&self, logits: &Tensor, labels: &Tensor, _: f64) -> Result<Tensor, SearchError> {
+        let classes = Tensor::f_arange(logits.size()[1], (Kind::Float, Device::Cpu))?;
+        Ok(logits.f_softmax(1, Kind::Float)?.f_mv(&classes)?.f_sub(labels)?.f_square()?)
+    }
+
+    fn scores(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor, SearchError> {
+        let off = logits.f_argmax(1, false)?.f_sub(labels)?.f_abs()?;
+        let most = (logits.size()[1] - 1) as f64;
+        Ok((off / -most + 1.0) * f64::from(u8::from(self.scored)))
+    }
+}
+
 pub fn settings() -> SearchSettings {
     SearchSettings {
         warmup_epochs: 1,
         search_epochs: 1,
-        inherit_after: 0,
         batch: 8,
         gate_batch: 8,
         train_images: 40,
@@ -73,19 +96,9 @@ pub fn settings() -> SearchSettings {
         search_lr: 0.025,
         alpha_lr: 0.01,
         weight_steps: 1,
-        accumulate: 1,
-        gate_update: GateUpdate::TwoPaths,
-        loss: LatencyLoss::AddLinear,
-        lambda: None,
-        soft: false,
         cut_below: 0.0,
-        recompute: false,
-        smoothing: 0.1,
         shift: 1,
-        flip: true,
-        crop: None,
-        jitter: Jitter::NONE,
         seed: 11,
-        channels_last: true,
+        ..SearchSettings::default()
     }
 }

@@ -17,6 +17,11 @@ const ROUNDS: &str = "12";
 /// Half an interval, as a share of the latency, up to which a measurement is believed as it is.
 const NARROW: f64 = 0.03;
 
+/// How far a measurement may be from the prediction, as a share of it, before it is made again; and how often it is. A table
+/// that is right about its device is within a few percent; a neighbour on the same core can make a whole measurement slower.
+const STRANGE: f64 = 0.1;
+const AGAIN: usize = 2;
+
 /// A network's latency on a device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -81,19 +86,31 @@ struct Row {
 
 impl Devices<'_> {
     /// Measures networks in interleaved rounds on every device; what is on disk under this name already is taken from
-    /// there.
+    /// there. What is far from the prediction is measured again, and the lowest of a network's latencies counts.
     pub fn measure(&self, name: &str, networks: &[Architecture]) -> Result<Vec<Measured>> {
         let mut all = Vec::new();
         for (index, (device, limit)) in self.names.iter().zip(self.limits.iter()).enumerate() {
-            let file = self.folder.join(FOLDER).join(format!("{name}.{index}.csv"));
-            let mut rows = if file.exists() { read(&file)? } else { BTreeMap::new() };
-            if networks.iter().any(|network| !rows.contains_key(&network.to_string())) {
-                self.run(device, networks, &file)?;
-                rows = read(&file)?;
+            let file = |again: &str| self.folder.join(FOLDER).join(format!("{name}.{index}{again}.csv"));
+            let mut rows = self.rows(device, networks, &file(""))?;
+            for again in 1..=AGAIN {
+                let strange = |network: &&Architecture| {
+                    let row = rows.get(&network.to_string());
+                    row.is_some_and(|row| is_strange(row.latency_ms, limit.demand.of(network)))
+                };
+                let strange: Vec<Architecture> = networks.iter().filter(strange).cloned().collect();
+                if strange.is_empty() {
+                    break;
+                }
+                // What disturbs a measurement makes it slower, never faster.
+                for (network, row) in self.rows(device, &strange, &file(&format!(".again{again}")))? {
+                    if rows.get(&network).is_none_or(|before| row.latency_ms < before.latency_ms) {
+                        rows.insert(network, row);
+                    }
+                }
             }
             for network in networks {
                 let row = rows.get(&network.to_string());
-                let Some(row) = row else { bail!("{}: it has no row for {network}", file.display()) };
+                let Some(row) = row else { bail!("{}: it has no row for {network}", file("").display()) };
                 all.push(Measured {
                     device: device.clone(),
                     architecture: network.to_string(),
@@ -106,6 +123,16 @@ impl Devices<'_> {
             }
         }
         Ok(all)
+    }
+
+    /// Of all these networks on a device: as they are on disk, else measured.
+    fn rows(&self, device: &str, networks: &[Architecture], file: &Path) -> Result<BTreeMap<String, Row>> {
+        let rows = if file.exists() { read(file)? } else { BTreeMap::new() };
+        if networks.iter().all(|network| rows.contains_key(&network.to_string())) {
+            return Ok(rows);
+        }
+        self.run(device, networks, file)?;
+        read(file)
     }
 
     fn run(&self, device: &str, networks: &[Architecture], file: &Path) -> Result<()> {
@@ -123,6 +150,10 @@ impl Devices<'_> {
         }
         Ok(())
     }
+}
+
+fn is_strange(measured_ms: f64, predicted_ms: f64) -> bool {
+    (measured_ms / predicted_ms - 1.0).abs() > STRANGE
 }
 
 fn read(file: &Path) -> Result<BTreeMap<String, Row>> {

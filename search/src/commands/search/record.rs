@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use fleetfoot_predictor::CostMatrix;
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Account, Corrupt, Cut, Diagnosis, Finalist, Found, FrontPoint, GatePoint, Limits, Reached, Rival, SearchPoint,
-    SearchSettings,
+    Account, Compute, Corrupt, Cut, Diagnosis, Finalist, Found, FrontPoint, GatePoint, Limits, Reached, Rival,
+    SearchPoint, SearchSettings,
 };
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,9 @@ pub struct Record {
     search_epochs: usize,
     batch: usize,
     threads: usize,
+    /// What computed, one after the other where it wasn't one thing throughout.
+    #[serde(default)]
+    computed_on: Vec<Compute>,
     seconds: f64,
     /// How long of that the search's learning waited for batches.
     #[serde(default)]
@@ -142,6 +145,7 @@ impl Record {
             search_epochs: settings.search_epochs,
             batch: settings.batch,
             threads: 0,
+            computed_on: Vec::new(),
             seconds: 0.0,
             waited_seconds: 0.0,
             refine_images: 0,
@@ -175,7 +179,7 @@ impl Record {
     /// Says what it took.
     pub fn took(&mut self, threads: usize, account: &Account) {
         (self.threads, self.seconds, self.waited_seconds) = (threads, account.seconds, account.waited_seconds);
-        self.corrupt = account.corrupt.clone();
+        (self.computed_on, self.corrupt) = (account.computed_on.clone(), account.corrupt.clone());
     }
 
     /// Says how the network was derived from the gates.

@@ -83,7 +83,9 @@ pub fn settings(recipe: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     }
     settings.retain(|key, value| !(key.starts_with("jitter.") && value.as_f64() == Some(0.0)));
     if !settings.is_empty() {
-        for (key, value) in [("decay", json!(4e-5)), ("decay_bn", json!(true)), ("accumulate", json!(1))] {
+        for (key, value) in
+            [("decay", json!(4e-5)), ("decay_bn", json!(true)), ("accumulate", json!(1)), ("amp", json!(false))]
+        {
             settings.entry(key.to_owned()).or_insert(value);
         }
     }
@@ -106,7 +108,8 @@ mod tests {
     #[test]
     fn what_an_earlier_release_did_not_state_is_what_it_did() {
         let jitter = json!({"brightness": 0.0, "contrast": 0.0, "saturation": 0.0});
-        let now = json!({"seed": 1, "smoothing": 0.1, "decay": 4e-5, "decay_bn": true, "crop": null, "jitter": jitter});
+        let now = json!({"seed": 1, "smoothing": 0.1, "decay": 4e-5, "decay_bn": true, "crop": null, "jitter": jitter,
+                         "accumulate": 1, "amp": false});
         let before = json!({"seed": 2, "smoothing": 0.1, "channels_last": false});
         assert_eq!(recipe(now).differences(&recipe(before)), Vec::<String>::new());
     }

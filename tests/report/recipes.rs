@@ -29,7 +29,7 @@ fn whatever_of_two_recipes_differs_is_named() {
     };
     let init = json!({"sha256": "89abcdef0123456789", "new_classifier": false});
     let jitter = json!({"brightness": 0.125, "contrast": 0.0, "saturation": 0.0});
-    let cases: [(&str, Value, &str); 13] = [
+    let cases: [(&str, Value, &str); 14] = [
         ("ema", 0.999.into(), "ema 0.999 instead of none"),
         ("mixup", 0.2.into(), "mixup 0.2 instead of none"),
         ("cutmix", 1.0.into(), "cutmix 1.0 instead of none"),
@@ -37,6 +37,7 @@ fn whatever_of_two_recipes_differs_is_named() {
         ("decay", 1e-4.into(), "decay 0.0001 instead of 0.00004"),
         ("decay_bn", false.into(), "decay_bn false instead of true"),
         ("accumulate", 4.into(), "accumulate 4 instead of 1"),
+        ("amp", true.into(), "amp true instead of false"),
         ("init", init, "init.new_classifier false instead of none, init.sha256 89abcdef0123 instead of none"),
         ("rise_epochs", 5.0.into(), "rise_epochs 5.0 instead of 1.0"),
         ("shift", 0.into(), "shift 0 instead of 2"),

@@ -9,9 +9,16 @@
 //!
 //! Options: `--config NAME` (default: all), `--layout nchw|channels-last` (default: both), `--amp` (mixed precision, too),
 //! `--compute cpu|cuda|cuda:N` (default: cpu), `--steps N` (default 20), `--threads N` (default 2), `--no-memory`.
+//! `--size PIXELS`, `--classes N` and `--batch N` change a configuration's geometry.
+//!
+//! `--plan images=1281167,validation=50000,warmup=40,search=120,weight-steps=5,training=300` says, too, how many hours a search and
+//! the training of what it finds would take by these steps (`plan_h`; `plan_recompute_h` where blocks are computed twice). What
+//! isn't named is as here: ImageNet by the authors' schedule.
 
 use std::process::ExitCode;
 
+#[path = "steps/plan.rs"]
+mod plan;
 mod steps;
 
 use std::time::Instant;
@@ -22,6 +29,7 @@ use fleetfoot_search::{
     Backward, Batch, Compute, CrossEntropy, Gates, Layout, Mode, Module, Parameter, Path, Placement, SearchError, Sgd,
     Supernet, by_two_paths, cross_entropy, learn,
 };
+use plan::Plan;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -44,6 +52,14 @@ struct Options {
     steps: usize,
     #[arg(long, default_value_t = 2)]
     threads: i32,
+    #[arg(long)]
+    size: Option<i64>,
+    #[arg(long)]
+    classes: Option<usize>,
+    #[arg(long)]
+    batch: Option<i64>,
+    #[arg(long)]
+    plan: Option<Plan>,
     /// In a process of its own: measure the memory of this.
     #[arg(long, hide = true)]
     memory: Option<Kept>,
@@ -77,7 +93,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     tch::set_num_threads(options.threads);
     options.compute.prepare()?;
     let configs = CONFIGS.iter().filter(|config| options.config.as_ref().is_none_or(|wanted| wanted == config.0));
-    for config in configs {
+    for config in configs.map(|config| options.changed(config)) {
+        let config = &config;
         match options.memory {
             Some(kept) => {
                 let layout = layout(options.layout.as_deref())?;
@@ -88,6 +105,14 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
+}
+
+impl Options {
+    /// A configuration in the geometry that is asked for.
+    fn changed(&self, &(name, space, (channels, size), classes, batch): &Config) -> Config {
+        let size = (channels, self.size.unwrap_or(size));
+        (name, space, size, self.classes.unwrap_or(classes), self.batch.unwrap_or(batch))
+    }
 }
 
 /// What is to be timed.
@@ -140,7 +165,8 @@ fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::E
     }
     drop(steps);
     for (placement, [weight, recomputed, gate, all]) in placements.iter().zip(times) {
-        let (threads, count) = (options.threads.to_string(), options.steps.to_string());
+        let numbers = [options.threads as usize, options.steps, config.2.1 as usize, config.3, config.4 as usize];
+        let [threads, count, size, classes, batch] = numbers.map(|number| number.to_string());
         let layout = placement.layout.to_string();
         let memory = |kept: &str| -> Result<Value, Box<dyn std::error::Error>> {
             if options.no_memory || options.compute != Compute::Cpu {
@@ -148,15 +174,21 @@ fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::E
             }
             let geometry = ["--config", config.0, "--layout", &layout, "--steps", &count, "--threads", &threads];
             let amp: &[&str] = if placement.amp { &["--amp"] } else { &[] };
-            Ok(asked(&[&geometry[..], amp, &["--memory", kept]].concat())?.into())
+            let own = ["--size", &size, "--classes", &classes, "--batch", &batch, "--memory", kept];
+            Ok(asked(&[&geometry[..], amp, &own].concat())?.into())
         };
-        let line = json!({
-            "config": config.0, "layout": layout, "compute": options.compute, "amp": placement.amp, "batch": config.4,
+        let mut line = json!({
+            "config": config.0, "layout": layout, "compute": options.compute, "amp": placement.amp, "size": config.2.1,
+            "classes": config.3, "batch": config.4,
             "threads": options.threads,
             "weight_step_s": round4(weight), "recompute_step_s": round4(recomputed), "arch_step_s": round4(gate),
             "all_paths_step_s": round4(all), "memory_mib": memory("one-path")?,
             "momentum_mib": momentum(config, *placement)?, "memory_recompute_mib": memory("recomputed")?, "memory_all_paths_mib": memory("all-paths")?,
         });
+        if let Some(plan) = &options.plan {
+            line["plan_h"] = plan.hours(config.4 as f64, weight, gate);
+            line["plan_recompute_h"] = plan.hours(config.4 as f64, recomputed, gate);
+        }
         say(&line.to_string());
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! search/search.json, train/*/train.json                 ──────────► summary.json ──────► report.html
 //! ```
 
+mod amounts;
 pub mod blocks;
 mod checks;
 mod collect;
@@ -13,6 +14,7 @@ mod curves;
 pub mod facts;
 mod folder;
 mod gates;
+mod headline;
 mod heat_map;
 mod limits;
 pub mod markup;
@@ -20,7 +22,10 @@ pub mod page;
 mod picture;
 pub mod plot;
 mod profiled;
+mod ranking;
+mod recipe;
 mod records;
+mod results;
 mod rivals;
 mod scatter;
 mod searched;

@@ -4,20 +4,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use assert_cmd::cargo::cargo_bin;
+use common::learning::ready;
 use common::{fails_in_one_line, fleetfoot, stderr, text};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-
-/// Whether there is a `fleetfoot-search`; in CI there must be.
-fn ready() -> bool {
-    let ready = cargo_bin("fleetfoot").with_file_name("fleetfoot-search").exists();
-    if !ready {
-        assert!(std::env::var_os("CI").is_none(), "no fleetfoot-search");
-        eprintln!("skipped: no fleetfoot-search (make test brings it)");
-    }
-    ready
-}
 
 /// A data set in IDX form whose classes are told by how bright the upper half is.
 fn images(folder: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use assert_cmd::cargo::cargo_bin;
+use common::learning::{json, ready};
 use common::{fails_in_one_line, fleetfoot, fleetfoot_process, stderr, stdout, text};
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
@@ -29,15 +29,6 @@ head = { channels = 16 }
 "#;
 
 const CORRUPT: [&str; 4] = ["train/n0005/1.jpg", "train/n0700/0.jpg", "train/n0999/1.jpg", "val/n0003/1.jpg"];
-
-fn ready() -> bool {
-    let ready = cargo_bin("fleetfoot").with_file_name("fleetfoot-search").exists();
-    if !ready {
-        assert!(std::env::var_os("CI").is_none(), "no fleetfoot-search");
-        eprintln!("skipped: no fleetfoot-search (make test brings it)");
-    }
-    ready
-}
 
 /// Two training images of each class and one to test by, of class n0003 two; four files are no images.
 fn images(folder: &Path) {
@@ -72,10 +63,6 @@ fn images(folder: &Path) {
         }
         fs::write(path, bytes).unwrap();
     }
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// Each of these files is named once, with a reason, and the record lists them.

@@ -4,21 +4,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use assert_cmd::cargo::cargo_bin;
+use common::learning::ready_with_images;
 use common::{Csv, fails_in_one_line, fleetfoot, stderr, stdout, text};
 use fleetfoot_space::SearchSpace;
 use serde_json::Value;
-
-/// Whether there are images and a `fleetfoot-search`; in CI there must be.
-fn ready() -> bool {
-    let images = Path::new("/usr/share/datasets/fashion-mnist").is_dir() || std::env::var_os("FASHION_MNIST").is_some();
-    let ready = images && cargo_bin("fleetfoot").with_file_name("fleetfoot-search").exists();
-    if !ready {
-        assert!(std::env::var_os("CI").is_none(), "no Fashion-MNIST or no fleetfoot-search");
-        eprintln!("skipped: no Fashion-MNIST or no fleetfoot-search (make test brings both)");
-    }
-    ready
-}
 
 const SMALL: &str = "--train-images 640 --validation-images 320 --warmup-epochs 1 --search-epochs 3 --batch 32 --threads 1 \
                      --alpha-lr 0.05 --weight-steps 2 --cut-below 0.05";
@@ -64,7 +53,7 @@ fn latency(table: &Path, architecture: &str) -> f64 {
 
 #[test]
 fn a_target_is_met_as_measured_although_the_table_promises_too_much() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +87,7 @@ fn a_target_is_met_as_measured_although_the_table_promises_too_much() {
 
 #[test]
 fn several_devices_and_other_limits_hold_at_once() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +134,7 @@ fn several_devices_and_other_limits_hold_at_once() {
 
 #[test]
 fn a_search_needs_no_table_where_latency_is_not_limited() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -163,7 +152,7 @@ fn a_search_needs_no_table_where_latency_is_not_limited() {
 
 #[test]
 fn limits_that_make_no_sense_are_refused_with_the_remedy() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -194,7 +183,7 @@ fn limits_that_make_no_sense_are_refused_with_the_remedy() {
 
 #[test]
 fn one_supernet_tells_of_rivals_a_front_and_how_well_it_ranks() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -3,8 +3,12 @@
 #[path = "report/chromium.rs"]
 mod chromium;
 mod common;
+#[path = "report/recipes.rs"]
+mod recipes;
 #[path = "report/run_folder.rs"]
 mod run_folder;
+#[path = "report/shown.rs"]
+mod shown;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
@@ -367,8 +371,6 @@ fn a_search_tells_its_gates_limits_cuts_front_and_rivals() {
 
 #[test]
 fn what_a_search_tells_of_its_way_must_be_of_its_space_and_its_limits() {
-    let mean = "weighted mean of latency over target";
-    let mean = serde_json::json!({"name": mean, "unit": "of target", "at_most": 1.0, "bound": "target"});
     let cases: [(&str, Value, &str); 5] = [
         (
             "/history/3/probabilities/2/0",
@@ -379,9 +381,9 @@ fn what_a_search_tells_of_its_way_must_be_of_its_space_and_its_limits() {
         ("/cuts/1/candidate", 7.into(), "cuts, step 3700: space 'cifar-32' has no candidate 7 of decision 2"),
         ("/pareto/0/needs", serde_json::json!([]), "has 0 amounts for 2 limits"),
         (
-            "/limits/0",
-            mean,
-            "is of a search by weighted mean of latency over target: the report tells of searches by latency only",
+            "/limits/1/demand/sum/rows/2",
+            serde_json::json!([1.0]),
+            "limits: multiply-accumulates: its amounts aren't one for each candidate of space 'cifar-32'",
         ),
     ];
     for (pointer, value, want) in cases {
@@ -398,40 +400,11 @@ fn every_number_on_the_page_stands_in_the_summary() {
     run.tell_the_way();
     let summary = summary(&run);
     let Some(dom) = chromium::dom(&run.at("report.html")) else { return };
-    let mut shown = 0;
-    for node in chromium::texts(&dom) {
-        let Some(key) = node.attribute("data-key") else {
-            let fixed_words =
-                ["MB6 5×5", "expansion ratio 6", "kernel", "↓", "stride 2", "±10 %", "within 5 %", "within 10 %"];
-            let tick = node.attribute("class").is_some_and(|class| class == "tick");
-            let digits = node.text.contains(|c: char| c.is_ascii_digit());
-            assert!(tick || !digits || fixed_words.iter().any(|words| node.text.contains(words)), "{node:?}");
-            continue;
-        };
-        let value = summary.pointer(&key).unwrap_or_else(|| panic!("{key} isn't in summary.json"));
-        assert_eq!(node.text, as_shown(value, &node), "{key}");
-        shown += 1;
-    }
+    let shown = shown::assert_numbers_stand_in(&summary, &dom);
     assert!(shown > 400, "only {shown} values carry a key");
     for key in ["/speedup", "/accuracy_difference", "/found/measured_ms", "/controls/0/accuracy", "/evaluation/kendall"]
     {
         assert!(dom.contains(&format!("data-key=\"{key}\"")), "{key} isn't shown");
-    }
-}
-
-/// A value with the rounding that its element states.
-fn as_shown(value: &Value, node: &chromium::TextNode) -> String {
-    match (value, node.attribute("data-decimals")) {
-        (Value::String(text), _) => text.clone(),
-        (value, None) => value.to_string(),
-        (value, Some(decimals)) => {
-            let text = format!("{:.*}", decimals.parse().unwrap(), value.as_f64().unwrap());
-            if node.attribute("data-scientific").is_some() {
-                return format!("{:.*e}", decimals.parse().unwrap(), value.as_f64().unwrap());
-            }
-            let plus = if node.attribute("data-signed").is_some() && !text.starts_with('-') { "+" } else { "" };
-            format!("{plus}{}", text.replace('-', "−"))
-        }
     }
 }
 

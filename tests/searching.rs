@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use assert_cmd::cargo::cargo_bin;
+use common::learning::{json, ready_with_images};
 use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, stderr, stdout, text};
 use fleetfoot_space::SearchSpace;
 use serde_json::Value;
@@ -28,18 +28,6 @@ fn table() -> &'static Path {
     &made.1
 }
 
-/// Whether there are images and a `fleetfoot-search`; in CI there must be.
-fn ready() -> bool {
-    let images = Path::new("/usr/share/datasets/fashion-mnist").is_dir() || std::env::var_os("FASHION_MNIST").is_some();
-    let program = cargo_bin("fleetfoot").with_file_name("fleetfoot-search");
-    let ready = images && program.exists();
-    if !ready {
-        assert!(std::env::var_os("CI").is_none(), "no Fashion-MNIST or no fleetfoot-search");
-        eprintln!("skipped: no Fashion-MNIST or no fleetfoot-search (make test brings both)");
-    }
-    ready
-}
-
 fn target() -> String {
     let predict = ["predict", "--table", text(table()), "--space", "fashion-28", "k3e6"];
     let predicted = Csv::parse(&stdout(&fleetfoot(&predict).assert().success()));
@@ -55,13 +43,9 @@ fn search_arguments<'a>(folder: &'a Path, target: &'a str) -> Vec<&'a str> {
     arguments
 }
 
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
 #[test]
 fn a_search_by_memory_holds_its_budget_and_names_its_unit() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +82,7 @@ fn a_search_by_memory_holds_its_budget_and_names_its_unit() {
 
 #[test]
 fn the_whole_way_ends_in_a_report() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -175,7 +159,7 @@ fn own_space() -> String {
 
 #[test]
 fn a_space_of_ones_own_goes_the_whole_way_and_is_kept_with_what_is_made_of_it() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -253,7 +237,7 @@ fn idx(folder: &Path, brightness: u8) {
 
 #[test]
 fn an_export_belongs_to_the_images_that_the_network_was_trained_on() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -286,7 +270,7 @@ fn an_export_belongs_to_the_images_that_the_network_was_trained_on() {
 
 #[test]
 fn a_search_that_was_killed_goes_on_to_the_same_result() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let (folder, target) = (tempfile::tempdir().unwrap(), target());
@@ -326,7 +310,7 @@ mod signal {
 
 #[test]
 fn a_search_says_what_it_cannot_do() {
-    if !ready() {
+    if !ready_with_images() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

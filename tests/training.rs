@@ -2,60 +2,14 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use assert_cmd::cargo::cargo_bin;
+use common::learning::{images, json, ready, ready_with_images};
 use common::{Csv, fails_in_one_line, fleetfoot, fleetfoot_process, refused_as_usage, stderr, stdout, text};
 use safetensors::SafeTensors;
 use serde_json::Value;
-
-/// Whether there is a `fleetfoot-search`; in CI there must be.
-fn ready() -> bool {
-    let ready = cargo_bin("fleetfoot").with_file_name("fleetfoot-search").exists();
-    if !ready {
-        assert!(std::env::var_os("CI").is_none(), "no fleetfoot-search");
-        eprintln!("skipped: no fleetfoot-search (make test brings it)");
-    }
-    ready
-}
-
-/// The same, with real images.
-fn ready_with_images() -> bool {
-    let images = Path::new("/usr/share/datasets/fashion-mnist").is_dir() || std::env::var_os("FASHION_MNIST").is_some();
-    if !images {
-        assert!(std::env::var_os("CI").is_none(), "no Fashion-MNIST");
-        eprintln!("skipped: no Fashion-MNIST (make test brings it)");
-    }
-    images && ready()
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))).unwrap()
-}
-
-/// A data set in IDX form whose classes are told by a bright square's place, under noise.
-fn images(folder: &Path) -> PathBuf {
-    let data = folder.join("data");
-    std::fs::create_dir_all(&data).unwrap();
-    for (name, count) in [("train", 640u32), ("t10k", 100)] {
-        let mut images: Vec<u8> = [0x0803u32, count, 28, 28].iter().flat_map(|word| word.to_be_bytes()).collect();
-        for image in 0..count {
-            let (top, left) = (2 + image % 10 / 5 * 14, 2 + image % 5 * 5);
-            images.extend((0..784u32).map(|pixel| {
-                let noise = ((image * 784 + pixel).wrapping_mul(2_654_435_761) >> 24) as u8 / 2;
-                let inside = (top..top + 8).contains(&(pixel / 28)) && (left..left + 4).contains(&(pixel % 28));
-                if inside { 255 - noise / 2 } else { noise }
-            }));
-        }
-        let mut labels: Vec<u8> = [0x0801u32, count].iter().flat_map(|word| word.to_be_bytes()).collect();
-        labels.extend((0..count).map(|image| (image % 10) as u8));
-        std::fs::write(data.join(format!("{name}-images-idx3-ubyte")), images).unwrap();
-        std::fs::write(data.join(format!("{name}-labels-idx1-ubyte")), labels).unwrap();
-    }
-    data
-}
 
 /// `train` of two short epochs on one thread.
 fn train<'a>(architecture: &'a str, output: &'a Path, data: &'a Path, more: &[&'a str]) -> Vec<&'a str> {

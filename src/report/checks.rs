@@ -1,6 +1,6 @@
 //! What a reader should know before believing a run's numbers.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use fleetfoot_profiler::{Conditions, Differences};
 use fleetfoot_space::SearchSpace;
@@ -17,10 +17,15 @@ const EXPORT_TOLERANCE: f64 = 1e-4;
 /// The warnings of a run, one sentence each.
 pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<String> {
     let mut warnings = Vec::new();
-    if run.table.is_empty() {
-        warnings.push("table.csv says nothing of where its numbers come from: provenance unknown".to_owned());
+    if let Some(table) = &run.table {
+        if table.is_empty() {
+            warnings.push("table.csv says nothing of where its numbers come from: provenance unknown".to_owned());
+        }
+        if run.predicted.is_some() && run.measured.is_some() {
+            warnings.extend(conflicts(table, &run.measuring));
+        }
+        warnings.extend(other_device(table, &run.search.devices));
     }
-    warnings.extend(conflicts(&run.table, &run.measuring));
     if let Some(first) = run.search.estimated.first() {
         let count = run.search.estimated.len();
         warnings.push(format!(
@@ -33,6 +38,7 @@ pub fn warnings(run: &RunFolder, summary: &Summary, space: &SearchSpace) -> Vec<
     }
     for (_, network) in summary.networks() {
         warnings.extend(recipe_difference(network, &summary.baseline));
+        warnings.extend(seed_difference(network, &summary.baseline));
         warnings.extend(training_doubts(network));
     }
     for training in run.trainings.values().flatten() {
@@ -59,17 +65,7 @@ fn conflicts(table: &[Provenance], measured: &[Provenance]) -> Vec<String> {
 
 /// What makes two accuracies incomparable.
 fn recipe_difference(network: &Network, baseline: &Network) -> Option<String> {
-    let (a, b) = (&network.recipe, &baseline.recipe);
-    let fields = [
-        ("dataset", a.dataset.clone(), b.dataset.clone()),
-        ("epochs", a.epochs.to_string(), b.epochs.to_string()),
-        ("train_images", a.train_images.to_string(), b.train_images.to_string()),
-        ("test_images", a.test_images.to_string(), b.test_images.to_string()),
-        ("batch", a.batch.to_string(), b.batch.to_string()),
-        ("lr", a.lr.to_string(), b.lr.to_string()),
-    ];
-    let differing = fields.iter().filter(|(_, a, b)| a != b).map(|(key, a, b)| format!("{key} {a} instead of {b}"));
-    let list: Vec<String> = differing.collect();
+    let list = network.recipe.differences(&baseline.recipe);
     (!list.is_empty()).then(|| {
         format!(
             "{} was trained differently from the baseline ({}): their accuracies can't be compared",
@@ -77,6 +73,28 @@ fn recipe_difference(network: &Network, baseline: &Network) -> Option<String> {
             list.join(", ")
         )
     })
+}
+
+/// Networks of which no two trainings had a seed, and with it the order of the images and what was done to them, in common.
+fn seed_difference(network: &Network, baseline: &Network) -> Option<String> {
+    let seeds = |network: &Network| network.trainings.iter().map(|training| training.seed).collect::<BTreeSet<u64>>();
+    let (own, other) = (seeds(network), seeds(baseline));
+    let list = |seeds: &BTreeSet<u64>| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    own.is_disjoint(&other).then(|| {
+        format!(
+            "{} and the baseline have no seed in common ({}; {}): part of their difference is the seeds'",
+            network.name,
+            list(&own),
+            list(&other)
+        )
+    })
+}
+
+/// A table of a device that the search wasn't for.
+fn other_device(table: &[Provenance], searched: &[String]) -> Option<String> {
+    let device = &table.iter().find(|pair| pair.key == "device")?.value;
+    let other = !searched.is_empty() && !searched.contains(device);
+    other.then(|| format!("table.csv is of {device}, but the search was for {}", searched.join(", ")))
 }
 
 /// A training record whose MACs or parameters aren't its architecture's.
@@ -108,10 +126,12 @@ fn training_doubts(network: &Network) -> Vec<String> {
         if !seeds.insert(training.seed) {
             doubts.push(format!("train/{folder} has seed {} once more: it is no further sample", training.seed));
         }
-        if training.recipe != network.recipe {
-            doubts.push(format!("train/{folder} was trained differently from the other seeds of {}", network.name));
+        let differing = training.recipe.differences(&network.recipe);
+        if !differing.is_empty() {
+            let (name, list) = (&network.name, differing.join(", "));
+            doubts.push(format!("train/{folder} was trained differently from the other seeds of {name} ({list})"));
         }
-        if training.measured_ms.is_none() {
+        if training.measured_ms.is_none() && network.measured_ms.is_some() {
             doubts.push(format!(
                 "train/{folder} wasn't measured: the latency of {} is that of its other seeds",
                 network.name

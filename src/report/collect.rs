@@ -9,8 +9,9 @@ use super::checks;
 use super::folder::{BASELINE, FOUND, RunFolder, Training};
 use super::searched::search;
 use super::summary::{Network, Sources, Summary, TrainingSummary};
-use super::tables::Measured;
+use super::tables::{Interval, Measured};
 use super::timeline::Timeline;
+use super::way::Limit;
 
 /// Version of summary.json.
 const FORMAT: u64 = 1;
@@ -36,9 +37,10 @@ pub fn summarise(run: &RunFolder) -> Result<Summary> {
             search.architecture
         );
     }
-    let (milliseconds, accuracy) = (baseline.measured_ms, baseline.accuracy);
+    let (milliseconds, need, accuracy) = (baseline.measured_ms, baseline.needs.first().copied(), baseline.accuracy);
     for network in [&mut found, &mut baseline].into_iter().chain(&mut networks) {
-        network.speedup = milliseconds / network.measured_ms;
+        network.speedup = ratio(milliseconds, network.measured_ms);
+        network.need_ratio = ratio(network.needs.first().copied(), need);
         network.accuracy_difference = network.accuracy - accuracy;
     }
     for network in std::iter::once(&mut baseline).chain(&mut networks) {
@@ -54,6 +56,7 @@ pub fn summarise(run: &RunFolder) -> Result<Summary> {
         dataset: found.recipe.dataset.clone(),
         space: space.name().to_owned(),
         speedup: found.speedup,
+        need_ratio: found.need_ratio,
         speedup_low: ratio(baseline.measured_low_ms, found.measured_high_ms),
         speedup_high: ratio(baseline.measured_high_ms, found.measured_low_ms),
         accuracy_difference: found.accuracy_difference,
@@ -64,7 +67,7 @@ pub fn summarise(run: &RunFolder) -> Result<Summary> {
         search,
         evaluation: run.evaluation.clone(),
         timeline: Timeline::read(&run.path.join("table.csv.journal"))?,
-        provenance: Sources { table: run.table.clone(), measured: run.measuring.clone() },
+        provenance: Sources { table: run.table.clone().unwrap_or_default(), measured: run.measuring.clone() },
         warnings: Vec::new(),
     };
     summary.warnings = checks::warnings(run, &summary, &space);
@@ -73,8 +76,8 @@ pub fn summarise(run: &RunFolder) -> Result<Summary> {
 
 /// What the table says, else what the measurements say.
 fn device(run: &RunFolder) -> Option<&str> {
-    let pairs = run.table.iter().chain(&run.measuring);
-    pairs.into_iter().find(|pair| pair.key == "device").map(|pair| pair.value.as_str())
+    let mut pairs = run.table.iter().flatten().chain(&run.measuring);
+    pairs.find(|pair| pair.key == "device").map(|pair| pair.value.as_str())
 }
 
 fn ratio(above: Option<f64>, below: Option<f64>) -> Option<f64> {
@@ -109,20 +112,17 @@ fn network(run: &RunFolder, searched: &SearchSpace, role: &str, trainings: &[Tra
     }
     // A network that has widths of its own goes by its name.
     let plain = space.signature() == searched.signature();
-    let Some(predicted) = run.predicted.get(if plain { text } else { &record.named }) else {
-        bail!(
-            "{}: no row for {text} (train/{role}): run `fleetfoot predict` on it",
-            run.path.join("predicted.csv").display()
-        );
-    };
+    let predicted = prediction(run, role, if plain { text } else { &record.named })?;
     let measured = measurements(run, trainings)?;
-    if measured.is_empty() {
+    if measured.is_empty() && run.measured.is_some() {
         let file = run.path.join("measured.csv");
         bail!("{}: no row for train/{}: run `fleetfoot measure` on its model", file.display(), first.folder);
     }
     let accuracies: Vec<f64> = trainings.iter().map(|training| training.record.accuracy_percent).collect();
     let accuracy = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
-    let measured_ms = median(measured.iter().map(|m| m.latency.latency_ms)).unwrap_or_default();
+    let measured_ms = median(measured.iter().map(|m| m.latency.latency_ms));
+    let way = &run.search.way;
+    let own = Some(&architecture).filter(|_| plain);
     let several = trainings.len() > 1;
     Ok(Network {
         name: role.to_owned(),
@@ -131,14 +131,18 @@ fn network(run: &RunFolder, searched: &SearchSpace, role: &str, trainings: &[Tra
         accuracy_sd: several.then(|| sample_sd(&accuracies, accuracy)),
         seeds: several.then_some(trainings.len()),
         accuracy_sampling_error: sampling_error(accuracy, record.recipe().test_images),
-        predicted_ms: predicted.latency_ms,
-        predicted_low_ms: predicted.low_ms,
-        predicted_high_ms: predicted.high_ms,
+        predicted_ms: predicted.map(|interval| interval.latency_ms),
+        predicted_low_ms: predicted.and_then(|interval| interval.low_ms),
+        predicted_high_ms: predicted.and_then(|interval| interval.high_ms),
         measured_ms,
         measured_low_ms: median(measured.iter().filter_map(|m| m.latency.low_ms)),
         measured_high_ms: median(measured.iter().filter_map(|m| m.latency.high_ms)),
-        prediction_error_percent: (predicted.latency_ms / measured_ms - 1.0) * 100.0,
-        speedup: 1.0,
+        prediction_error_percent: ratio(predicted.map(|interval| interval.latency_ms), measured_ms)
+            .map(|ratio| (ratio - 1.0) * 100.0),
+        speedup: None,
+        needs: needs(way.limits.iter(), own),
+        weighted_needs: needs(way.weighted.iter().map(|weighted| &weighted.limit), own),
+        need_ratio: None,
         accuracy_difference: 0.0,
         found_lead: None,
         found_lead_standard_error: None,
@@ -150,6 +154,22 @@ fn network(run: &RunFolder, searched: &SearchSpace, role: &str, trainings: &[Tra
         trainings: trainings.iter().map(|training| training_summary(run, training)).collect(),
         blocks: blocks(&space, &architecture)?,
     })
+}
+
+/// What predicted.csv says of a network, where there is one.
+fn prediction(run: &RunFolder, role: &str, name: &str) -> Result<Option<Interval>> {
+    let Some(predicted) = &run.predicted else { return Ok(None) };
+    let Some(interval) = predicted.get(name) else {
+        let file = run.path.join("predicted.csv");
+        bail!("{}: no row for {name} (train/{role}): run `fleetfoot predict` on it", file.display());
+    };
+    Ok(Some(*interval))
+}
+
+/// What a network needs of each of these limits; nothing where it isn't one of the space's own widths, or a record doesn't
+/// tell it.
+fn needs<'a>(limits: impl Iterator<Item = &'a Limit>, network: Option<&Architecture>) -> Vec<f64> {
+    limits.map(|limit| Some(limit.demand.as_ref()?.of(network?))).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// The space that a network was trained in, in the widths that its name stands for, and the network. It must be the one
@@ -167,7 +187,7 @@ pub fn resolve(training: &Training, searched: &SearchSpace) -> Result<(SearchSpa
 fn measurements<'a>(run: &'a RunFolder, trainings: &[Training]) -> Result<Vec<&'a Measured>> {
     let mut all = Vec::new();
     for training in trainings {
-        let Some(measured) = run.measured.get(&training.folder) else { continue };
+        let Some(measured) = run.measured.as_ref().and_then(|all| all.get(&training.folder)) else { continue };
         let (trained, model) = (&training.record.architecture, &measured.architecture);
         if !model.is_empty() && model != trained {
             let (file, folder) = (run.path.join("measured.csv"), &training.folder);
@@ -179,7 +199,7 @@ fn measurements<'a>(run: &'a RunFolder, trainings: &[Training]) -> Result<Vec<&'
 }
 
 fn training_summary(run: &RunFolder, training: &Training) -> TrainingSummary {
-    let (record, measured) = (&training.record, run.measured.get(&training.folder));
+    let (record, measured) = (&training.record, run.measured.as_ref().and_then(|all| all.get(&training.folder)));
     TrainingSummary {
         folder: training.folder.clone(),
         seed: record.seed,

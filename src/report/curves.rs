@@ -1,6 +1,6 @@
 //! What happened over time: the search's curves and the trainings'.
 
-use super::facts::{Facts, Format};
+use super::facts::Facts;
 use super::limits;
 use super::markup::{Markup, element, text};
 use super::plot::{Axis, Plot, series_class};
@@ -15,12 +15,12 @@ type Curve = (&'static str, &'static str, &'static [Value]);
 const SEARCH: [Curve; 4] = [
     ("Loss of the supernet", "loss", &[|point| Some(point.loss)]),
     ("Accuracy of the supernet", "training batches (%)", &[|point| point.accuracy_percent]),
-    ("Latency", LATENCY, &[|point| point.expected_ms, |point| point.most_probable_ms]),
+    ("What was limited", LIMITED, &[|point| point.expected, |point| point.most_probable]),
     ("Entropy of the gates", "entropy of α, share of the largest", &[|point| point.entropy]),
 ];
-const LATENCY: &str = "expected; thin: most probable network (ms)";
+const LIMITED: &str = "expected; thin: most probable network";
 
-/// Loss, accuracy, latencies and entropy over the search's steps, the warm-up shaded.
+/// Loss, accuracy, what was limited and entropy over the search's steps, the warm-up shaded.
 pub fn search(summary: &Summary, facts: &Facts) -> Vec<Markup> {
     let curve = &summary.search.curve;
     let steps = || curve.iter().map(|point| point.step as f64);
@@ -31,12 +31,16 @@ pub fn search(summary: &Summary, facts: &Facts) -> Vec<Markup> {
             curve.iter().filter_map(|point| Some((point.step as f64, value(point)?))).collect()
         };
         let lines: Vec<Vec<(f64, f64)>> = values.iter().map(line).collect();
-        let target = summary.search.target_ms.filter(|_| label == LATENCY);
+        let quantity = &summary.search.limited_first;
+        let target = summary.search.target.filter(|_| label == LIMITED);
         let values = lines.iter().flatten().map(|&(_, y)| y).chain(target);
         let mut plot = Plot::new(
             &format!("{title} over the steps of the search"),
             Axis::around("step", steps()),
-            Axis::around(label, values),
+            Axis::around(
+                &if label == LIMITED { format!("{label} ({})", quantity.unit) } else { label.to_owned() },
+                values,
+            ),
         );
         if let Some((from, to)) = warm_up {
             plot.band(from, to, "warm-up");
@@ -45,14 +49,14 @@ pub fn search(summary: &Summary, facts: &Facts) -> Vec<Markup> {
             plot.line(if index == 0 { "curve" } else { "curve further" }, points);
         }
         if let Some(target) = target {
-            let shown = facts.draw("/search/target_ms", Format::Fixed(3));
-            plot.level("target", target, Markup::join([text("target "), shown, text(" ms")]));
+            let shown = facts.draw("/search/target", quantity.format(3));
+            plot.level("target", target, Markup::join([text("target "), shown, text(&quantity.behind())]));
         }
         plot.finish()
     };
     // Records that tell of limits have plots of their own for them.
     let told = !summary.search.way.history.is_empty();
-    let shown = SEARCH.into_iter().filter(|(_, label, _)| !told || *label != LATENCY).map(draw);
+    let shown = SEARCH.into_iter().filter(|(_, label, _)| !told || *label != LIMITED).map(draw);
     shown.chain(limits::candidates(&summary.search)).collect()
 }
 

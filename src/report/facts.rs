@@ -9,12 +9,19 @@ use super::markup::{Element, Markup, element};
 pub const NOTHING: &str = "–";
 
 /// How a number is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Format {
     /// With this many decimals.
     Fixed(usize),
     /// With at least this many significant digits: what a latency needs, be it microseconds or seconds.
     Significant(usize),
+    /// Divided by `by`, with at least `digits` significant digits: what a count of millions needs.
+    Scaled {
+        /// A power of ten.
+        by: f64,
+        /// Digits.
+        digits: usize,
+    },
     /// With this many decimals and always a sign.
     Signed(usize),
     /// With this many decimals and a power of ten.
@@ -61,6 +68,11 @@ impl Facts {
             (Format::Significant(digits), Some(number)) => {
                 let decimals = decimals(number, digits);
                 shown.attribute("data-decimals", decimals).text(&fixed(number, decimals))
+            }
+            (Format::Scaled { by, digits }, Some(number)) => {
+                let decimals = decimals(number / by, digits);
+                let shown = shown.attribute("data-decimals", decimals).attribute("data-divisor", by);
+                shown.text(&fixed(number / by, decimals))
             }
             (Format::Signed(decimals), Some(number)) => {
                 shown.attribute("data-decimals", decimals).attribute("data-signed", "").text(&signed(number, decimals))

@@ -49,14 +49,14 @@ pub struct Training {
 pub struct RunFolder {
     /// Where it is.
     pub path: PathBuf,
-    /// Provenance of the latency table.
-    pub table: Vec<Provenance>,
-    /// Provenance of the measurements.
+    /// Provenance of the latency table, where the run has one.
+    pub table: Option<Vec<Provenance>>,
+    /// Provenance of the measurements; empty where there are none.
     pub measuring: Vec<Provenance>,
-    /// Predictions by architecture.
-    pub predicted: HashMap<String, Interval>,
-    /// Measurements by training folder.
-    pub measured: HashMap<String, Measured>,
+    /// Predictions of latencies by architecture, where there are any.
+    pub predicted: Option<HashMap<String, Interval>>,
+    /// Measurements by training folder, where there are any.
+    pub measured: Option<HashMap<String, Measured>>,
     /// The predictor's evaluation, if there was one.
     pub evaluation: Option<Evaluation>,
     /// The search.
@@ -68,15 +68,30 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Reads everything; the first thing that is missing or broken is the error.
+    /// Reads everything; the first thing that is missing or broken is the error. Where something else was limited than the
+    /// latency on one device, nothing need be predicted or measured.
     pub fn read(path: &Path) -> Result<Self> {
         let at = |file: &str| path.join(file);
         let makes = |command: &str, file: &str| Origin::new(format!("{command} {}", at(file).display()));
         let search = SearchRecord::read(&at("search/search.json"), &makes("search … -o", "search"))?;
         let (trainings, unfinished) = read_trainings(path)?;
-        let table = read_provenance(&at("table.csv"), &makes("profile … -o", "table.csv"))?;
-        let predicted = read_predicted(&at("predicted.csv"), &makes("predict … >", "predicted.csv"))?;
-        let (measuring, measured) = read_measured(&at("measured.csv"), &makes("measure … -o", "measured.csv"))?;
+        let wanted = |file: &str| search.is_of_one_latency() || at(file).exists();
+        let read = |file: &str, command: &str| wanted(file).then(|| (at(file), makes(command, file)));
+        let table =
+            read("table.csv", "profile … -o").map(|(path, origin)| read_provenance(&path, &origin)).transpose()?;
+        let predicted = match read("predicted.csv", "predict … >") {
+            Some((path, origin)) => read_predicted(&path, &origin)?,
+            None => None,
+        };
+        if predicted.is_none() && search.is_of_one_latency() {
+            bail!(
+                "{}: predictions of something else than latency: run `fleetfoot predict` with the latency table",
+                at("predicted.csv").display()
+            );
+        }
+        let measured = read("measured.csv", "measure … -o").map(|(path, origin)| read_measured(&path, &origin));
+        let (measuring, measured) = measured.transpose()?.unzip();
+        let measuring = measuring.unwrap_or_default();
         let evaluate = at("evaluate.json");
         let origin = makes("evaluate … -o", "evaluate.json");
         let evaluation = if evaluate.exists() { Some(read_json(&evaluate, &origin)?) } else { None };

@@ -24,12 +24,17 @@ fn plot(search: &Search, index: usize, facts: &Facts) -> Markup {
     let held: Vec<(f64, f64)> = held.collect();
     let probable = search.curve.iter().filter(|_| index == 0);
     let probable: Vec<(f64, f64)> =
-        probable.filter_map(|point| Some((point.step as f64, point.most_probable_ms?))).collect();
-    let values = [&expected, &held, &probable].into_iter().flatten().map(|(_, y)| *y).chain([limit.at_most]);
+        probable.filter_map(|point| Some((point.step as f64, point.most_probable?))).collect();
+    let drawn = |line: Vec<(f64, f64)>| -> Vec<(f64, f64)> {
+        line.into_iter().map(|(step, amount)| (step, limit.of.drawn(amount))).collect()
+    };
+    let (expected, held, probable, at_most) =
+        (drawn(expected), drawn(held), drawn(probable), limit.of.drawn(limit.at_most));
+    let values = [&expected, &held, &probable].into_iter().flatten().map(|(_, y)| *y).chain([at_most]);
     let mut plot = Plot::new(
-        &format!("{} that the gates expect, and its limit, over the steps of the search", limit.name),
+        &format!("{} that the gates expect, and its limit, over the steps of the search", limit.of.name),
         Axis::around("step", expected.iter().map(|(step, _)| *step)),
-        Axis::around(&limit.label(), values),
+        Axis::around(&limit.of.label(), values),
     );
     if let Some(from) = from {
         plot.band(from as f64, to as f64, "warm-up");
@@ -37,15 +42,10 @@ fn plot(search: &Search, index: usize, facts: &Facts) -> Markup {
     plot.line("curve further", &probable);
     plot.line("path target", &held);
     plot.line("curve", &expected);
-    let shown = facts.draw(&format!("/search/limits/{index}/at_most"), amounts(limit.at_most));
+    let shown = facts.draw(&format!("/search/limits/{index}/at_most"), limit.of.format(3));
     let word = if limit.bound == Bound::Target { "target " } else { "at most " };
-    plot.level("target", limit.at_most, Markup::join([text(word), shown]));
+    plot.level("target", at_most, Markup::join([text(word), shown, text(&limit.of.behind())]));
     plot.finish()
-}
-
-/// Counts are shown whole.
-fn amounts(amount: f64) -> Format {
-    if amount >= 1e4 { Format::Fixed(0) } else { Format::Significant(3) }
 }
 
 /// What the lines of the plots are.
@@ -67,7 +67,6 @@ pub fn reached(search: &Search, facts: &Facts) -> Markup {
     }
     let columns = [
         ("Limit", false),
-        ("Unit", false),
         ("Kind", false),
         ("Allowed", true),
         ("Expected of the gates", true),
@@ -76,11 +75,10 @@ pub fn reached(search: &Search, facts: &Facts) -> Markup {
     ];
     let row = |index: usize| {
         let of = |list: &str, field: &str, format| facts.show(&format!("/search/{list}/{index}/{field}"), format);
-        let name = facts.name(&format!("/search/limits/{index}/name"));
-        let format = amounts(search.way.limits[index].at_most);
-        let row = element("tr").child(element("th").attribute("scope", "row").child(name));
-        row.child(element("td").child(of("limits", "unit", Format::Plain)))
-            .child(element("td").child(of("limits", "bound", Format::Plain)))
+        let quantity = &search.way.limits[index].of;
+        let format = quantity.format(4);
+        let row = element("tr").child(element("th").attribute("scope", "row").text(&quantity.label()));
+        row.child(element("td").child(of("limits", "bound", Format::Plain)))
             .child(number([of("limits", "at_most", format)]))
             .child(number([of("reached", "expected", format)]))
             .child(number([of("reached", "predicted", format)]))

@@ -120,7 +120,9 @@ impl Plot {
             })
             .collect();
         if !path.is_empty() {
-            self.marks.push(element("path").class(&format!("line {class}")).attribute("d", path.concat()).into());
+            // Round ends make a dot of a lone point.
+            let path = if points.len() == 1 { format!("{}h0", path.concat()) } else { path.concat() };
+            self.marks.push(element("path").class(&format!("line {class}")).attribute("d", path).into());
         }
     }
 

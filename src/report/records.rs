@@ -1,4 +1,6 @@
 //! The JSON records of a run, as `fleetfoot search`, `train` and `predict --evaluate` write them.
+//!
+//! In search.json the names of amounts end with the unit of what was limited first (`target_ms`, `target_macs`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,8 +11,11 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::amounts::Quantity;
 use super::folder::{Origin, read_text};
-use super::way::{Limit, Way};
+use super::ranking::Diagnosis;
+use super::recipe::{Recipe, settings};
+use super::way::Way;
 
 /// The version of search.json and train.json that is read.
 const FORMAT: u64 = 1;
@@ -24,15 +29,45 @@ pub struct SearchRecord {
     pub space: String,
     /// What was found.
     pub architecture: String,
-    /// Expected latency over the gates' distribution at the end.
+    /// What the gates expected of what was limited first, at the end.
     #[serde(deserialize_with = "quantity")]
-    pub expected_ms: f64,
-    /// Predicted latency of the found architecture.
+    #[serde(
+        alias = "expected_ms",
+        alias = "expected_mib",
+        alias = "expected_mj",
+        alias = "expected_macs",
+        alias = "expected_params",
+        alias = "expected_of_target"
+    )]
+    pub expected: f64,
+    /// What the found architecture needs of it.
     #[serde(default, deserialize_with = "optional_quantity")]
-    pub predicted_ms: Option<f64>,
-    /// The constraint.
+    #[serde(
+        alias = "predicted_ms",
+        alias = "predicted_mib",
+        alias = "predicted_mj",
+        alias = "predicted_macs",
+        alias = "predicted_params",
+        alias = "predicted_of_target"
+    )]
+    pub predicted: Option<f64>,
+    /// What it may need.
     #[serde(default, deserialize_with = "optional_quantity")]
-    pub target_ms: Option<f64>,
+    #[serde(
+        alias = "target_ms",
+        alias = "target_mib",
+        alias = "target_mj",
+        alias = "target_macs",
+        alias = "target_params",
+        alias = "target_of_target"
+    )]
+    pub target: Option<f64>,
+    /// What the first table is of, where there is one.
+    #[serde(default = "latency")]
+    pub cost: String,
+    /// The devices of the tables.
+    #[serde(default)]
+    pub devices: Vec<String>,
     /// Duration.
     #[serde(deserialize_with = "quantity")]
     pub seconds: f64,
@@ -49,21 +84,15 @@ pub struct SearchRecord {
     /// The networks of the last stage, best first, if there was one.
     #[serde(default)]
     pub finalists: Vec<Finalist>,
+    /// How well the supernet ranks, where it was asked.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
     /// How it went and what else it found; records of earlier releases don't say it.
     #[serde(flatten)]
     pub way: Way,
     /// Everything else: seed, dataset, loss, epochs, …
     #[serde(flatten)]
     pub settings: BTreeMap<String, Value>,
-}
-
-/// What a search was by.
-#[derive(Debug, Deserialize)]
-struct By {
-    #[serde(default = "latency")]
-    cost: String,
-    #[serde(default)]
-    limits: Vec<Limit>,
 }
 
 fn latency() -> String {
@@ -81,9 +110,17 @@ pub struct Images {
 pub struct Finalist {
     /// The network.
     pub architecture: String,
-    /// Its predicted latency.
+    /// What it needs of what was limited first.
     #[serde(deserialize_with = "quantity")]
-    pub predicted_ms: f64,
+    #[serde(
+        alias = "predicted_ms",
+        alias = "predicted_mib",
+        alias = "predicted_mj",
+        alias = "predicted_macs",
+        alias = "predicted_params",
+        alias = "predicted_of_target"
+    )]
+    pub predicted: f64,
     /// Accuracy on the validation images.
     #[serde(deserialize_with = "percent")]
     pub accuracy_percent: f64,
@@ -117,12 +154,28 @@ pub struct SearchPoint {
     /// Accuracy.
     #[serde(default, deserialize_with = "optional_percent")]
     pub accuracy_percent: Option<f64>,
-    /// Expected latency.
+    /// What the gates expected of what was limited first.
     #[serde(default, deserialize_with = "optional_quantity")]
-    pub expected_ms: Option<f64>,
-    /// Latency of the most probable network.
+    #[serde(
+        alias = "expected_ms",
+        alias = "expected_mib",
+        alias = "expected_mj",
+        alias = "expected_macs",
+        alias = "expected_params",
+        alias = "expected_of_target"
+    )]
+    pub expected: Option<f64>,
+    /// What the most probable network needs of it.
     #[serde(default, deserialize_with = "optional_quantity")]
-    pub most_probable_ms: Option<f64>,
+    #[serde(
+        alias = "most_probable_ms",
+        alias = "most_probable_mib",
+        alias = "most_probable_mj",
+        alias = "most_probable_macs",
+        alias = "most_probable_params",
+        alias = "most_probable_of_target"
+    )]
+    pub most_probable: Option<f64>,
     /// Entropy of the gates' distribution.
     #[serde(default, deserialize_with = "optional_quantity")]
     pub entropy: Option<f64>,
@@ -159,6 +212,9 @@ pub struct TrainRecord {
     #[serde(deserialize_with = "quantity")]
     lr: f64,
     threads: Option<u64>,
+    /// Everything that the network was trained by.
+    #[serde(default)]
+    recipe: BTreeMap<String, Value>,
     /// Duration.
     #[serde(deserialize_with = "quantity")]
     pub seconds: f64,
@@ -172,25 +228,6 @@ pub struct TrainRecord {
     pub curve: Vec<TrainPoint>,
     /// The exported model, if there is one.
     pub onnx: Option<Export>,
-}
-
-/// How a network was trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recipe {
-    /// The images.
-    pub dataset: String,
-    /// Passes over the training images.
-    pub epochs: u64,
-    /// Number of training images.
-    pub train_images: u64,
-    /// Number of test images.
-    pub test_images: u64,
-    /// Images per step.
-    pub batch: u64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Threads; they change how long it takes, not what comes out.
-    pub threads: Option<u64>,
 }
 
 /// A line of a training's log.
@@ -269,14 +306,21 @@ pub struct EvaluationPoint {
 impl SearchRecord {
     /// Reads and checks the file.
     pub fn read(path: &Path, origin: &Origin) -> Result<Self> {
-        let By { cost, limits } = read_json(path, origin)?;
-        let first = limits.first().filter(|limit| limit.unit != "ms").map(|limit| limit.name.clone());
-        if let Some(by) = Some(cost).filter(|cost| *cost != latency()).or(first) {
-            bail!("{} is of a search by {by}: the report tells of searches by latency only", path.display());
-        }
         let record: Self = read_json(path, origin)?;
         check_format(path, record.format)?;
         Ok(record)
+    }
+
+    /// What was limited first. Records of before there were several limits say it by their table's cost alone.
+    pub fn limited_first(&self) -> Quantity {
+        let first = self.way.limits.first().map(|limit| limit.of.clone());
+        first.unwrap_or_else(|| Quantity::of_cost(self.cost.parse().unwrap_or_default()))
+    }
+
+    /// Whether it is the latency on one device that was limited, whatever else was.
+    pub fn is_of_one_latency(&self) -> bool {
+        let latencies = self.way.limits.iter().filter(|limit| limit.of.is_latency()).count();
+        self.limited_first().is_latency() && latencies <= 1
     }
 }
 
@@ -291,7 +335,8 @@ impl TrainRecord {
     /// How it was trained.
     pub fn recipe(&self) -> Recipe {
         let Self { epochs, train_images, test_images, batch, lr, threads, .. } = *self;
-        Recipe { dataset: self.dataset.clone(), epochs, train_images, test_images, batch, lr, threads }
+        let (dataset, settings) = (self.dataset.clone(), settings(&self.recipe));
+        Recipe { dataset, epochs, train_images, test_images, batch, lr, threads, settings }
     }
 }
 
@@ -344,7 +389,7 @@ fn optional_change<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     value.map(|value| within(value, -100.0, f64::MAX, "a change by -100 % or more")).transpose()
 }
 
-fn optional_correlation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub(super) fn optional_correlation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     let value = Option::<f64>::deserialize(deserializer)?;
     value.map(|value| within(value, -1.0, 1.0, "a correlation from -1 to 1")).transpose()
 }

@@ -12,20 +12,21 @@ pub fn pareto(search: &Search, facts: &Facts) -> Markup {
     if points.is_empty() {
         return Markup::default();
     }
-    let at = |point: &super::way::FrontPoint| (point.needs[0], point.accuracy_percent);
+    let at = |point: &super::way::FrontPoint| (limit.of.drawn(point.needs[0]), point.accuracy_percent);
     // The chosen one needn't be of the front; how it does by the supernet is told beside its rivals.
     let chosen = points.iter().find(|point| point.architecture == search.architecture).map(at).or_else(|| {
         let own = search.way.rivals.iter().find(|rival| rival.architecture == search.architecture)?;
-        Some((own.predicted.or(search.predicted_ms)?, own.accuracy_percent))
+        Some((limit.of.drawn(own.predicted.or(search.predicted)?), own.accuracy_percent))
     });
-    let needs = points.iter().map(|point| point.needs[0]).chain(chosen.map(|at| at.0)).chain([limit.at_most]);
+    let at_most = limit.of.drawn(limit.at_most);
+    let needs = points.iter().map(|point| at(point).0).chain(chosen.map(|at| at.0)).chain([at_most]);
     let accuracies = points.iter().map(|point| point.accuracy_percent).chain(chosen.map(|at| at.1));
     let mut plot = Plot::new(
         "Accuracy by the supernet over what networks need",
-        Axis::around(&limit.label(), needs),
+        Axis::around(&limit.of.label(), needs),
         Axis::around("validation images, by the supernet (%)", accuracies),
     );
-    plot.upright("target", limit.at_most, text("limit"));
+    plot.upright("target", at_most, text("limit"));
     plot.line("curve further", &points.iter().map(at).collect::<Vec<_>>());
     for point in points {
         let (need, accuracy) = at(point);
@@ -36,12 +37,13 @@ pub fn pareto(search: &Search, facts: &Facts) -> Markup {
         plot.mark(0, at, &format!("chosen: {}", search.architecture));
         plot.note(at, text("chosen"));
     }
-    let columns = [("Network", false), ("Needs", true), ("Cross entropy", true), ("Accuracy (%)", true)];
+    let label = limit.of.label();
+    let columns = [("Network", false), (&label[..], true), ("Cross entropy", true), ("Accuracy (%)", true)];
     let row = |index: usize| {
         let show = |field: &str, format| facts.show(&format!("/search/pareto/{index}/{field}"), format);
         let code = element("code").child(show("architecture", Format::Plain));
         let row = element("tr").child(element("th").attribute("scope", "row").child(code));
-        row.child(number([show("needs/0", Format::Significant(4))]))
+        row.child(number([show("needs/0", limit.of.format(4))]))
             .child(number([show("cross_entropy", Format::Fixed(4))]))
             .child(number([show("accuracy_percent", Format::Fixed(2))]))
     };
@@ -59,7 +61,7 @@ pub fn rivals(search: &Search, facts: &Facts) -> Markup {
     if rivals.is_empty() {
         return Markup::default();
     }
-    let needs = search.way.limits.first().map_or_else(|| "Needs".to_owned(), super::way::Limit::label);
+    let needs = search.limited_first.label();
     let columns = [
         ("Method", false),
         ("Equal", false),
@@ -77,7 +79,7 @@ pub fn rivals(search: &Search, facts: &Facts) -> Markup {
             .child(number([show("evaluations", Format::Plain)]))
             .child(number([show("seconds", Format::Fixed(1))]))
             .child(element("td").child(element("code").child(show("architecture", Format::Plain))))
-            .child(number([show("predicted", Format::Significant(4))]))
+            .child(number([show("predicted", search.limited_first.format(4))]))
             .child(number([show("cross_entropy", Format::Fixed(4))]))
             .child(number([show("accuracy_percent", Format::Fixed(2))]))
     };

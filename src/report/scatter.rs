@@ -14,25 +14,48 @@ fn measured(network: &Network) -> Option<(f64, f64)> {
 }
 
 /// Test accuracy against measured latency.
-pub fn trade_off(summary: &Summary, facts: &Facts) -> Markup {
-    let (keys, networks): (Vec<String>, Vec<&Network>) = summary.networks().unzip();
+pub fn over_latency(summary: &Summary, facts: &Facts) -> Markup {
+    let at = |network: &Network| Some((network.measured_ms?, measured(network)));
+    trade_off(summary, ("measured latency", "measured latency (ms)", " ms"), at, facts)
+}
+
+/// Test accuracy against what networks need of what was limited first.
+pub fn over_need(summary: &Summary, facts: &Facts) -> Markup {
+    let limited = &summary.search.limited_first;
+    let at = |network: &Network| Some((limited.drawn(*network.needs.first()?), None));
+    trade_off(summary, (&limited.name, &limited.label(), &limited.behind()), at, facts)
+}
+
+/// Test accuracy against something that networks take, with its interval; a network that doesn't tell it has no place. It is
+/// named for those who can't see, on the axis, and by the unit behind a number.
+fn trade_off(
+    summary: &Summary,
+    (name, label, unit): (&str, &str, &str),
+    across: impl Fn(&Network) -> Option<(f64, Option<(f64, f64)>)>,
+    facts: &Facts,
+) -> Markup {
     let error = |network: &Network| network.accuracy_sd.or(network.accuracy_sampling_error).unwrap_or_default();
-    let across = networks.iter().flat_map(|network| {
-        let (low, high) = measured(network).unwrap_or((network.measured_ms, network.measured_ms));
-        [low, network.measured_ms, high]
+    let up = |network: &Network| (network.accuracy - error(network), network.accuracy + error(network));
+    let networks: Vec<_> = summary
+        .networks()
+        .enumerate()
+        .filter_map(|(series, (key, network))| Some((series, key, network, across(network)?)))
+        .collect();
+    let xs = networks.iter().flat_map(|(.., (x, interval))| {
+        let (low, high) = interval.unwrap_or((*x, *x));
+        [low, *x, high]
     });
-    let up = networks.iter().flat_map(|network| [network.accuracy - error(network), network.accuracy + error(network)]);
-    let (x, y) = (Axis::around("measured latency (ms)", across), Axis::around("test accuracy (%)", up));
-    let mut plot = Plot::new("Test accuracy against measured latency of every network", x, y);
-    for (series, network) in networks.iter().enumerate() {
-        let at = (network.measured_ms, network.accuracy);
-        let up = (network.accuracy - error(network), network.accuracy + error(network));
-        plot.intervals(&format!("interval {}", series_class(series)), at, measured(network), Some(up));
+    let ys = networks.iter().flat_map(|(_, _, network, _)| [up(network).0, up(network).1]);
+    let (x, y) = (Axis::around(label, xs), Axis::around("test accuracy (%)", ys));
+    let mut plot = Plot::new(&format!("Test accuracy against {name} of every network"), x, y);
+    for (series, _, network, (x, interval)) in &networks {
+        let class = format!("interval {}", series_class(*series));
+        plot.intervals(&class, (*x, network.accuracy), *interval, Some(up(network)));
     }
-    for (series, network) in networks.iter().enumerate() {
-        let at = (network.measured_ms, network.accuracy);
-        plot.mark(series, at, &format!("{}: {} %, {} ms", network.name, fixed(at.1, 2), fixed(at.0, 3)));
-        plot.note(at, short_name(&keys[series], network, facts));
+    for (series, key, network, (x, _)) in &networks {
+        let at = (*x, network.accuracy);
+        plot.mark(*series, at, &format!("{}: {} %, {}{unit}", network.name, fixed(at.1, 2), fixed(at.0, 3)));
+        plot.note(at, short_name(key, network, facts));
     }
     plot.finish()
 }
@@ -48,10 +71,14 @@ fn short_name(key: &str, network: &Network, facts: &Facts) -> Markup {
 /// Predicted against measured latency, with the diagonal and ±10 % around it.
 pub fn predictions(summary: &Summary) -> Markup {
     let points = summary.evaluation.as_ref().map_or(&[][..], |evaluation| &evaluation.points);
-    let networks: Vec<&Network> = summary.networks().map(|(_, network)| network).collect();
-    let of_networks = networks.iter().flat_map(|network| {
-        let low = network.predicted_low_ms.unwrap_or(network.predicted_ms);
-        [low, network.predicted_high_ms.unwrap_or(network.predicted_ms), network.measured_ms]
+    let networks: Vec<(usize, &Network, (f64, f64))> = summary
+        .networks()
+        .enumerate()
+        .filter_map(|(series, (_, network))| Some((series, network, (network.measured_ms?, network.predicted_ms?))))
+        .collect();
+    let of_networks = networks.iter().flat_map(|(_, network, (measured, predicted))| {
+        let low = network.predicted_low_ms.unwrap_or(*predicted);
+        [low, network.predicted_high_ms.unwrap_or(*predicted), *measured]
     });
     let all = points.iter().flat_map(|point| [point.predicted_ms, point.measured_ms]).chain(of_networks);
     let values: Vec<f64> = all.collect();
@@ -73,8 +100,7 @@ pub fn predictions(summary: &Summary) -> Markup {
         );
         plot.dot("evaluated", (point.measured_ms, point.predicted_ms), &tooltip);
     }
-    for (series, network) in networks.iter().enumerate() {
-        let at = (network.measured_ms, network.predicted_ms);
+    for (series, network, at) in networks {
         let up = interval(network.predicted_low_ms, network.predicted_high_ms);
         plot.intervals(&format!("interval {}", series_class(series)), at, measured(network), up);
         let tooltip = format!("{}: predicted {} ms, measured {} ms", network.name, fixed(at.1, 3), fixed(at.0, 3));

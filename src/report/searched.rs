@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use fleetfoot_space::{Candidate, SearchSpace};
 
+use super::ranking::Ranking;
 use super::records::SearchRecord;
 use super::summary::{DecisionSummary, Search, Setting};
 use super::way::{Cut, Way};
@@ -48,13 +49,14 @@ pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
     let mut settings: Vec<Setting> =
         scalars.map(|(key, value)| Setting { key: key.clone(), value: value.clone() }).collect();
     settings.sort_by_key(|setting| rank(&setting.key));
-    let target = record.target_ms.filter(|&target| target > 0.0);
-    let missed = target.zip(record.predicted_ms).map(|(target, predicted)| (predicted / target - 1.0) * 100.0);
+    let target = record.target.filter(|&target| target > 0.0);
+    let missed = target.zip(record.predicted).map(|(target, predicted)| (predicted / target - 1.0) * 100.0);
     Ok(Search {
         architecture: record.architecture.clone(),
-        expected_ms: record.expected_ms,
-        predicted_ms: record.predicted_ms,
-        target_ms: record.target_ms,
+        limited_first: record.limited_first(),
+        expected: record.expected,
+        predicted: record.predicted,
+        target: record.target,
         target_missed_percent: missed,
         minutes: record.seconds / 60.0,
         settings,
@@ -62,6 +64,7 @@ pub fn search(record: &SearchRecord, space: &SearchSpace) -> Result<Search> {
         probabilities: record.probabilities.clone(),
         curve: record.curve.clone(),
         finalists: record.finalists.clone(),
+        ranking: record.diagnosis.clone().map(Ranking::of),
         way: record.way.clone(),
     })
 }
@@ -77,6 +80,11 @@ fn extents(candidate: &Candidate) -> (Option<usize>, Option<usize>) {
 /// What a search says of its way must be of its space and its limits.
 fn check_way(way: &Way, space: &SearchSpace) -> Result<()> {
     let limits = way.limits.len();
+    for limit in way.limits.iter().chain(way.weighted.iter().map(|weighted| &weighted.limit)) {
+        if limit.demand.as_ref().is_some_and(|demand| !demand.fits(space)) {
+            bail!("limits: {}: its amounts aren't one for each candidate of space '{}'", limit.of.name, space.name());
+        }
+    }
     for point in &way.history {
         let step = point.step;
         check_probabilities(&point.probabilities, space).with_context(|| format!("history, step {step}"))?;

@@ -1,14 +1,18 @@
 //! The content of `summary.json`: everything that the page and the final table show.
 //!
-//! Latencies are in milliseconds, accuracies in percent, differences of accuracies in percentage points.
+//! Latencies are in milliseconds, accuracies in percent, differences of accuracies in percentage points. What a search limits
+//! is in the unit that its limits name.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::records::{Evaluation, Export, Finalist, Recipe, SearchPoint, TrainPoint};
+use super::amounts::Quantity;
+use super::ranking::Ranking;
+use super::recipe::Recipe;
+use super::records::{Evaluation, Export, Finalist, SearchPoint, TrainPoint};
 use super::tables::Provenance;
 use super::timeline::Timeline;
-use super::way::Way;
+use super::way::{Bound, Way};
 
 /// A run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,13 +28,17 @@ pub struct Summary {
     /// The search space.
     pub space: String,
     /// `baseline.measured_ms / found.measured_ms`.
-    pub speedup: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<f64>,
     /// `baseline.measured_low_ms / found.measured_high_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speedup_low: Option<f64>,
     /// `baseline.measured_high_ms / found.measured_low_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speedup_high: Option<f64>,
+    /// `found.needs[0] / baseline.needs[0]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub need_ratio: Option<f64>,
     /// `found.accuracy - baseline.accuracy`, points.
     pub accuracy_difference: f64,
     /// Standard error of that difference over the seeds, where both networks have several.
@@ -74,7 +82,8 @@ pub struct Network {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy_sampling_error: Option<f64>,
     /// From predicted.csv.
-    pub predicted_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<f64>,
     /// Lower end of the prediction's interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted_low_ms: Option<f64>,
@@ -82,7 +91,8 @@ pub struct Network {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted_high_ms: Option<f64>,
     /// From measured.csv; the median over the seeds' models.
-    pub measured_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured_ms: Option<f64>,
     /// Lower end of the measurement's interval (the median over the seeds' models).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_low_ms: Option<f64>,
@@ -90,9 +100,20 @@ pub struct Network {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_high_ms: Option<f64>,
     /// `(predicted_ms / measured_ms - 1) * 100`.
-    pub prediction_error_percent: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction_error_percent: Option<f64>,
     /// `baseline.measured_ms / measured_ms`.
-    pub speedup: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<f64>,
+    /// What it needs of each of the search's limits; none where it has other widths than the space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<f64>,
+    /// Its latency on each device of a weighted mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weighted_needs: Vec<f64>,
+    /// `needs[0] / baseline.needs[0]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub need_ratio: Option<f64>,
     /// `accuracy - baseline.accuracy`, points.
     pub accuracy_difference: f64,
     /// `found.accuracy - accuracy`, points; not for the found network.
@@ -179,13 +200,15 @@ pub struct Block {
 pub struct Search {
     /// What was found.
     pub architecture: String,
-    /// Expected latency over the gates' distribution at the end.
-    pub expected_ms: f64,
-    /// Predicted latency of the found architecture, as the search saw it.
-    pub predicted_ms: Option<f64>,
-    /// The constraint.
-    pub target_ms: Option<f64>,
-    /// `(predicted_ms / target_ms - 1) * 100`.
+    /// What was limited first.
+    pub limited_first: Quantity,
+    /// What the gates expected of it at the end.
+    pub expected: f64,
+    /// What the found architecture needs of it, as the search saw it.
+    pub predicted: Option<f64>,
+    /// What it may need.
+    pub target: Option<f64>,
+    /// `(predicted / target - 1) * 100`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_missed_percent: Option<f64>,
     /// Duration.
@@ -201,6 +224,9 @@ pub struct Search {
     /// The networks of the last stage, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub finalists: Vec<Finalist>,
+    /// How well the supernet ranks, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranking: Option<Ranking>,
     /// How it went, and what else it found.
     #[serde(flatten)]
     pub way: Way,
@@ -239,7 +265,30 @@ pub struct Sources {
     pub measured: Vec<Provenance>,
 }
 
+impl Search {
+    /// Whether what was limited first was to be reached, or is a cap. Records that tell of no limits are of a target.
+    pub fn bound(&self) -> Bound {
+        self.way.limits.first().map_or(Bound::Target, |limit| limit.bound)
+    }
+}
+
 impl Summary {
+    /// Whether networks are compared by what they took on the device: then the search limited latency, and they were
+    /// measured. Otherwise they are by what they need of what was limited first.
+    pub fn is_by_latency(&self) -> bool {
+        self.search.limited_first.is_latency() && self.is_measured()
+    }
+
+    /// Whether networks were measured.
+    pub fn is_measured(&self) -> bool {
+        self.found.measured_ms.is_some()
+    }
+
+    /// Whether their latencies were predicted.
+    pub fn is_predicted(&self) -> bool {
+        self.found.predicted_ms.is_some()
+    }
+
     /// All networks with their places in the file: found, baseline, controls.
     pub fn networks(&self) -> impl Iterator<Item = (String, &Network)> {
         let first = [("/found".to_owned(), &self.found), ("/baseline".to_owned(), &self.baseline)];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use csv::StringRecord;
-use fleetfoot_profiler::{csv_fault, csv_records};
+use fleetfoot_profiler::{Cost, csv_fault, csv_records};
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Origin, read_text};
@@ -51,9 +51,12 @@ fn provenance(text: &str) -> Vec<Provenance> {
     head.iter().map(|(key, value)| Provenance { key: key.to_owned(), value: value.to_owned() }).collect()
 }
 
-/// predicted.csv: the prediction of each architecture.
-pub fn read_predicted(path: &Path, origin: &Origin) -> Result<HashMap<String, Interval>> {
+/// predicted.csv: the prediction of each architecture; `None` where they are of another cost than latency.
+pub fn read_predicted(path: &Path, origin: &Origin) -> Result<Option<HashMap<String, Interval>>> {
     let rows = Rows::read(path, origin)?;
+    if Cost::of_header(rows.headers.iter()).is_some_and(|cost| cost != Cost::Latency) {
+        return Ok(None);
+    }
     let architecture = rows.column("architecture")?;
     let latency = rows.interval_columns()?;
     let mut predicted = HashMap::new();
@@ -65,7 +68,7 @@ pub fn read_predicted(path: &Path, origin: &Origin) -> Result<HashMap<String, In
             return Err(rows.complaint(row, &format!("{text} is predicted a second time, with another latency")));
         }
     }
-    Ok(predicted)
+    Ok(Some(predicted))
 }
 
 /// measured.csv: the measurement of each training's model, by the name of the folder behind `train/`. Other models are

@@ -2,14 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::amounts::{Demand, Quantity};
 use super::records::{percent, quantity};
 
 /// What there is to tell.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Way {
-    /// What was limited; the first one is latency.
+    /// What was limited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// The devices' parts, where the first limit is a weighted mean of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weighted: Vec<Weighted>,
     /// What came of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reached: Vec<Reached>,
@@ -34,9 +38,11 @@ pub struct Way {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Limit {
     /// What is limited.
-    pub name: String,
-    /// The unit of its amounts; may be empty.
-    pub unit: String,
+    #[serde(flatten)]
+    pub of: Quantity,
+    /// What networks need of it.
+    #[serde(default, skip_serializing)]
+    pub demand: Option<Demand>,
     /// What the network may need at most.
     #[serde(deserialize_with = "quantity")]
     pub at_most: f64,
@@ -44,11 +50,15 @@ pub struct Limit {
     pub bound: Bound,
 }
 
-impl Limit {
-    /// The name with the unit.
-    pub fn label(&self) -> String {
-        if self.unit.is_empty() { self.name.clone() } else { format!("{} ({})", self.name, self.unit) }
-    }
+/// A device's part in a weighted mean of latency over target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Weighted {
+    /// The device's latency, and what a network may take there where the mean is held at 1.
+    #[serde(flatten)]
+    pub limit: Limit,
+    /// Its share of the mean; all add up to 1.
+    #[serde(deserialize_with = "quantity")]
+    pub weight: f64,
 }
 
 /// Whether a limit is to be reached.

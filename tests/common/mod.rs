@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Every test program uses its own share.
 
+pub mod learning;
 pub mod phone;
 pub mod small;
 

@@ -1,9 +1,12 @@
 //! A run folder as a search of the space `cifar-32` leaves it, with made-up but plausible numbers.
 
+#![allow(dead_code)] // Every test program uses its own share.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fleetfoot_space::SearchSpace;
+use fleetfoot_predictor::{CostError, CostMatrix};
+use fleetfoot_space::{Network, OperatorKey, Precision, SearchSpace};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -91,17 +94,42 @@ impl RunFolder {
         self.write_json(file, &json);
     }
 
-    /// As a search of now, which tells its way.
+    /// As a search of now, which tells its way, within a latency and a count of multiply-accumulates.
     pub fn tell_the_way(&self) {
+        let per_mac = 3.21 / macs(FOUND);
+        let latency = limit(("latency", "ms"), ("target", 3.2), |network| per_mac * network.macs() as f64);
+        let most = 1.02 * macs(FOUND);
+        let counted = limit(("multiply-accumulates", "MACs"), ("cap", most), |network| network.macs() as f64);
+        self.tell_the_way_within(&[latency, counted]);
+    }
+
+    /// The same within these limits; what was limited first names the amounts.
+    pub fn tell_the_way_within(&self, limits: &[Value]) {
         let mut search = self.read_json("search/search.json");
         let left = |index: usize| 140 - index / 20;
         for (index, point) in search["curve"].as_array_mut().unwrap().iter_mut().enumerate() {
             point["candidates"] = left(index).into();
         }
-        for (key, value) in way(&search).as_object().unwrap() {
+        for (key, value) in way(&search, limits).as_object().unwrap() {
             search[key] = value.clone();
         }
-        self.write_json("search/search.json", &search);
+        let at_most = limits[0]["at_most"].as_f64().unwrap();
+        for (name, share) in [("target_ms", 1.0), ("predicted_ms", 0.98), ("expected_ms", 1.01)] {
+            search[name] = (share * at_most).into();
+        }
+        let unit = limits[0]["unit"].as_str().unwrap().to_lowercase().replace(' ', "_");
+        let text = serde_json::to_string_pretty(&search).unwrap();
+        let of_first = ["expected", "most_probable", "predicted", "target"]
+            .iter()
+            .fold(text, |text, name| text.replace(&format!("\"{name}_ms\""), &format!("\"{name}_{unit}\"")));
+        self.write("search/search.json", &of_first);
+    }
+
+    /// Forgets everything that a table or a device told.
+    pub fn leave_unmeasured(&self) {
+        for file in ["table.csv", "predicted.csv", "measured.csv", "evaluate.json"] {
+            fs::remove_file(self.at(file)).unwrap();
+        }
     }
 
     /// One more trained and measured network.
@@ -112,7 +140,7 @@ impl RunFolder {
 }
 
 /// What searches say of their way since they hold limits: the fields that `search.json` has besides.
-pub fn way(search: &Value) -> Value {
+fn way(search: &Value, limits: &[Value]) -> Value {
     let curve = search["curve"].as_array().unwrap();
     let last: Vec<Vec<f64>> = serde_json::from_value(search["probabilities"].clone()).unwrap();
     let progress = |index: usize| ((index as f64 / 240.0 - 1.0 / 3.0) * 1.5).max(0.0);
@@ -129,6 +157,7 @@ pub fn way(search: &Value) -> Value {
         let sum: f64 = p.iter().sum();
         p.iter().map(|p| p / sum).collect()
     };
+    let amounts: Vec<f64> = limits.iter().map(|limit| limit["at_most"].as_f64().unwrap()).collect();
     let history: Vec<Value> = curve
         .iter()
         .enumerate()
@@ -137,9 +166,9 @@ pub fn way(search: &Value) -> Value {
             json!({
                 "step": point["step"],
                 "probabilities": last.iter().enumerate().map(|each| row(index, each)).collect::<Vec<_>>(),
-                "expected": [point["expected_ms"], 94_000_000.0 - 5e6 * progress(index)],
-                "limits": if point["phase"] == "search" { json!([3.2 + 2.0 * left, 9e7]) } else { json!([3.2, 9e7]) },
-                "lambda": [0.2 * progress(index), 0.0],
+                "expected": amounts.iter().map(|most| most * (1.0 + 0.6 * (-5.0 * progress(index)).exp())).collect::<Vec<f64>>(),
+                "limits": amounts.iter().map(|most| most * if point["phase"] == "search" { 1.0 + 0.6 * left } else { 1.0 }).collect::<Vec<f64>>(),
+                "lambda": amounts.iter().map(|_| 0.2 * progress(index)).collect::<Vec<f64>>(),
             })
         })
         .collect();
@@ -147,36 +176,48 @@ pub fn way(search: &Value) -> Value {
     let cuts: Vec<Value> = (0..last.len()).filter(|&decision| is_cut(decision)).map(cut).collect();
     let front: Vec<Value> = (0..8)
         .map(|index| {
-            let need = 2.2 + 0.33 * f64::from(index);
+            let part = 0.7 + 0.1 * f64::from(index);
             let network = if index == 3 { FOUND.to_owned() } else { format!("{index}").repeat(21) };
-            json!({"architecture": network, "needs": [need, 3e7 * need], "cross_entropy": 0.9 - 0.06 * need,
+            let needs: Vec<f64> = amounts.iter().map(|most| most * part).collect();
+            json!({"architecture": network, "needs": needs, "cross_entropy": 0.9 - 0.2 * part,
                    "accuracy_percent": 71.0 + 6.0 * (f64::from(index) + 1.0).ln()})
         })
         .collect();
     let rival = |method: &str, budget: &str, evaluations: u32, seconds: f64, loss: f64| {
         json!({"method": method, "budget": budget, "evaluations": evaluations, "seconds": seconds, "architecture": FOUND,
-               "predicted": 3.19, "cross_entropy": loss, "accuracy_percent": 100.0 - 30.0 * loss})
+               "predicted": 0.99 * amounts[0], "cross_entropy": loss, "accuracy_percent": 100.0 - 30.0 * loss})
     };
     let measured = |network: &str, ms: f64| {
         json!({"device": "local-cpu", "architecture": network, "measured_ms": ms, "low_ms": 0.99 * ms, "high_ms": 1.01 * ms,
                "predicted_ms": 3.21, "target_ms": 3.2})
     };
+    let reached = limits.iter().zip(&amounts).map(|(limit, most)| {
+        json!({"name": limit["name"], "unit": limit["unit"], "limit": most, "expected": 1.01 * most, "predicted": 0.98 * most, "lambda": 0.2})
+    });
     json!({
-        "limits": [
-            {"name": "latency", "unit": "ms", "demand": {"sum": {"constant_ms": 0.1, "rows": [[1.0]]}}, "at_most": 3.2, "bound": "target"},
-            {"name": "multiply-accumulates", "unit": "MACs", "demand": {"sum": {"constant_ms": 0.0, "rows": [[1.0]]}}, "at_most": 9e7, "bound": "cap"},
-        ],
-        "reached": [
-            {"name": "latency", "unit": "ms", "limit": 3.2, "expected": 3.2416, "predicted": 3.21, "lambda": 0.2},
-            {"name": "multiply-accumulates", "unit": "MACs", "limit": 9e7, "expected": 89e6, "predicted": 88_123_456.0, "lambda": 0.0},
-        ],
+        "limits": limits, "reached": reached.collect::<Vec<Value>>(),
         "history": history, "cuts": cuts, "pareto": front,
         "rivals": [
             rival("gates", "", 960, 412.25, 0.6412), rival("random", "evaluations", 960, 98.5, 0.6688),
             rival("random", "seconds", 4012, 412.5, 0.6591), rival("evolution", "evaluations", 960, 99.0, 0.6502),
         ],
-        "measured": [measured(BASELINE, 3.31), measured(FOUND, 3.18)],
+        "measured": if limits[0]["unit"] == "ms" { vec![measured(BASELINE, 3.31), measured(FOUND, 3.18)] } else { Vec::new() },
     })
+}
+
+/// A limit as `search.json` states it: its name and unit, kind and amount, and what units need of it.
+pub fn limit((name, unit): (&str, &str), (bound, at_most): (&str, f64), need: impl Fn(&Network) -> f64) -> Value {
+    let space = SearchSpace::load("cifar-32").unwrap();
+    let costs = CostMatrix::of_units(&space, (1, Precision::Fp32), 0.0, |key: &OperatorKey| {
+        Ok::<_, CostError>(need(&Network::of_unit(key, space.bn_eps()).unwrap()))
+    });
+    json!({"name": name, "unit": unit, "demand": {"sum": costs.unwrap()}, "at_most": at_most, "bound": bound})
+}
+
+/// Multiply-accumulates of a network.
+pub fn macs(architecture: &str) -> f64 {
+    let space = SearchSpace::load("cifar-32").unwrap();
+    space.network(&space.parse_architecture(architecture).unwrap()).unwrap().macs() as f64
 }
 
 /// A row of measured.csv; the folder's name may hold quotes.

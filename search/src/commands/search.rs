@@ -3,6 +3,7 @@
 mod budgets;
 mod measured;
 mod record;
+mod trained;
 
 use std::io::{self, Write};
 use std::path::Path as FilePath;
@@ -12,14 +13,15 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_search::{
-    Account, Augmentation, Compute, Contest, Diagnosed, Diagnosis, Finalist, Found, GateUpdate, LatencyLoss,
-    Learning as _, Limits, News, Search, SearchError, SearchEvents, SearchSettings, Split, checkpoint_path, difference,
+    Account, Augmentation, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, Search, SearchEvents,
+    SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 
 use self::budgets::{BudgetOptions, Budgets};
 use self::measured::{Devices, Measured, corrected, meets};
 use self::record::{Record, Told, write_curves};
+use self::trained::{diagnose, hold_contest};
 use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, tell_change, time, write_json};
 
 /// Folder of the finalists in a run's folder.
@@ -347,103 +349,6 @@ fn tell_more(
         told.diagnosis = Some(diagnose(options, search, space, (threads, stop))?);
     }
     Ok(told)
-}
-
-fn diagnose(options: &Options, search: &Search, space: &SearchSpace, how: (usize, &AtomicBool)) -> Result<Diagnosis> {
-    let networks = search.diagnosed(options.diagnose);
-    if networks.len() < options.diagnose {
-        eprintln!("only {} networks were found to diagnose with", networks.len());
-    }
-    let trained = train_all(options, search, space, (&networks, DIAGNOSED, "diagnosed network"), how)?;
-    let validation = search.split().test.len().max(1);
-    let networks = trained.into_iter().map(|trained| {
-        let score = search.judge(&space.parse_architecture(&trained.architecture)?)?;
-        Ok(Diagnosed {
-            predicted: trained.predicted_ms,
-            supernet_cross_entropy: score.loss,
-            supernet_accuracy_percent: 100.0 * score.right / validation as f64,
-            scratch_cross_entropy: trained.cross_entropy,
-            scratch_accuracy_percent: trained.accuracy_percent,
-            architecture: trained.architecture,
-        })
-    });
-    let networks = networks.collect::<Result<Vec<Diagnosed>>>()?;
-    let diagnosis = Diagnosis::new(networks, options.finalist_epochs, options.learning.seed);
-    match (diagnosis.kendall, diagnosis.low, diagnosis.high) {
-        (Some(tau), Some(low), Some(high)) => eprintln!(
-            "the supernet ranks {} networks as {} epochs from scratch do with Kendall's tau {tau:.2} (90 %: {low:.2} to {high:.2})",
-            diagnosis.networks.len(),
-            diagnosis.epochs
-        ),
-        _ => eprintln!("too few networks, or all alike: no rank correlation"),
-    }
-    Ok(diagnosis)
-}
-
-/// Trains the finalists, if there are to be any; best first.
-fn hold_contest(
-    options: &Options,
-    search: &Search,
-    space: &SearchSpace,
-    (first, within): (&Architecture, &Limits),
-    how: (usize, &AtomicBool),
-) -> Result<Vec<Finalist>> {
-    if options.finalists == 0 {
-        return Ok(Vec::new());
-    }
-    let finalists = search.finalists_within(within, first, options.finalists);
-    if finalists.len() < options.finalists {
-        eprintln!("only {} networks within 5 % below the target were found for the last stage", finalists.len());
-    }
-    train_all(options, search, space, (&finalists, FINALISTS, "finalist"), how)
-}
-
-/// Trains networks from scratch in a folder of the run, best first; `name` is what one is called.
-fn train_all(
-    options: &Options,
-    search: &Search,
-    space: &SearchSpace,
-    (networks, folder, name): (&[Architecture], &str, &str),
-    (threads, stop): (usize, &AtomicBool),
-) -> Result<Vec<Finalist>> {
-    let limits = search.limits();
-    let (dataset, recipe) = (search.split(), search.finalist_recipe(options.finalist_epochs));
-    let folder = options.folder.path().join(folder);
-    let compute = search.compute();
-    // A GPU holds one network's tensors at a time.
-    let threads = if compute == Compute::Cpu { threads } else { 1 };
-    let contest = Contest {
-        space,
-        limits,
-        dataset: &dataset,
-        recipe: &recipe,
-        criterion: search.criterion().clone(),
-        recompute: options.learning.recompute,
-        folder,
-        threads,
-        compute,
-    };
-    let bar = Progress::new(contest.steps(networks.len()), 0, &format!("steps of {name}s"))?;
-    let ranked = contest.run(networks, stop, &|news| match news {
-        News::Steps(steps) => bar.add(steps),
-        News::Done(finalist) => bar.say(&format!(
-            "{name} {}: predicted {}, cross entropy {:.4}, accuracy {:.2} % on the validation images",
-            finalist.architecture,
-            limits.first().show(finalist.predicted_ms),
-            finalist.cross_entropy,
-            finalist.accuracy_percent
-        )),
-    });
-    bar.finish();
-    // Each network has its own checkpoint; the search's, which counts the time, is the one to go on from.
-    match ranked {
-        Err(SearchError::Interrupted { .. }) => {
-            let folder = options.folder.path().to_path_buf();
-            search.save(&folder)?;
-            Err(SearchError::Interrupted { folder }.into())
-        }
-        ranked => Ok(ranked?),
-    }
 }
 
 /// A search that starts anew has no use for what the last one left.

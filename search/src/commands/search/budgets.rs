@@ -9,6 +9,7 @@ use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
 use fleetfoot_profiler::{Budget, Cost};
 use fleetfoot_search::{Bound, Demand, Limit, Limits};
 use fleetfoot_space::{Precision, SearchSpace};
+use serde::{Deserialize, Serialize};
 
 /// Limits: at least one is wanted.
 #[derive(Debug, Args)]
@@ -45,6 +46,8 @@ pub struct BudgetOptions {
 #[derive(Debug)]
 pub struct Budgets {
     pub limits: Limits,
+    /// The devices' parts, where the first limit is a weighted mean of them.
+    pub weighted: Vec<Weighted>,
     /// What the first limit is of: `latency`, `memory`, `energy`, `macs`, `params`.
     pub cost: String,
     /// Its unit in lower case, with which names of amounts end.
@@ -59,6 +62,16 @@ pub struct Budgets {
     pub batch: usize,
     /// Tables that are of latency, each with a limit of its own.
     latencies: usize,
+}
+
+/// A device's part in a weighted mean of latency over target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Weighted {
+    /// The device's latency and target.
+    #[serde(flatten)]
+    limit: Limit,
+    /// Its share of the mean; all add up to 1.
+    weight: f64,
 }
 
 impl Budgets {
@@ -101,7 +114,7 @@ impl BudgetOptions {
         let first = tables.first().map(|table| (table.cost, table.costs.clone(), table.precision));
         let devices = tables.iter().map(|table| table.device.clone()).collect();
         let estimated = tables.iter().flat_map(|table| table.estimated.clone()).collect();
-        let mut limits = self.weighted(tables)?;
+        let (mut limits, weighted) = self.weighted(tables)?;
         let cap = |name: &str, unit: &str, demand: Demand, at_most: f64| Limit {
             name: name.to_owned(),
             unit: unit.to_owned(),
@@ -131,7 +144,7 @@ impl BudgetOptions {
             None => unit.clone(),
         };
         let costs = first.map(|(_, costs, _)| costs);
-        Ok(Budgets { suffix: unit, cost, costs, estimated, devices, batch, latencies, limits })
+        Ok(Budgets { suffix: unit, cost, costs, estimated, devices, batch, latencies, limits, weighted })
     }
 
     fn of_table(&self, index: usize, space: &SearchSpace, named: &str) -> Result<OfTable> {
@@ -175,10 +188,10 @@ impl BudgetOptions {
         Ok((batch, if own { tables.len() } else { 0 }))
     }
 
-    /// The tables' limits, or the one that a weighted mean of them is.
-    fn weighted(&self, tables: Vec<OfTable>) -> Result<Vec<Limit>> {
+    /// The tables' limits; or the one that a weighted mean of them is, and its parts.
+    fn weighted(&self, tables: Vec<OfTable>) -> Result<(Vec<Limit>, Vec<Weighted>)> {
         if self.device_weights.is_empty() {
-            return Ok(tables.into_iter().map(|table| table.limit).collect());
+            return Ok((tables.into_iter().map(|table| table.limit).collect(), Vec::new()));
         }
         if self.device_weights.len() != tables.len() {
             let (weights, tables) = (self.device_weights.len(), tables.len());
@@ -196,14 +209,11 @@ impl BudgetOptions {
         if !mean.constant_ms.is_finite() {
             bail!("the weighted mean of the devices is no number");
         }
-        let name = "weighted mean of latency over target".to_owned();
-        Ok(vec![Limit {
-            name,
-            unit: "of target".to_owned(),
-            demand: Demand::Sum(mean),
-            at_most: 1.0,
-            bound: Bound::Target,
-        }])
+        let (name, unit) = ("weighted mean of latency over target".to_owned(), "of target".to_owned());
+        let limit = Limit { name, unit, demand: Demand::Sum(mean), at_most: 1.0, bound: Bound::Target };
+        let parts = tables.into_iter().zip(&self.device_weights);
+        let parts = parts.map(|(table, weight)| Weighted { limit: table.limit, weight: weight / sum });
+        Ok((vec![limit], parts.collect()))
     }
 }
 

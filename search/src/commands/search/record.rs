@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::super::Images;
 use super::Options;
-use super::budgets::Budgets;
+use super::budgets::{Budgets, Weighted};
 use super::measured::Measured;
 
 /// The suffix of amounts in the library, which don't know what they are of.
@@ -66,6 +66,9 @@ pub struct Record {
     costs: Option<CostMatrix>,
     /// All limits, with what networks need of what they limit.
     pub limits: Limits,
+    /// The devices' parts, where the first limit is a weighted mean of them.
+    #[serde(default)]
+    weighted: Vec<Weighted>,
     /// What came of each.
     reached: Vec<Reached>,
     /// The devices of the tables.
@@ -151,6 +154,7 @@ impl Record {
             settings,
             costs: budgets.costs.clone(),
             limits: budgets.limits.clone(),
+            weighted: budgets.weighted.clone(),
             reached: found.limits.clone(),
             devices: budgets.devices.clone(),
             estimated: budgets.estimated.clone(),
@@ -229,7 +233,7 @@ fn renamed(value: Value, from: &str, to: &str) -> Value {
     match value {
         Value::Object(map) => {
             let entry = |(name, value): (String, Value)| {
-                if name == "limits" {
+                if name == "limits" || name == "weighted" {
                     return (name, value);
                 }
                 let other = name.strip_suffix(from).map(|name| format!("{name}{to}"));

@@ -21,7 +21,8 @@ use crate::gates::Gates;
 use crate::learning::{Learning as _, checkpoint_path, difference};
 use crate::limits::Limits;
 use crate::loss::{Criterion, CrossEntropy};
-use crate::train::{Evaluation, Recipe, Training};
+use crate::recipe::Recipe;
+use crate::train::{Evaluation, Training};
 use crate::within::Within;
 use fleetfoot_dataset::Dataset;
 

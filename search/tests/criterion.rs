@@ -6,12 +6,12 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use common::{Ordinal, limits, noise, settings, tiny};
+use common::{Ordinal, TINY, limits, noise, settings, tiny};
 use fleetfoot_search::{
-    Batch, Compute, Contest, Criterion, CrossEntropy, GateUpdate, Layout, Learning, Mode, Path, Recipe, Search,
-    SearchError, SearchSettings, Source, Split, Training, checkpoint_path,
+    Batch, Classes, Compute, Contest, Criterion, CrossEntropy, Dataset, GateUpdate, Images, Layout, Learning, Mode,
+    Path, Recipe, Search, SearchError, SearchSettings, Source, Split, Training, checkpoint_path,
 };
-use fleetfoot_space::Architecture;
+use fleetfoot_space::{Architecture, SearchSpace};
 use tch::{Kind, Tensor, no_grad};
 
 const OWN: Ordinal = Ordinal { scored: true };
@@ -240,4 +240,46 @@ fn what_is_no_loss_and_no_score_is_named_with_what_is_wanted() {
         let error = training(criterion).advance(folder.path()).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");
     }
+}
+
+/// The squared distance of one output from a label that is a quantity of up to 200.
+#[derive(Debug)]
+struct Quantity;
+
+impl Criterion for Quantity {
+    fn name(&self) -> String {
+        "squared distance".to_owned()
+    }
+
+    fn losses(&self, outputs: &Tensor, labels: &Tensor, _: f64) -> Result<Tensor, SearchError> {
+        Ok(outputs.f_squeeze_dim(1)?.f_sub(&labels.f_to_kind(Kind::Float)?.f_div_scalar(200.0)?)?.f_square()?)
+    }
+
+    fn scores(&self, outputs: &Tensor, labels: &Tensor) -> Result<Tensor, SearchError> {
+        Ok(1.0 - self.losses(outputs, labels, 0.0)?.f_sqrt()?.f_clamp_max(1.0)?)
+    }
+}
+
+#[test]
+fn a_quantity_is_learned_by_a_space_of_one_output() {
+    let space = SearchSpace::from_toml(&TINY.replace("classes = 4", "classes = 1"), "one").unwrap();
+    // Grey images, as bright as their label says, under noise.
+    let set = |n: usize| Images {
+        channels: 1,
+        height: 12,
+        width: 12,
+        classes: Classes::AtLeast(1),
+        pixels: (0..n * 144).map(|pixel| (pixel / 144 * 37 % 200 + pixel * 89 % 50) as u8).collect(),
+        labels: (0..n).map(|image| (image * 37 % 200) as u16).collect(),
+    };
+    let dataset = Dataset { name: "greys".into(), train: set(320).into(), test: set(100).into() };
+    let recipe = Recipe { epochs: 3, batch: 16, train_images: 320, shift: 0, ..Recipe::default() };
+    let architecture = space.parse_architecture("0000").unwrap();
+    let training = Training::new(&space, &architecture, &dataset, recipe).unwrap();
+    let mut training = training.with_criterion(Arc::new(Quantity));
+    let folder = tempfile::tempdir().unwrap();
+    training.run(folder.path(), &AtomicBool::new(false), &mut |_| {}).unwrap();
+    // Whoever always says 100 is off by 50 on average.
+    let off = 200.0 * (1.0 - training.evaluate().unwrap().accuracy_percent / 100.0);
+    assert!(off < 20.0, "{off}");
 }

@@ -7,8 +7,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use flate2::Compression;
 use flate2::write::GzEncoder;
-use flate2::{Compression, Crc};
 use fleetfoot_search::{Classes, Corrupt, Dataset, Form, Split, check_images};
 use fleetfoot_space::SearchSpace;
 use rand::{RngExt, SeedableRng};

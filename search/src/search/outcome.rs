@@ -12,8 +12,8 @@ use crate::error::SearchError;
 use crate::finalists::draw_finalists;
 use crate::gates::Cut;
 use crate::limits::Limits;
+use crate::recipe::Recipe;
 use crate::settings::{GatePoint, SearchPoint};
-use crate::train::Recipe;
 use fleetfoot_dataset::Dataset;
 
 /// Images of a batch by which exchanges are judged: large, since batch normalisation uses its statistics; fewer where

@@ -22,7 +22,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// On this device. A copy from [pinned](Self::pinned) memory to a GPU is under way when this returns: what the GPU
+    /// On this device. A copy from pinned memory to a GPU is under way when this returns: what the GPU
     /// computes with it comes behind it.
     pub fn on(&self, compute: Compute) -> Result<Self, TchError> {
         let moved = |tensor: &Tensor| tensor.f_to_device_(compute.device(), tensor.f_kind()?, true, false);

@@ -83,6 +83,10 @@ fn a_target_is_met_as_measured_although_the_table_promises_too_much() {
     let again = [&options[..], &["--resume"]].concat();
     assert_eq!(stdout(&search(&output, &again).assert().success()).trim(), architecture);
     assert!(fails_in_one_line(search(&output, &[&options[..4], &["--resume"]].concat())).contains("other settings"));
+    // A device that computes in other numbers than the table's has other latencies.
+    let elsewhere = [&options[..4], &["--measure-on", "local-cpu-int8", "--force"]].concat();
+    let error = fails_in_one_line(search(&output, &elsewhere));
+    assert!(error.contains("computes in int8") && error.contains("--measure-on"), "{error}");
 }
 
 #[test]
@@ -224,4 +228,10 @@ fn one_supernet_tells_of_rivals_a_front_and_how_well_it_ranks() {
         architecture
     );
     assert!(fails_in_one_line(search(&output, &[&options[..4], &["--resume"]].concat())).contains("other settings"));
+    // More may be asked of a search that is done.
+    let more = [&options[..5], &["--pareto", "6", "--diagnose", "4", "--resume"]].concat();
+    assert_eq!(stdout(&search(&output, &more).assert().success()).trim(), architecture);
+    let (less, record) = (record, self::record(&output));
+    assert_eq!(record["diagnosis"], less["diagnosis"]);
+    assert_ne!(record["pareto"], less["pareto"]);
 }

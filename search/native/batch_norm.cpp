@@ -6,6 +6,7 @@
 #include "ffi.h"
 #include "loops.h"
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <tuple>
@@ -53,13 +54,14 @@ FOR_EACH_CPU void moments(const float* __restrict x, int64_t pixels, int64_t cha
     }
 }
 
-FOR_EACH_CPU void normalise(const float* __restrict x, float* __restrict y, int64_t pixels, int64_t channels,
-                            const float* __restrict scale, const float* __restrict shift, bool relu6) {
+// y is x or lies elsewhere.
+FOR_EACH_CPU void normalise(const float* x, float* y, int64_t pixels, int64_t channels, const float* __restrict scale,
+                            const float* __restrict shift, bool relu6) {
     for (int64_t p = 0; p < pixels; ++p, x += channels, y += channels) {
         if (relu6) {
-            for (int64_t c = 0; c < channels; ++c) y[c] = cut(x[c] * scale[c] + shift[c]);
+            INDEPENDENT for (int64_t c = 0; c < channels; ++c) y[c] = cut(x[c] * scale[c] + shift[c]);
         } else {
-            for (int64_t c = 0; c < channels; ++c) y[c] = x[c] * scale[c] + shift[c];
+            INDEPENDENT for (int64_t c = 0; c < channels; ++c) y[c] = x[c] * scale[c] + shift[c];
         }
     }
 }
@@ -103,31 +105,55 @@ FOR_EACH_CPU void slope_by_input(float* __restrict slope, const float* __restric
     }
 }
 
+// Adds what a batch normalisation's products with a slope are made of: x - origin, its square, the slope, and its product
+// with x - origin, summed over pixels, for every channel.
+FOR_EACH_CPU void product_moments(const float* __restrict x, const float* __restrict slope, int64_t pixels, int64_t channels,
+                                  const float* __restrict origin, float* __restrict sums, float* __restrict squares,
+                                  float* __restrict slopes, float* __restrict products) {
+    for (int64_t p = 0; p < pixels; ++p, x += channels, slope += channels) {
+        for (int64_t c = 0; c < channels; ++c) {
+            const float off = x[c] - origin[c];
+            sums[c] += off;
+            squares[c] += off * off;
+            slopes[c] += slope[c];
+            products[c] += slope[c] * off;
+        }
+    }
+}
+
 using Sums = std::vector<double>;
 
-// Two sums over all pixels for every channel: run(start, end, first, second) adds those of a block of pixels.
-template <typename F>
-std::pair<Sums, Sums> summed(int64_t pixels, int64_t channels, F run) {
-    const int64_t parts = parts_of(pixels, pixels * channels);
+// N sums over all pixels for every channel: run(start, end, sums) adds those of a block of pixels to N rows of channels.
+template <size_t N, typename F>
+std::array<Sums, N> summed(int64_t pixels, int64_t channels, F run) {
+    const int64_t parts = parts_of(pixels, pixels * channels), count = static_cast<int64_t>(N) * channels;
     std::vector<Sums> sums(parts);
     in_parts(pixels, parts, [&](int64_t part, int64_t start, int64_t end) {
-        sums[part].assign(2 * channels, 0.0);
-        std::vector<float> block(2 * channels);
+        sums[part].assign(count, 0.0);
+        std::vector<float> block(count);
         for (; start < end; start += BLOCK) {
             std::fill(block.begin(), block.end(), 0.0f);
-            run(start, std::min(start + BLOCK, end), block.data(), block.data() + channels);
-            for (int64_t i = 0; i < 2 * channels; ++i) sums[part][i] += block[i];
+            run(start, std::min(start + BLOCK, end), block.data());
+            for (int64_t i = 0; i < count; ++i) sums[part][i] += block[i];
         }
     });
     for (int64_t part = 1; part < parts; ++part) {
-        for (int64_t i = 0; i < 2 * channels; ++i) sums[0][i] += sums[part][i];
+        for (int64_t i = 0; i < count; ++i) sums[0][i] += sums[part][i];
     }
-    const auto middle = sums[0].begin() + channels;
-    return {Sums(sums[0].begin(), middle), Sums(middle, sums[0].end())};
+    std::array<Sums, N> rows;
+    for (size_t row = 0; row < N; ++row) rows[row].assign(sums[0].begin() + row * channels, sums[0].begin() + (row + 1) * channels);
+    return rows;
 }
 
-at::Tensor normalised(const at::Tensor& x, const Affine& affine, bool relu6) {
-    at::Tensor y = at::empty_like(x);
+// Sum of the squares about the mean, from sums of x - origin and its square.
+double about_mean(double sum, double square, double count) {
+    const double about = std::max(0.0, square - sum * sum / count);
+    // max(0, NaN) is 0: what is no number must stay none.
+    return std::isfinite(square) ? about : square;
+}
+
+at::Tensor normalised(const at::Tensor& x, const Affine& affine, bool relu6, bool over) {
+    at::Tensor y = over ? x : at::empty_like(x);
     const float* from = x.const_data_ptr<float>();
     float* to = y.mutable_data_ptr<float>();
     const int64_t channels = x.size(1), pixels = x.numel() / channels;
@@ -145,8 +171,8 @@ std::pair<at::Tensor, at::Tensor> statistics(const at::Tensor& x, const at::Tens
     const float* data = x.const_data_ptr<float>();
     // Squares about some value of the channel's own keep their digits however far from 0 the channel lies.
     const std::vector<float> origin(data, data + channels);
-    const auto [sums, squares] = summed(pixels, channels, [&](int64_t start, int64_t end, float* sums, float* squares) {
-        moments(data + start * channels, end - start, channels, origin.data(), sums, squares);
+    const auto [sums, squares] = summed<2>(pixels, channels, [&](int64_t start, int64_t end, float* rows) {
+        moments(data + start * channels, end - start, channels, origin.data(), rows, rows + channels);
     });
     at::Tensor mean = at::empty({channels}, x.options()), inverse_std = at::empty_like(mean);
     float *m = mean.mutable_data_ptr<float>(), *s = inverse_std.mutable_data_ptr<float>();
@@ -154,11 +180,9 @@ std::pair<at::Tensor, at::Tensor> statistics(const at::Tensor& x, const at::Tens
     float* rv = running_var ? running_var->mutable_data_ptr<float>() : nullptr;
     const double count = static_cast<double>(pixels);
     for (int64_t c = 0; c < channels; ++c) {
-        const double off = sums[c] / count, about = std::max(0.0, squares[c] - sums[c] * off);
-        const double centre = off + origin[c];
+        const double about = about_mean(sums[c], squares[c], count), centre = sums[c] / count + origin[c];
         m[c] = static_cast<float>(centre);
-        // max(0, NaN) is 0: what is no number must stay none.
-        s[c] = static_cast<float>(1.0 / std::sqrt((std::isfinite(squares[c]) ? about : squares[c]) / count + eps));
+        s[c] = static_cast<float>(1.0 / std::sqrt(about / count + eps));
         if (rm) rm[c] = static_cast<float>((1.0 - momentum) * rm[c] + momentum * centre);
         if (rv) rv[c] = static_cast<float>((1.0 - momentum) * rv[c] + momentum * about / (count - 1.0));
     }
@@ -179,14 +203,14 @@ at::Tensor normalised_anywhere(const at::Tensor& x, const at::Tensor& weight, co
 
 extern "C" {
 
-// Output, mean and 1 / standard deviation. Running mean and variance may be missing.
+// Output, mean and 1 / standard deviation. Running mean and variance may be missing. `over`: the output may lie where x lay.
 char* fleetfoot_batch_norm_forward(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* running_mean,
-                                   const at::Tensor* running_var, double momentum, double eps, bool relu6, at::Tensor** out) {
+                                   const at::Tensor* running_var, double momentum, double eps, bool relu6, bool over, at::Tensor** out) {
     return guarded([&] {
         at::Tensor y, mean, inverse_std;
         if (ours(*x)) {
             std::tie(mean, inverse_std) = statistics(*x, running_mean, running_var, momentum, eps);
-            y = normalised(*x, Affine(*weight, *bias, mean, inverse_std), relu6);
+            y = normalised(*x, Affine(*weight, *bias, mean, inverse_std), relu6, over);
         } else {
             const auto optional = [](const at::Tensor* tensor) { return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt; };
             std::tie(y, mean, inverse_std) = at::native_batch_norm(*x, *weight, *bias, optional(running_mean), optional(running_var), true, momentum, eps);
@@ -198,12 +222,43 @@ char* fleetfoot_batch_norm_forward(const at::Tensor* x, const at::Tensor* weight
     });
 }
 
-// The output once more, by statistics that are there already.
+// The output once more, by statistics that are there already; with `over` it may lie where x lay.
 char* fleetfoot_batch_norm_again(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* mean,
-                                 const at::Tensor* inverse_std, bool relu6, at::Tensor** out) {
+                                 const at::Tensor* inverse_std, bool relu6, bool over, at::Tensor** out) {
     return guarded([&] {
-        out[0] = given(ours(*x) ? normalised(*x, Affine(*weight, *bias, *mean, *inverse_std), relu6)
+        out[0] = given(ours(*x) ? normalised(*x, Affine(*weight, *bias, *mean, *inverse_std), relu6, over)
                                 : normalised_anywhere(*x, *weight, *bias, *mean, *inverse_std, relu6));
+    });
+}
+
+// Sum of the products of the output, without ReLU6, with a slope of the same extents, into out. The output isn't written:
+// one pass over x and the slope gives all that the sum is made of.
+char* fleetfoot_batch_norm_dot(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, double eps,
+                               const at::Tensor* slope, double* out) {
+    return guarded([&] {
+        TORCH_CHECK(x->sizes() == slope->sizes(), "a product of tensors of other extents");
+        if (!ours(*x) || slope->scalar_type() != at::kFloat) {
+            const at::Tensor y = std::get<0>(at::native_batch_norm(*x, *weight, *bias, {}, {}, true, 0.0, eps));
+            *out = (y.to(at::kFloat) * slope->to(at::kFloat)).sum(at::kDouble).item<double>();
+            return;
+        }
+        const at::Tensor g = slope->contiguous(at::MemoryFormat::ChannelsLast);
+        const int64_t channels = x->size(1), pixels = x->numel() / channels;
+        const float *values = x->const_data_ptr<float>(), *slopes = g.const_data_ptr<float>();
+        const std::vector<float> origin(values, values + channels);
+        const auto [sums, squares, slope_sums, products] = summed<4>(pixels, channels, [&](int64_t start, int64_t end, float* rows) {
+            const int64_t at = start * channels;
+            product_moments(values + at, slopes + at, end - start, channels, origin.data(), rows, rows + channels,
+                            rows + 2 * channels, rows + 3 * channels);
+        });
+        const float *w = weight->const_data_ptr<float>(), *b = bias->const_data_ptr<float>();
+        const double count = static_cast<double>(pixels);
+        double total = 0.0;
+        for (int64_t c = 0; c < channels; ++c) {
+            const double inverse_std = 1.0 / std::sqrt(about_mean(sums[c], squares[c], count) / count + eps);
+            total += w[c] * inverse_std * (products[c] - sums[c] / count * slope_sums[c]) + b[c] * slope_sums[c];
+        }
+        *out = total;
     });
 }
 
@@ -233,9 +288,9 @@ char* fleetfoot_batch_norm_backward(const at::Tensor* slope, const at::Tensor* x
         const Affine affine(*weight, *bias, *mean, *inverse_std);
         const float *scale = affine.scale.data(), *shift = affine.shift.data();
         float* slopes = g.mutable_data_ptr<float>();
-        const auto [sums, products] = summed(pixels, channels, [&](int64_t start, int64_t end, float* sums, float* products) {
+        const auto [sums, products] = summed<2>(pixels, channels, [&](int64_t start, int64_t end, float* rows) {
             const int64_t at = start * channels;
-            slope_moments(slopes + at, values + at, end - start, channels, m, scale, shift, relu6, sums, products);
+            slope_moments(slopes + at, values + at, end - start, channels, m, scale, shift, relu6, rows, rows + channels);
         });
         // dL/dx = scale (g - mean(g) - (x - mean) / std^2 mean(g (x - mean))).
         std::vector<float> by_x(channels), constant(channels);

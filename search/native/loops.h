@@ -19,6 +19,12 @@
 #define FOR_EACH_CPU
 #endif
 #define INLINE inline __attribute__((always_inline))
+// A loop whose rounds don't depend on each other, wherever its pointers lead.
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
 
 // Calls run(part, first, end) for parts of 0..count, in parallel if there is work for more than one thread. How it is
 // parted depends on the count, the work and the number of threads alone: sums over parts come out alike every time.

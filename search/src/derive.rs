@@ -22,6 +22,41 @@ pub struct Score {
     pub loss: f64,
     /// Sum of the images' scores: how many it classifies rightly.
     pub right: f64,
+    /// How many images that were.
+    pub images: f64,
+}
+
+impl Score {
+    /// Takes a batch in: every image counts alike, whatever the size of its batch.
+    fn add(&mut self, criterion: &dyn Criterion, logits: &Tensor, labels: &Tensor) -> Result<(), SearchError> {
+        let labels = Targets::from(labels.shallow_clone());
+        let (loss, images) = (labels.loss(criterion, logits, 0.0)?.f_double_value(&[])?, labels.images()? as f64);
+        self.images += images;
+        self.loss += (loss - self.loss) * images / self.images.max(1.0);
+        self.right += labels.score(criterion, logits)?;
+        Ok(())
+    }
+
+    /// How a path does on batches, which are dropped one by one.
+    pub(crate) fn on(
+        supernet: &Supernet,
+        criterion: &dyn Criterion,
+        path: &Path,
+        batches: impl Iterator<Item = Result<Batch, SearchError>>,
+    ) -> Result<Self, SearchError> {
+        let mut score = Self::default();
+        for batch in batches {
+            let batch = batch?;
+            let logits = no_grad(|| supernet.forward(path, &batch.images, Mode::Probe))?;
+            score.add(criterion, &logits, &batch.labels)?;
+        }
+        Ok(score)
+    }
+
+    /// Mean score of the images, in percent.
+    pub(crate) fn percent(&self) -> f64 {
+        100.0 * self.right / self.images.max(1.0)
+    }
 }
 
 /// Judges paths on a few large batches.
@@ -53,7 +88,7 @@ impl<'a> Judge<'a> {
         let mut score = Score::default();
         for batch in &self.batches {
             let logits = no_grad(|| self.supernet.forward(path, &batch.images, Mode::Probe))?;
-            self.add(&mut score, &logits, &batch.labels)?;
+            score.add(self.criterion, &logits, &batch.labels)?;
         }
         Ok(score)
     }
@@ -128,20 +163,13 @@ impl<'a> Judge<'a> {
         for batch in &self.batches {
             // What lies in front of an exchange is the same for all: computed once.
             let trace = no_grad(|| self.supernet.trace(path, &batch.images))?;
-            self.add(&mut score, &trace.logits, &batch.labels)?;
+            score.add(self.criterion, &trace.logits, &batch.labels)?;
             for exchange in &mut exchanges {
                 let logits = no_grad(|| self.behind(path, exchange, &trace.inputs[exchange.decision]))?;
-                self.add(&mut exchange.score, &logits, &batch.labels)?;
+                exchange.score.add(self.criterion, &logits, &batch.labels)?;
             }
         }
         Ok((score, exchanges))
-    }
-
-    fn add(&self, score: &mut Score, logits: &Tensor, labels: &Tensor) -> Result<(), SearchError> {
-        let labels = Targets::from(labels.shallow_clone());
-        score.loss += labels.loss(self.criterion, logits, 0.0)?.f_double_value(&[])? / self.batches.len() as f64;
-        score.right += labels.score(self.criterion, logits)?;
-        Ok(())
     }
 
     /// The logits behind an exchange.
@@ -157,4 +185,32 @@ impl<'a> Judge<'a> {
 fn named(path: Path) -> Result<Architecture, SearchError> {
     let unnamed = || SearchError::Settings("a decision has more candidates than digits".to_owned());
     Architecture::new(path.0).ok_or_else(unnamed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loss::CrossEntropy;
+
+    #[test]
+    fn every_image_counts_alike_whatever_the_size_of_its_batch() {
+        tch::manual_seed(5);
+        let logits = Tensor::randn([7, 3], (tch::Kind::Float, tch::Device::Cpu)) * 3.0;
+        let labels = Tensor::from_slice(&[0i64, 1, 2, 0, 1, 2, 0]);
+        let scored = |lengths: &[i64]| {
+            let (mut score, mut start) = (Score::default(), 0);
+            for &length in lengths {
+                score.add(&CrossEntropy, &logits.narrow(0, start, length), &labels.narrow(0, start, length)).unwrap();
+                start += length;
+            }
+            score
+        };
+        let whole = scored(&[7]);
+        for lengths in [&[6, 1][..], &[1, 2, 4], &[3, 3, 1]] {
+            let parts = scored(lengths);
+            assert!((parts.loss - whole.loss).abs() < 1e-6, "{lengths:?} {parts:?} {whole:?}");
+            assert_eq!((parts.right, parts.images), (whole.right, 7.0));
+        }
+        assert!((whole.percent() - 100.0 * whole.right / 7.0).abs() < 1e-12);
+    }
 }

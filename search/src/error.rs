@@ -95,7 +95,7 @@ pub enum SearchError {
     },
     /// The loss is no number any more.
     #[error(
-        "the loss became {loss} in step {step} (learning rate {lr:.4}): lower --lr{}",
+        "the loss became {loss} in step {step} (learning rate {lr:.4}): lower --lr, or look for values in the data that are no numbers{}",
         checkpoint.as_ref().map_or_else(String::new, |path| format!("; the last checkpoint, {}, is good", path.display()))
     )]
     Diverged {
@@ -107,6 +107,15 @@ pub enum SearchError {
         lr: f64,
         /// The last checkpoint, if there is one.
         checkpoint: Option<PathBuf>,
+    },
+    /// What gates learn from is no number any more.
+    #[error(
+        "what the gates learn from is no number in step {step}, of validation images: do the data hold values that are none, or does the \
+         loss give one? If not, lower --lr and --warmup-lr; the last checkpoint is from before that"
+    )]
+    GateLoss {
+        /// The step.
+        step: usize,
     },
     /// Weights aren't numbers any more.
     #[error("'{tensor}' holds values that are no numbers: lower --lr; nothing was written over the last checkpoint")]

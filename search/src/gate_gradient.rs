@@ -104,9 +104,9 @@ pub fn by_two_paths(
     let mut gradients = vec![(0.0, 0.0); pairs.len()];
     let loss = sloped(supernet, &gates.active_path(pairs), batch, criterion, &mut |decision, input, output, slope| {
         let Some(pair) = pairs[decision] else { return Ok(()) };
-        let other = no_grad(|| supernet.candidate(decision, pair.other, input, Mode::Probe))?;
+        let other = supernet.dot(decision, pair.other, input, slope)?;
         // For two: q_a q_b (g_a - g_b), and its negative.
-        let by_gate = pair.q.0 * pair.q.1 * (dot(output, slope)? - dot(&other, slope)?);
+        let by_gate = pair.q.0 * pair.q.1 * (dot(output, slope)? - other);
         gradients[decision] = (by_gate, -by_gate);
         Ok(())
     })?;
@@ -134,8 +134,7 @@ pub fn by_all_gates(
             g[candidate] = if candidate == path.0[decision] {
                 dot(output, slope)?
             } else {
-                let other = no_grad(|| supernet.candidate(decision, candidate, input, Mode::Probe))?;
-                dot(&other, slope)?
+                supernet.dot(decision, candidate, input, slope)?
             };
         }
         gradients[decision] = through_softmax(&p[decision], &g);

@@ -1,5 +1,6 @@
 //! One step's loss and gradients of a chain of modules, whole or block by block.
 
+use fleetfoot_space::{Layer, Network};
 use tch::{TchError, Tensor, no_grad};
 
 use crate::error::SearchError;
@@ -35,6 +36,27 @@ pub(crate) fn check_parts(parts: usize, batch: usize) -> Result<(), SearchError>
         return Ok(());
     }
     Err(SearchError::Settings(format!("{parts} parts of a batch of {batch}: wanted 1 to {batch}")))
+}
+
+/// Whether batch normalisation has values to go by where so many images are computed at a time: of a map of one pixel, a single
+/// image has no deviation.
+pub(crate) fn check_statistics<'a>(
+    mut networks: impl Iterator<Item = &'a Network>,
+    images: usize,
+    options: &str,
+) -> Result<(), SearchError> {
+    let normalises_pixels = |network: &Network| {
+        network.nodes().iter().any(|node| {
+            let map = network.shape(node.inputs[0]);
+            matches!(node.layer, Layer::BatchNorm { .. }) && map.h * map.w == 1
+        })
+    };
+    if images > 1 || !networks.any(normalises_pixels) {
+        return Ok(());
+    }
+    Err(SearchError::Settings(format!(
+        "one image at a time, and batch normalisation of maps of one pixel has no deviation to go by: wanted two at least, by {options}"
+    )))
 }
 
 /// What a batch gave.

@@ -6,7 +6,7 @@ use tch::{Kind, TchError, Tensor, no_grad};
 use crate::convolution::Geometry;
 use crate::error::SearchError;
 use crate::layout::Layout;
-use crate::native::{BatchNorm, Statistics, graph_wanted};
+use crate::native::{BatchNorm, Statistics, dot, graph_wanted};
 use crate::placement::Placement;
 
 /// What batch normalisation normalises by, and whether it learns from the batch.
@@ -199,22 +199,75 @@ impl Module {
         self.run(input, mode, false, watch)
     }
 
+    /// Sum of the products of the output, by the batch's statistics, with a slope of its extents. A last batch normalisation,
+    /// and the sum that its output goes into, aren't written down: their products are taken from what they would read.
+    pub fn dot(&self, input: &Tensor, slope: &Tensor) -> Result<f64, TchError> {
+        let Some((norm, sum)) = self.tail().filter(|_| !graph_wanted()) else {
+            return dot(&no_grad(|| self.forward(input, Mode::Probe))?, slope);
+        };
+        let input = self.taken_in(input, Mode::Probe)?;
+        let mut activations =
+            self.computed(&input, Mode::Probe, true, &|node| node == norm || Some(node) == sum, |_, _| Ok(()))?;
+        let nodes = self.network.nodes();
+        let products = self.batch_norm(norm).dot(&activations.take(nodes[norm].inputs[0]), slope)?;
+        match sum {
+            Some(sum) => Ok(products + dot(&activations.take(nodes[sum].inputs[1]), slope)?),
+            None => Ok(products),
+        }
+    }
+
+    /// A batch normalisation that gives the output, or the first summand of the sum that does.
+    fn tail(&self) -> Option<(usize, Option<usize>)> {
+        let nodes = self.network.nodes();
+        let Source::Node(last) = self.network.output() else { return None };
+        let (norm, sum) = match (&nodes[last].layer, nodes[last].inputs.first()) {
+            (Layer::Add, Some(&Source::Node(norm))) => (norm, Some(last)),
+            _ => (last, None),
+        };
+        let alone = self.consumers[norm] == 1 && self.consumers[last] == 1;
+        (matches!(nodes[norm].layer, Layer::BatchNorm { .. }) && alone).then_some((norm, sum))
+    }
+
     fn run(
         &self,
         input: &Tensor,
         mode: Mode,
         fused: bool,
-        mut watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
+        watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
     ) -> Result<Tensor, TchError> {
-        let input = &self.taken_in(input, mode)?;
+        let input = self.taken_in(input, mode)?;
+        Ok(self.computed(&input, mode, fused, &|_| false, watch)?.take(self.network.output()))
+    }
+
+    /// What is left to be read once all nodes but some are computed.
+    fn computed<'a>(
+        &self,
+        input: &'a Tensor,
+        mode: Mode,
+        fused: bool,
+        without: &dyn Fn(usize) -> bool,
+        mut watch: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
+    ) -> Result<Activations<'a>, TchError> {
         let mut activations = Activations { values: Vec::new(), left: self.consumers.clone(), input };
         for (index, node) in self.network.nodes().iter().enumerate() {
+            if without(index) {
+                activations.values.push(None);
+                continue;
+            }
+            let spare = self.is_spare(node.inputs[0], &activations);
             let inputs = node.inputs.iter().map(|&source| activations.take(source)).collect();
-            let output = if fused { self.fused(index, inputs, mode)?.0 } else { self.apply(index, inputs, mode)? };
+            let output =
+                if fused { self.fused(index, inputs, mode, spare)?.0 } else { self.apply(index, inputs, mode)? };
             watch(index, &output)?;
             activations.values.push(Some(output));
         }
-        Ok(activations.take(self.network.output()))
+        Ok(activations)
+    }
+
+    /// Whether a source is a convolution's output, which is nobody else's, with one reader left.
+    fn is_spare(&self, source: Source, activations: &Activations<'_>) -> bool {
+        let Source::Node(index) = source else { return false };
+        activations.left[index] == 1 && matches!(self.network.nodes()[index].layer, Layer::Conv { .. })
     }
 
     /// An input in the numbers of all activations: every layer goes on in those of its input.
@@ -247,6 +300,7 @@ impl Module {
             bias: &parameters[1].value,
             eps: f64::from(self.network.bn_eps()),
             relu6: self.is_cut(node),
+            over: false,
         }
     }
 
@@ -263,12 +317,14 @@ impl Module {
     }
 
     /// A node's output from its inputs where no graph is wanted, and of a batch normalisation the statistics that it went by.
-    /// A ReLU6 behind a batch normalisation is computed with that.
+    /// A ReLU6 behind a batch normalisation is computed with that. `spare`: nothing else will read the first input, and a
+    /// batch normalisation may write over it.
     pub(crate) fn fused(
         &self,
         index: usize,
         mut inputs: Vec<Tensor>,
         mode: Mode,
+        spare: bool,
     ) -> Result<(Tensor, Option<Statistics>), TchError> {
         if self.is_done(index) {
             return Ok((inputs.swap_remove(0), None));
@@ -276,7 +332,8 @@ impl Module {
         if !matches!(self.network.nodes()[index].layer, Layer::BatchNorm { .. }) {
             return Ok((self.apply(index, inputs, mode)?, None));
         }
-        let (norm, running) = (self.batch_norm(index), &self.parameters_of(index)[2..4]);
+        let norm = BatchNorm { over: spare, ..self.batch_norm(index) };
+        let running = &self.parameters_of(index)[2..4];
         let (x, mean, var) = (inputs.swap_remove(0), &running[0].value, &running[1].value);
         let (y, statistics) = match mode {
             Mode::Train => norm.forward(&x, Some((mean, var)), BATCH_NORM_MOMENTUM)?,

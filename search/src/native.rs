@@ -31,6 +31,7 @@ unsafe extern "C" {
         momentum: f64,
         eps: f64,
         relu6: bool,
+        over: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     fn fleetfoot_batch_norm_again(
@@ -40,6 +41,7 @@ unsafe extern "C" {
         mean: *const C_tensor,
         inverse_std: *const C_tensor,
         relu6: bool,
+        over: bool,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     fn fleetfoot_batch_norm_backward(
@@ -53,6 +55,14 @@ unsafe extern "C" {
         relu6: bool,
         by_weight: bool,
         out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn fleetfoot_batch_norm_dot(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        eps: f64,
+        slope: *const C_tensor,
+        out: *mut f64,
     ) -> *mut c_char;
     fn fleetfoot_dot(a: *const C_tensor, b: *const C_tensor, out: *mut f64) -> *mut c_char;
     fn fleetfoot_sgd(
@@ -136,6 +146,8 @@ pub struct BatchNorm<'a> {
     pub eps: f64,
     /// Whether the output is cut to 0..6.
     pub relu6: bool,
+    /// Whether the output may lie where the input lay, which nothing else reads then.
+    pub over: bool,
 }
 
 /// Mean and 1 / standard deviation of every channel.
@@ -169,7 +181,8 @@ impl BatchNorm<'_> {
         // SAFETY: all tensors live as long as the call; `out` has room for three.
         check(unsafe {
             let (x, weight, bias) = (x.as_ptr(), self.weight.as_ptr(), self.bias.as_ptr());
-            fleetfoot_batch_norm_forward(x, weight, bias, mean, var, momentum, self.eps, self.relu6, out.as_mut_ptr())
+            let (eps, out) = (self.eps, out.as_mut_ptr());
+            fleetfoot_batch_norm_forward(x, weight, bias, mean, var, momentum, eps, self.relu6, self.over, out)
         })?;
         let [y, mean, inverse_std] = out.map(|tensor| taken(tensor).unwrap_or_default());
         Ok((y, Statistics { mean, inverse_std }))
@@ -182,9 +195,20 @@ impl BatchNorm<'_> {
         check(unsafe {
             let (x, weight, bias) = (x.as_ptr(), self.weight.as_ptr(), self.bias.as_ptr());
             let (mean, inverse_std) = (by.mean.as_ptr(), by.inverse_std.as_ptr());
-            fleetfoot_batch_norm_again(x, weight, bias, mean, inverse_std, self.relu6, out.as_mut_ptr())
+            fleetfoot_batch_norm_again(x, weight, bias, mean, inverse_std, self.relu6, self.over, out.as_mut_ptr())
         })?;
         Ok(taken(out[0]).unwrap_or_default())
+    }
+
+    /// Sum of the products of the output by the batch's statistics, not cut by a ReLU6, with a slope of the same extents.
+    pub fn dot(&self, x: &Tensor, slope: &Tensor) -> Result<f64, TchError> {
+        let mut sum = 0.0;
+        // SAFETY: all tensors live as long as the call, and so does the sum.
+        check(unsafe {
+            let (x, weight, bias) = (x.as_ptr(), self.weight.as_ptr(), self.bias.as_ptr());
+            fleetfoot_batch_norm_dot(x, weight, bias, self.eps, slope.as_ptr(), &raw mut sum)
+        })?;
+        Ok(sum)
     }
 
     /// Gradients by the input and, where wanted, by weight and bias, from those by the output, which may be overwritten.
@@ -303,10 +327,18 @@ mod tests {
                     Tensor::run_backward(&[(&y * &slope).sum(Kind::Float)], &[&x, &weight, &bias], false, false);
 
                 no_grad(|| {
-                    let norm = BatchNorm { weight: &weight, bias: &bias, eps: 1e-3, relu6 };
+                    let norm = BatchNorm { weight: &weight, bias: &bias, eps: 1e-3, relu6, over: false };
                     let (output, by) = norm.forward(&x, Some((&ours.0, &ours.1)), 0.1).unwrap();
                     assert!(off(&output, &y) < 1e-5, "{shape:?} {layout} output");
                     assert!(off(&norm.again(&x, &by).unwrap(), &y) < 1e-5, "{shape:?} {layout} output again");
+                    let over = BatchNorm { over: true, ..norm };
+                    let (spare, again) = (x.detach().copy(), x.detach().copy());
+                    let written = over.forward(&spare, None, 0.1).unwrap().0;
+                    assert_eq!(off(&written, &output), 0.0, "{shape:?} {layout} over the input");
+                    assert_eq!(off(&over.again(&again, &by).unwrap(), &norm.again(&x, &by).unwrap()), 0.0);
+                    if layout == Layout::ChannelsLast {
+                        assert!(written.data_ptr() == spare.data_ptr() && written.data_ptr() != output.data_ptr());
+                    }
                     assert!(
                         off(&ours.0, &theirs.0) < 1e-5 && off(&ours.1, &theirs.1) < 1e-5,
                         "{shape:?} {layout} running"
@@ -324,12 +356,31 @@ mod tests {
     }
 
     #[test]
+    fn products_with_a_normalised_map_are_those_of_the_map() {
+        tch::manual_seed(4);
+        for (shape, layout) in maps() {
+            let channel = |shift: f64| Tensor::randn([shape[1]], (Kind::Float, Device::Cpu)) + shift;
+            let (weight, bias, x, slope) = (channel(1.0), channel(1.0), random(&shape, layout), random(&shape, layout));
+            let norm = BatchNorm { weight: &weight, bias: &bias, eps: 1e-3, relu6: false, over: false };
+            let (y, _) = norm.forward(&x, None, 0.1).unwrap();
+            let [y, wide] = [&y, &slope].map(|tensor| tensor.to_kind(Kind::Double));
+            // To what single products are rounded to.
+            let scale = (&y * &wide).abs().sum(Kind::Double).double_value(&[]);
+            let wanted = (&y * &wide).sum(Kind::Double).double_value(&[]);
+            for slope in [&slope, &Layout::Nchw.arrange(&slope).unwrap()] {
+                let found = norm.dot(&x, slope).unwrap();
+                assert!((found - wanted).abs() < 1e-6 * scale, "{shape:?} {layout}: {found} {wanted}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_number_does_not_get_lost_in_batch_normalisation() {
         let x = random(&[2, 16, 4, 4], Layout::ChannelsLast);
         let _ = x.narrow(1, 3, 1).narrow(0, 1, 1).fill_(f64::NAN);
         let (weight, bias) =
             (Tensor::ones([16], (Kind::Float, Device::Cpu)), Tensor::zeros([16], (Kind::Float, Device::Cpu)));
-        let norm = BatchNorm { weight: &weight, bias: &bias, eps: 1e-3, relu6: true };
+        let norm = BatchNorm { weight: &weight, bias: &bias, eps: 1e-3, relu6: true, over: false };
         let (y, _) = norm.forward(&x, None, 0.1).unwrap();
         let lost = |channel: i64| y.narrow(1, channel, 1).isnan().all().int64_value(&[]) == 1;
         assert!(lost(3) && (0..16).filter(|&channel| lost(channel)).count() == 1);

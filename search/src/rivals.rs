@@ -111,17 +111,18 @@ pub struct Arena<'a> {
 }
 
 impl Arena<'_> {
-    /// The network that a rival ends with, and how many it judged. `batch` gives the validation batch of an evaluation by its
-    /// number, the same for all rivals.
+    /// The network that a rival ends with, and how many it judged, all on one batch of validation images: on batches of their
+    /// own, the network with the easiest batch would win.
     pub fn search(
         &self,
         method: Method,
         allowance: Allowance,
         rng: &mut impl Rng,
-        batch: &mut dyn FnMut(usize) -> Result<Batch, SearchError>,
+        batch: Batch,
     ) -> Result<(Architecture, usize), SearchError> {
         let none = || SearchError::Settings("no network of what is left meets the limits".to_owned());
         let sampler = Within::new(self.limits, self.gates, LEAST, &self.gates.even()).ok_or_else(none)?;
+        let judge = Judge::new(self.supernet, self.limits, self.criterion, vec![batch]);
         let start = Instant::now();
         let (mut evaluations, mut best): (usize, Option<(f64, Architecture)>) = (0, None);
         let mut population: VecDeque<(f64, Architecture)> = VecDeque::new();
@@ -131,7 +132,6 @@ impl Arena<'_> {
                 Method::Evolution if population.len() >= size => self.child(&population, size, rng),
                 _ => sampler.draw(rng).ok_or_else(none)?,
             };
-            let judge = Judge::new(self.supernet, self.limits, self.criterion, vec![batch(evaluations)?]);
             let loss = judge.score(&Path(network.choices().collect()))?.loss;
             evaluations += 1;
             if best.as_ref().is_none_or(|(least, _)| loss < *least) {

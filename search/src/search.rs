@@ -20,7 +20,7 @@ use crate::error::SearchError;
 use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths, through_softmax};
 use crate::gates::{Cut, Gates, Path};
 use crate::latency::{LatencyLoss, expectation_of_pairs};
-use crate::learn::{Backward, check_parts, learn};
+use crate::learn::{Backward, check_parts, check_statistics, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path};
 use crate::limits::{Bound, Limits};
 use crate::loss::{Criterion, CrossEntropy};
@@ -45,6 +45,8 @@ struct Sums {
 
 /// Points of the curve, about.
 const CURVE_POINTS: usize = 150;
+/// Gates stay as they are for the first of so many parts of the search, as the authors' do in the first of 120 epochs.
+const FROZEN: usize = 120;
 /// Share of the search in which limits go from what undecided gates expect to the targets.
 const TIGHTENING: f64 = 0.3;
 /// Share of the gate steps for which a candidate must have been improbable before it is cut.
@@ -106,21 +108,33 @@ impl Search {
         let placement = Placement::new(settings.channels_last, settings.amp, compute);
         let (train, validation) = split(dataset, &settings, placement)?;
         let train = Feed::new(train, settings.seed, settings.batch, Some(settings.augmentation()));
-        let [warmup, search] = [settings.warmup_epochs, settings.search_epochs].map(|n| n * train.steps_per_epoch());
+        let epochs = [settings.warmup_epochs, settings.search_epochs];
+        let [warmup, search] = epochs.map(|epochs| epochs.saturating_mul(train.steps_per_epoch()));
+        let gate_steps = gate_steps(search, &settings);
+        if gate_steps == 0 {
+            return Err(SearchError::Settings(format!(
+                "gates learn after every {} of {search} steps, which is never: raise --search-epochs or lower --weight-steps or --batch",
+                settings.weight_steps
+            )));
+        }
         let validation = Feed::new(validation, settings.seed ^ GATE_SEED, settings.gate_batch, None);
         let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
         gate_rng.set_stream(1);
+        let supernet = Supernet::new(space, settings.seed, placement)?;
+        let networks = || supernet.modules().map(|(_, module)| module.network());
+        check_statistics(networks(), settings.batch / settings.accumulate, "--batch and --accumulate")?;
+        check_statistics(networks(), settings.gate_batch, "--gate-batch")?;
         let lambda = vec![settings.lambda.unwrap_or(LatencyLoss::LAMBDA); limits.iter().len()];
         Ok(Self {
-            supernet: Supernet::new(space, settings.seed, placement)?,
+            supernet,
             gates: Gates::new(space, &mut gate_rng),
             space: space.clone(),
             dataset: dataset.fingerprint(),
             lambda,
             limits,
             baseline: None,
-            train: train.until(warmup + search),
-            validation: validation.until(search.checked_div(settings.weight_steps).unwrap_or(0)),
+            train: train.until(warmup.saturating_add(search)),
+            validation: validation.until(gate_steps),
             settings,
             criterion: Arc::new(CrossEntropy),
             recompute: false,
@@ -228,6 +242,7 @@ impl Search {
                     self.limits.iter().map(|limit| expectation_of_pairs(&limit.demand, &self.gates, &pairs)).collect();
                 let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
                 let (by_task, by_amount) = self.slopes(task, &expected)?;
+                self.check_gates(task, by_gates.iter().map(|pair| pair.0))?;
                 let mut gradients: Vec<(f64, f64)> = by_gates.iter().map(|g| (by_task * g.0, by_task * g.1)).collect();
                 for ((_, rows), slope) in expectations.iter().zip(&by_amount) {
                     for (gradient, row) in gradients.iter_mut().zip(rows) {
@@ -243,6 +258,7 @@ impl Search {
                 let expectations: Vec<_> = self.limits.iter().map(|limit| limit.demand.expectation(&p)).collect();
                 let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
                 let (by_task, by_amount) = self.slopes(task, &expected)?;
+                self.check_gates(task, gradients.iter().flatten().copied())?;
                 gradients.iter_mut().flatten().for_each(|gradient| *gradient *= by_task);
                 for ((_, rows), slope) in expectations.iter().zip(&by_amount) {
                     for ((gradients, row), p) in gradients.iter_mut().zip(rows).zip(&p) {
@@ -274,9 +290,18 @@ impl Search {
             Ok(labels.score(&*self.criterion, &logits)? / labels.images()? as f64 * factor)
         };
         let (mean, gradients) = by_reinforce(&self.gates, NETWORKS, self.baseline, &mut self.gate_rng, &mut reward)?;
+        self.check_gates(mean, gradients.iter().flatten().copied())?;
         self.baseline = Some(self.baseline.map_or(mean, |baseline| baseline + FRESH * (mean - baseline)));
         self.gates.step(&gradients, self.settings.alpha_lr);
         Ok(())
+    }
+
+    /// What gates would learn from must be numbers: nothing could be saved or told behind that.
+    fn check_gates(&self, loss: f64, mut gradients: impl Iterator<Item = f64>) -> Result<(), SearchError> {
+        if loss.is_finite() && gradients.all(f64::is_finite) {
+            return Ok(());
+        }
+        Err(SearchError::GateLoss { step: self.step })
     }
 
     /// Derivatives of the gates' loss by the task's and by every limit's expected amount.
@@ -311,8 +336,7 @@ impl Search {
         if self.settings.cut_below <= 0.0 {
             return;
         }
-        let gate_steps = self.search_steps() / self.settings.weight_steps.max(1);
-        let patience = (PATIENCE * gate_steps as f64).ceil() as u64;
+        let patience = (PATIENCE * self.gate_steps() as f64).ceil() as u64;
         let (limits, soft) = (&self.limits, self.settings.soft);
         let reachable = limits.can_be_reached(self.gates.live());
         let needed =
@@ -332,7 +356,11 @@ impl Search {
     }
 
     fn warmup_steps(&self) -> usize {
-        self.settings.warmup_epochs * self.train.steps_per_epoch()
+        self.settings.warmup_epochs.saturating_mul(self.train.steps_per_epoch())
+    }
+
+    fn gate_steps(&self) -> usize {
+        gate_steps(self.search_steps(), &self.settings)
     }
 
     fn search_steps(&self) -> usize {
@@ -345,14 +373,15 @@ impl Search {
     }
 
     /// The limits at this step: they go from what undecided gates expect to the targets, lest every block be cut alike
-    /// before the gates have learned which of them matter. Caps that undecided gates keep stay where they are.
+    /// before the gates have learned which of them matter. Beside a target, caps that undecided gates keep stay where they are.
     fn limits_now(&self) -> Vec<f64> {
         let even: Vec<Vec<f64>> =
             self.gates.logits().iter().map(|row| vec![1.0 / row.len() as f64; row.len()]).collect();
         let left = 1.0 - (self.progress() / TIGHTENING).min(1.0);
+        let caps = self.limits.iter().all(|limit| limit.bound == Bound::Cap);
         let now = self.limits.iter().zip(self.limits.expected(&even)).map(|(limit, undecided)| {
             let above = undecided - limit.at_most;
-            limit.at_most + left * if limit.bound == Bound::Cap { above.max(0.0) } else { above }
+            limit.at_most + left * if limit.bound == Bound::Cap && !caps { above.max(0.0) } else { above }
         });
         now.collect()
     }
@@ -409,7 +438,8 @@ impl Search {
 
 impl Learning for Search {
     fn total_steps(&self) -> usize {
-        (self.settings.warmup_epochs + self.settings.search_epochs) * self.train.steps_per_epoch()
+        let epochs = self.settings.warmup_epochs.saturating_add(self.settings.search_epochs);
+        epochs.saturating_mul(self.train.steps_per_epoch())
     }
 
     fn step(&self) -> usize {
@@ -444,8 +474,9 @@ impl Learning for Search {
         if !loss.is_finite() {
             return Err(SearchError::diverged(loss, self.step, lr, folder));
         }
-        if !warming && (self.step - warmup).is_multiple_of(self.settings.weight_steps) {
-            let batch = self.validation.batch((self.step - warmup) / self.settings.weight_steps - 1)?;
+        let thawed = self.step.saturating_sub(warmup + self.search_steps() / FROZEN);
+        if thawed > 0 && thawed.is_multiple_of(self.settings.weight_steps) {
+            let batch = self.validation.batch(thawed / self.settings.weight_steps - 1)?;
             // Not the rest of the weight step, which a GPU may still be at.
             self.compute().synchronize();
             let start = Instant::now();
@@ -474,12 +505,29 @@ fn check(limits: &Limits, settings: &SearchSettings) -> Result<(), SearchError> 
         let what = format!("the loss mul#log takes one limit, {} are given: use add#linear", limits.iter().len());
         return Err(SearchError::Settings(what));
     }
+    if settings.lambda.is_some() && settings.loss == LatencyLoss::MulLog {
+        return Err(SearchError::Settings(
+            "--lambda is the weight of latency in add#linear: mul#log has none".to_owned(),
+        ));
+    }
+    if settings.gate_update == GateUpdate::Reinforce
+        && (settings.lambda.is_some() || settings.loss == LatencyLoss::MulLog)
+    {
+        return Err(SearchError::Settings(
+            "--gate-update reinforce has a reward of its own: leave out --loss and --lambda".to_owned(),
+        ));
+    }
     check_parts(settings.accumulate, settings.batch)
+}
+
+/// Steps of the gates in a search of so many steps of the weights.
+fn gate_steps(search_steps: usize, settings: &SearchSettings) -> usize {
+    (search_steps - search_steps / FROZEN).checked_div(settings.weight_steps).unwrap_or(0)
 }
 
 /// Training and validation images, drawn from the training set without overlap.
 fn split(dataset: &Dataset, settings: &SearchSettings, placement: Placement) -> Result<(Source, Source), SearchError> {
-    let wanted = settings.train_images + settings.validation_images;
+    let wanted = settings.train_images.saturating_add(settings.validation_images);
     let too_few = settings.train_images < settings.batch || settings.validation_images < settings.gate_batch;
     if too_few || wanted > dataset.train.len() {
         return Err(SearchError::Settings(format!(

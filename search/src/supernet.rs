@@ -7,6 +7,7 @@ use tch::{Tensor, no_grad};
 use crate::error::SearchError;
 use crate::gates::Path;
 use crate::module::{Mode, Module};
+use crate::native::dot;
 use crate::placement::Placement;
 use crate::tape::Tape;
 
@@ -125,6 +126,15 @@ impl Supernet {
         match &self.decisions[decision][choice] {
             Slot::Module(module) => Ok(module.forward(x, mode)?),
             Slot::Identity => Ok(x.shallow_clone()),
+            Slot::Cut => Err(SearchError::Cut { decision, candidate: choice }),
+        }
+    }
+
+    /// Sum of the products of a candidate's output, by the batch's statistics, with a slope by it.
+    pub(crate) fn dot(&self, decision: usize, choice: usize, x: &Tensor, slope: &Tensor) -> Result<f64, SearchError> {
+        match &self.decisions[decision][choice] {
+            Slot::Module(module) => Ok(no_grad(|| module.dot(x, slope))?),
+            Slot::Identity => Ok(dot(x, slope)?),
             Slot::Cut => Err(SearchError::Cut { decision, candidate: choice }),
         }
     }

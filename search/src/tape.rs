@@ -45,7 +45,7 @@ impl Tape {
                 for &source in &node.inputs {
                     inputs.push(tape.taken(&mut values, &mut left, source));
                 }
-                let (output, statistics) = module.fused(index, inputs, mode)?;
+                let (output, statistics) = module.fused(index, inputs, mode, false)?;
                 let again = matches!(node.layer, Layer::Conv { .. } | Layer::Linear { .. });
                 tape.kept.push(again.then(|| output.shallow_clone()));
                 tape.statistics.push(statistics);
@@ -79,7 +79,7 @@ impl Tape {
             _ => {
                 let inputs =
                     node.inputs.iter().map(|&source| self.value(module, source)).collect::<Result<Vec<_>, _>>()?;
-                module.fused(index, inputs, Mode::Probe)?.0
+                module.fused(index, inputs, Mode::Probe, false)?.0
             }
         };
         self.kept[index] = Some(again.shallow_clone());

@@ -16,7 +16,7 @@ use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
 use crate::compute::Compute;
 use crate::error::SearchError;
-use crate::learn::{Backward, check_parts, learn};
+use crate::learn::{Backward, check_parts, check_statistics, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{Criterion, CrossEntropy};
 use crate::mixing::{Mixing, Targets};
@@ -158,7 +158,11 @@ impl Training {
         let train = Feed::new(train, recipe.seed, recipe.batch, Some(recipe.augmentation()));
         let steps = recipe.epochs * train.steps_per_epoch();
         // What a training needs of memory besides activations is there when it begins.
-        let chain = Chain::initial(space.network(architecture)?, recipe.seed, placement)?.with_momentum()?;
+        let network = space.network(architecture)?;
+        if recipe.accumulate > 1 {
+            check_statistics(std::iter::once(&network), recipe.batch / recipe.accumulate, "--batch and --accumulate")?;
+        }
+        let chain = Chain::initial(network, recipe.seed, placement)?.with_momentum()?;
         Ok(Self {
             average: recipe.ema.map(|decay| Average::of(&chain, decay)).transpose()?,
             chain,

@@ -242,6 +242,53 @@ fn what_is_no_loss_and_no_score_is_named_with_what_is_wanted() {
     }
 }
 
+/// No number for batches of the gates' size.
+#[derive(Clone, Copy, Debug)]
+struct Lost;
+
+impl Lost {
+    const GATE_BATCH: usize = 12;
+
+    fn lose(values: &Tensor) -> Result<Tensor, SearchError> {
+        let factor = if values.size() == [Self::GATE_BATCH as i64] { f64::NAN } else { 1.0 };
+        Ok(values.f_to_kind(Kind::Float)?.f_mul_scalar(factor)?)
+    }
+}
+
+impl Criterion for Lost {
+    fn name(&self) -> String {
+        "lost".to_owned()
+    }
+
+    fn losses(&self, logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor, SearchError> {
+        Self::lose(&CrossEntropy.losses(logits, labels, smoothing)?)
+    }
+
+    fn scores(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor, SearchError> {
+        Self::lose(&CrossEntropy.scores(logits, labels)?)
+    }
+}
+
+#[test]
+fn gates_learn_from_numbers_alone_and_the_last_checkpoint_stays() {
+    for gate_update in [GateUpdate::TwoPaths, GateUpdate::AllGates, GateUpdate::Reinforce] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = SearchSettings { gate_update, gate_batch: Lost::GATE_BATCH, weight_steps: 2, ..settings() };
+        let mut search = search(Lost, settings.clone());
+        let warmup = search.total_steps() / 2;
+        while search.step() <= warmup {
+            search.advance(folder.path()).unwrap();
+        }
+        search.save(folder.path()).unwrap();
+        let error = search.run(folder.path(), &AtomicBool::new(false), &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains(&format!("no number in step {}", warmup + 2)), "{error}");
+        assert!(search.gates().probabilities().iter().flatten().all(|p| p.is_finite()));
+        let mut again = self::search(Lost, settings);
+        again.restore(folder.path()).unwrap();
+        assert_eq!(again.step(), warmup + 1);
+    }
+}
+
 /// The squared distance of one output from a label that is a quantity of up to 200.
 #[derive(Debug)]
 struct Quantity;

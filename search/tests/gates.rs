@@ -4,8 +4,8 @@ mod common;
 
 use common::{Ordinal, costs, images, limits, noise, settings, tiny};
 use fleetfoot_search::{
-    Batch, Bound, Criterion, CrossEntropy, Demand, GateUpdate, Gates, Layout, Learning as _, Limit, Limits, Mode, Pair,
-    Path, Search, SearchSettings, Supernet, by_all_gates, by_two_paths,
+    Batch, Bound, Criterion, CrossEntropy, Demand, GateUpdate, Gates, LatencyLoss, Layout, Learning as _, Limit,
+    Limits, Mode, Pair, Path, Search, SearchSettings, Supernet, by_all_gates, by_two_paths,
 };
 use fleetfoot_space::Precision;
 use tch::{Kind, Tensor, no_grad};
@@ -111,6 +111,65 @@ fn what_gates_expect_ends_at_the_target_however_they_learn() {
 }
 
 #[test]
+fn caps_alone_are_come_up_to_as_targets_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit = |bound: Bound| Limit { at_most: 9.4, bound, ..limits(9.4).first().clone() };
+    let probabilities = |bound: Bound| {
+        let settings = SearchSettings { search_epochs: 4, ..settings() };
+        let mut search = Search::new(&tiny(), Limits::new(vec![limit(bound)]).unwrap(), &noise(64), settings).unwrap();
+        let warmup = search.total_steps() / 5;
+        while search.step() <= warmup {
+            search.advance(folder.path()).unwrap();
+        }
+        let first = search.gates().probabilities();
+        while search.step() < search.total_steps() {
+            search.advance(folder.path()).unwrap();
+        }
+        (first, search.found().unwrap().limits[0].expected)
+    };
+    let (cap, target) = (probabilities(Bound::Cap), probabilities(Bound::Target));
+    assert_eq!(cap, target);
+    assert!(cap.0.iter().flatten().all(|p| *p > 0.1), "{:?}", cap.0);
+    assert!((cap.1 / 9.4 - 1.0).abs() < 1e-6, "{}", cap.1);
+}
+
+#[test]
+fn gates_stay_as_they_are_for_a_120th_of_the_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SearchSettings { search_epochs: 48, ..settings() };
+    let mut search = Search::new(&tiny(), limits(7.0), &noise(64), settings).unwrap();
+    let (steps, warmup) = (search.total_steps(), search.total_steps() / 49);
+    let start = search.gates().clone();
+    while search.step() < warmup + (steps - warmup) / 120 {
+        search.advance(folder.path()).unwrap();
+    }
+    assert_eq!((search.step(), search.gates()), (warmup + 2, &start));
+    search.advance(folder.path()).unwrap();
+    assert_ne!(search.gates(), &start);
+    search.run(folder.path(), &false.into(), &mut |_| ()).unwrap();
+    assert!(search.found().is_ok());
+}
+
+#[test]
+fn settings_that_would_have_no_effect_are_refused() {
+    let refused =
+        |settings: SearchSettings| Search::new(&tiny(), limits(7.0), &noise(64), settings).unwrap_err().to_string();
+    let never = refused(SearchSettings { weight_steps: 6, ..settings() });
+    assert!(never.contains("every 6 of 5 steps") && never.contains("--weight-steps"), "{never}");
+    let reinforce = SearchSettings { gate_update: GateUpdate::Reinforce, ..settings() };
+    for settings in [
+        SearchSettings { loss: LatencyLoss::MulLog, lambda: Some(0.5), ..settings() },
+        SearchSettings { lambda: Some(0.5), ..reinforce.clone() },
+        SearchSettings { loss: LatencyLoss::MulLog, ..reinforce },
+    ] {
+        let error = refused(settings);
+        assert!(error.contains("--lambda"), "{error}");
+    }
+    let many = refused(SearchSettings { train_images: usize::MAX, validation_images: 24, ..settings() });
+    assert!(many.contains("of a set of 64"), "{many}");
+}
+
+#[test]
 fn several_limits_hold_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let space = tiny();
@@ -198,7 +257,7 @@ fn a_network_below_its_target_is_one_that_no_single_exchange_for_more_betters() 
 #[test]
 fn mul_log_takes_one_limit() {
     let both = Limits::new(vec![Limit::latency(costs(), 7.0), Limit::latency(costs(), 8.0)]).unwrap();
-    let settings = SearchSettings { loss: fleetfoot_search::LatencyLoss::MulLog, ..settings() };
+    let settings = SearchSettings { loss: LatencyLoss::MulLog, ..settings() };
     let error = Search::new(&tiny(), both, &noise(64), settings).unwrap_err().to_string();
     assert!(error.contains("mul#log takes one limit, 2 are given"), "{error}");
 }

@@ -143,9 +143,11 @@ pub fn run(options: &Options) -> Result<()> {
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
     let mut naming = Naming::new(&dataset.train);
+    let threads = options.learning.set_threads();
+    let stop = stop_flag()?;
     match options.folder.open("search.json", &checkpoint_path(folder))? {
         Start::Done => {
-            let record = Record::read(&result)?;
+            let mut record = Record::read(&result)?;
             let searched = SearchSpace::from_toml(&record.space_toml, &result.display().to_string())?;
             let differing = [
                 ("other settings", record.settings != settings || !record.is_derived_by(options)),
@@ -156,7 +158,12 @@ pub fn run(options: &Options) -> Result<()> {
             if let Some(difference) = difference(&differing) {
                 bail!("{} is of {difference}", result.display());
             }
-            eprintln!("{} is there already", result.display());
+            if record.tells_less(options) {
+                search.restore(folder)?;
+                add_told(options, &search, &space, &mut record, (threads, &stop))?;
+            } else {
+                eprintln!("{} is there already", result.display());
+            }
             return Ok(writeln!(io::stdout(), "{}", record.architecture)?);
         }
         Start::Checkpoint => {
@@ -168,8 +175,6 @@ pub fn run(options: &Options) -> Result<()> {
             [FINALISTS, DIAGNOSED, measured::FOLDER].into_iter().try_for_each(|name| remove(&folder.join(name)))?;
         }
     }
-    let threads = options.learning.set_threads();
-    let stop = stop_flag()?;
     learn(&mut search, folder, &stop, &budgets.limits, &mut naming)?;
     let learning = search.account();
     let devices = devices(options, &budgets);
@@ -180,18 +185,21 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(best) = pick(&finalists, &space, devices.as_ref(), &mut measured)? {
         found.replace(&search, best);
     }
-    let told = tell_more(options, &search, &space, (&found, &within), (threads, &stop))?;
     let account = Account { corrupt: corrupt(&[&dataset.train]), ..search.account() };
     let mut record = Record::of(&found, &space, &budgets, settings);
     record.derived = derived;
     record.finalists = finalists;
     record.measured = measured;
-    record.told(told);
+    record.within = within.amounts();
     (record.images, record.dataset) = (images, dataset.name.clone());
     record.took(threads, &account);
     record.derived_by(options);
     write_curves(folder, &found, &budgets)?;
     write_json(&result, &record.named()?)?;
+    // What was found is safe before more is asked of it.
+    if record.tells_less(options) {
+        add_told(options, &search, &space, &mut record, (threads, &stop))?;
+    }
     tell(&found, &budgets, &record.measured);
     if !account.corrupt.is_empty() {
         eprintln!("{} corrupt images were left out: {} names them", account.corrupt.len(), result.display());
@@ -308,18 +316,34 @@ fn learn(
     Ok(done?)
 }
 
+/// Adds to the record, and to the run's `search.json`, what the options ask for besides the network.
+fn add_told(
+    options: &Options,
+    search: &Search,
+    space: &SearchSpace,
+    record: &mut Record,
+    control: (usize, &AtomicBool),
+) -> Result<()> {
+    // Records of earlier builds don't know what their networks were derived within.
+    let within = if record.within.is_empty() { search.limits().clone() } else { search.limits().at(&record.within)? };
+    let found = space.parse_architecture(&record.architecture)?;
+    let told = tell_more(options, search, space, (&found, &within), control)?;
+    record.told(options, told);
+    write_json(&options.folder.path().join("search.json"), &record.named()?)
+}
+
 /// What the options ask for besides the network.
 fn tell_more(
     options: &Options,
     search: &Search,
     space: &SearchSpace,
-    (found, within): (&Found, &Limits),
+    (found, within): (&Architecture, &Limits),
     (threads, stop): (usize, &AtomicBool),
 ) -> Result<Told> {
     let first = search.limits().first();
     let mut told = Told::default();
     if options.compare {
-        told.rivals = search.rivals(within, &found.architecture, &mut |rival| {
+        told.rivals = search.rivals(within, found, &mut |rival| {
             eprintln!(
                 "{}{}: {} needs {}, cross entropy {:.4}, accuracy {:.2} % by the supernet; {} evaluations, {:.1} s",
                 rival.method,

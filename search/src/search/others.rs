@@ -16,7 +16,7 @@ use crate::limits::{Bound, Limit, Limits};
 use crate::rivals::{Allowance, Arena, Method, Rival};
 use crate::within::Within;
 
-/// Sets the rivals' order of batches apart from that of the gates'.
+/// Sets the rivals' batch apart from those of the gates.
 const RIVAL_SEED: u64 = 0x21fa;
 /// Streams of the search's generator.
 const RIVAL_STREAM: u64 = 4;
@@ -42,19 +42,14 @@ pub struct FrontPoint {
 impl Search {
     /// How a network does on all validation images, by the supernet.
     pub fn judge(&self, architecture: &Architecture) -> Result<Score, SearchError> {
-        let judge = Judge::new(&self.supernet, &self.limits, &*self.criterion, self.judges(usize::MAX)?);
-        judge.score(&Path(architecture.choices().collect()))
-    }
-
-    fn percent(&self, score: &Score) -> f64 {
-        100.0 * score.right / self.validation.source().images.len().max(1) as f64
+        let path = Path(architecture.choices().collect());
+        Score::on(&self.supernet, &*self.criterion, &path, self.judging(usize::MAX))
     }
 
     /// Networks that gates judged on a validation batch: two a step by two paths, each candidate by all gates, ten by
     /// REINFORCE.
     fn evaluations(&self) -> usize {
-        let steps = self.search_steps() / self.settings.weight_steps.max(1);
-        steps
+        self.gate_steps()
             * match self.settings.gate_update {
                 GateUpdate::TwoPaths => 2,
                 GateUpdate::AllGates => self.gates.live().iter().map(Vec::len).max().unwrap_or(1),
@@ -83,7 +78,7 @@ impl Search {
                 architecture: network.to_string(),
                 predicted: self.limits.first().demand.of(network),
                 cross_entropy: score.loss,
-                accuracy_percent: self.percent(&score),
+                accuracy_percent: score.percent(),
             };
             watch(&rival);
             all.push(rival);
@@ -98,10 +93,10 @@ impl Search {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
                 rng.set_stream(RIVAL_STREAM);
                 let source = self.validation.source().clone();
-                let mut feed = Feed::new(source, self.settings.seed ^ RIVAL_SEED, self.settings.gate_batch, None);
+                let seed = self.settings.seed ^ RIVAL_SEED;
+                let mut feed = Feed::new(source, seed, self.settings.gate_batch, None).until(1);
                 let start = std::time::Instant::now();
-                let mut batch = |number: usize| feed.batch(number);
-                let (network, used) = arena.search(method, allowance, &mut rng, &mut batch)?;
+                let (network, used) = arena.search(method, allowance, &mut rng, feed.batch(0)?)?;
                 add(method, budget, (used, start.elapsed().as_secs_f64()), &network)?;
             }
         }
@@ -137,7 +132,7 @@ impl Search {
                 architecture: network.to_string(),
                 needs: self.limits.iter().map(|limit| limit.demand.of(&network)).collect(),
                 cross_entropy: score.loss,
-                accuracy_percent: self.percent(&score),
+                accuracy_percent: score.percent(),
             };
             watch(&point);
             points.push((score, point));
@@ -169,13 +164,19 @@ impl Search {
         drawn
     }
 
-    /// Batches of the first validation images.
+    /// Batches of the first validation images, all in memory.
     pub(super) fn judges(&self, images: usize) -> Result<Vec<Batch>, SearchError> {
+        self.judging(images).collect()
+    }
+
+    /// The same, one at a time, as even in size as can be: batch normalisation goes by each batch.
+    fn judging(&self, images: usize) -> impl Iterator<Item = Result<Batch, SearchError>> + use<> {
         let mut judges = self.validation.source().clone();
         judges.images = judges.images.subset(0..images.min(judges.images.len()));
         let input = self.space.input();
         let fitting = super::outcome::JUDGE_VALUES / (input.c * input.h * input.w).max(1);
-        let size = fitting.min(super::outcome::JUDGE_BATCH).max(self.settings.gate_batch);
-        judges.in_order(size).collect()
+        let most = fitting.min(super::outcome::JUDGE_BATCH).max(self.settings.gate_batch).max(1);
+        let images = judges.images.len();
+        judges.in_order(images.div_ceil(images.div_ceil(most).max(1)))
     }
 }

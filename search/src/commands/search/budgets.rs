@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use fleetfoot_console::usage;
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
-use fleetfoot_profiler::{Budget, Cost};
+use fleetfoot_profiler::{Budget, Cost, DeviceConfig};
 use fleetfoot_search::{Bound, Demand, Limit, Limits};
 use fleetfoot_space::{Precision, SearchSpace};
 use serde::{Deserialize, Serialize};
@@ -60,8 +60,8 @@ pub struct Budgets {
     pub devices: Vec<String>,
     /// Images that the tables' networks compute at a time.
     pub batch: usize,
-    /// Tables that are of latency, each with a limit of its own.
-    latencies: usize,
+    /// Of the tables that are of latency, each with a limit of its own: the table and the precision that it is of.
+    latencies: Vec<(PathBuf, Precision)>,
 }
 
 /// A device's part in a weighted mean of latency over target.
@@ -75,14 +75,23 @@ pub struct Weighted {
 }
 
 impl Budgets {
-    /// Devices to measure on belong to tables of latency, one each.
+    /// Devices to measure on belong to tables of latency, one each, and compute in their precisions.
     pub fn check_devices(&self, devices: &[String]) -> Result<()> {
-        if !devices.is_empty() && devices.len() != self.latencies {
+        if !devices.is_empty() && devices.len() != self.latencies.len() {
             return Err(usage(format!(
                 "{} times --measure-on for {} tables of latency with a target each: wanted a device for each",
                 devices.len(),
-                self.latencies
+                self.latencies.len()
             )));
+        }
+        for (name, (table, ours)) in devices.iter().zip(&self.latencies) {
+            let theirs = DeviceConfig::load(name)?.precision;
+            if theirs != *ours {
+                bail!(
+                    "{} is of {ours}, but device '{name}' computes in {theirs}: name one of {ours} with --measure-on",
+                    table.display()
+                );
+            }
         }
         Ok(())
     }
@@ -173,8 +182,8 @@ impl BudgetOptions {
         Ok(OfTable { limit, costs, device, cost, precision, batch, estimated })
     }
 
-    /// The tables' batch size, which they share, and how many of them have a latency of their own to be measured.
-    fn measurable(&self, tables: &[OfTable]) -> Result<(usize, usize)> {
+    /// The tables' batch size, which they share, and those that have a latency of their own to be measured.
+    fn measurable(&self, tables: &[OfTable]) -> Result<(usize, Vec<(PathBuf, Precision)>)> {
         let batch = tables.first().map_or(1, |table| table.batch);
         if let Some(other) = tables.iter().position(|table| table.batch != batch) {
             bail!(
@@ -185,7 +194,8 @@ impl BudgetOptions {
             );
         }
         let own = self.device_weights.is_empty() && tables.iter().all(|table| table.cost == Cost::Latency);
-        Ok((batch, if own { tables.len() } else { 0 }))
+        let named = self.table.iter().cloned().zip(tables.iter().map(|table| table.precision));
+        Ok((batch, if own { named.collect() } else { Vec::new() }))
     }
 
     /// The tables' limits; or the one that a weighted mean of them is, and its parts.

@@ -91,7 +91,9 @@ impl Devices<'_> {
     pub fn measure(&self, name: &str, networks: &[Architecture]) -> Result<Vec<Measured>> {
         let mut all = Vec::new();
         for (index, (device, limit)) in self.names.iter().zip(self.limits.iter()).enumerate() {
-            let file = |again: &str| self.folder.join(FOLDER).join(format!("{name}.{index}{again}.csv"));
+            // A run may be gone on with on another device, whose latencies are others.
+            let on: String = device.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            let file = |again: &str| self.folder.join(FOLDER).join(format!("{name}.{index}.{on}{again}.csv"));
             let mut rows = self.rows(device, networks, &file(""))?;
             for again in 1..=AGAIN {
                 let strange = |network: &&Architecture| {
@@ -189,8 +191,9 @@ pub fn meets(measured: &[Measured], network: &Architecture) -> bool {
 /// measurements of each device were from what the tables said.
 pub fn corrected(limits: &Limits, devices: &[String], measured: &[Measured]) -> Vec<f64> {
     let mut amounts = limits.amounts();
-    for (amount, device) in amounts.iter_mut().zip(devices) {
-        if let Some(last) = measured.iter().rev().find(|measured| measured.device == *device) {
+    for ((amount, device), limit) in amounts.iter_mut().zip(devices).zip(limits.iter()) {
+        let own = |measured: &&Measured| measured.device == *device && measured.target_ms == limit.at_most;
+        if let Some(last) = measured.iter().rev().find(own) {
             *amount *= last.predicted_ms / last.believed_ms();
         }
     }

@@ -89,6 +89,9 @@ pub struct Record {
     /// Where.
     #[serde(default)]
     measure_on: Vec<String>,
+    /// The limits' amounts that the network was derived within: the targets, as corrected by what was measured.
+    #[serde(default)]
+    pub within: Vec<f64>,
     /// Images that were left out.
     #[serde(default)]
     corrupt: Vec<Corrupt>,
@@ -165,6 +168,7 @@ impl Record {
             finalists: Vec::new(),
             measured: Vec::new(),
             measure_on: Vec::new(),
+            within: Vec::new(),
             corrupt: Vec::new(),
             told: Told::default(),
             asked: (0, 0, false),
@@ -172,8 +176,8 @@ impl Record {
     }
 
     /// Says what was asked for besides the network.
-    pub fn told(&mut self, told: Told) {
-        self.told = told;
+    pub fn told(&mut self, options: &Options, told: Told) {
+        (self.asked, self.told) = ((options.pareto, options.diagnose, options.compare), told);
     }
 
     /// Says what it took.
@@ -187,16 +191,22 @@ impl Record {
         (self.refine_images, self.finalist_count) = (options.refine_images, options.finalists);
         self.finalist_epochs = options.finalist_epochs;
         self.measure_on = options.measure_on.clone();
-        self.asked = (options.pareto, options.diagnose, options.compare);
     }
 
-    /// Whether the network was derived from the gates as these options say.
+    /// Whether the network was derived from the gates as these options say, and nothing is told that they don't ask for.
     pub fn is_derived_by(&self, options: &Options) -> bool {
         let ours = (self.refine_images, self.finalist_count, self.finalist_epochs);
-        let asked = (options.pareto, options.diagnose, options.compare);
+        let (front, diagnosis, rivals) = self.asked;
         ours == (options.refine_images, options.finalists, options.finalist_epochs)
             && self.measure_on == options.measure_on
-            && self.asked == asked
+            && front <= options.pareto
+            && diagnosis <= options.diagnose
+            && rivals <= options.compare
+    }
+
+    /// Whether these options ask for more besides the network than is told.
+    pub fn tells_less(&self, options: &Options) -> bool {
+        self.asked != (options.pareto, options.diagnose, options.compare)
     }
 
     /// As it is written: names of amounts end with the unit of what is limited first.

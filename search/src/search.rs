@@ -1,5 +1,6 @@
 //! The search: weights and architecture parameters learn in turn, on the task and against the device's limits.
 
+mod begin;
 mod others;
 mod outcome;
 mod saved;
@@ -14,13 +15,13 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
-use crate::batches::{Batch, Feed, Source};
+use crate::batches::{Batch, Feed};
 use crate::compute::Compute;
 use crate::error::SearchError;
 use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths, through_softmax};
 use crate::gates::{Cut, Gates, Path};
 use crate::latency::{LatencyLoss, expectation_of_pairs};
-use crate::learn::{Backward, check_parts, check_statistics, learn};
+use crate::learn::{Backward, check_statistics, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path};
 use crate::limits::{Bound, Limits};
 use crate::loss::{Criterion, CrossEntropy};
@@ -30,8 +31,9 @@ use crate::optimizer::{Sgd, cosine};
 use crate::placement::Placement;
 use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
-use fleetfoot_dataset::{Dataset, Split};
+use fleetfoot_dataset::Dataset;
 
+use begin::{FROZEN, check, gate_steps, split};
 pub use others::FrontPoint;
 pub use outcome::{Found, Reached};
 
@@ -45,8 +47,6 @@ struct Sums {
 
 /// Points of the curve, about.
 const CURVE_POINTS: usize = 150;
-/// Gates stay as they are for the first of so many parts of the search, as the authors' do in the first of 120 epochs.
-const FROZEN: usize = 120;
 /// Share of the search in which limits go from what undecided gates expect to the targets.
 const TIGHTENING: f64 = 0.3;
 /// Share of the gate steps for which a candidate must have been improbable before it is cut.
@@ -491,59 +491,4 @@ impl Learning for Search {
     fn save(&self, folder: &FilePath) -> Result<(), SearchError> {
         self.checkpoint()?.write(&checkpoint_path(folder), &self.state())
     }
-}
-
-/// Settings that contradict each other or the limits.
-fn check(limits: &Limits, settings: &SearchSettings) -> Result<(), SearchError> {
-    if settings.inherit_after > settings.warmup_epochs {
-        let (after, warmup) = (settings.inherit_after, settings.warmup_epochs);
-        return Err(SearchError::Settings(format!(
-            "candidates inherit after {after} epochs, but the warm-up has {warmup}: wanted at most that"
-        )));
-    }
-    if settings.loss == LatencyLoss::MulLog && limits.iter().len() > 1 {
-        let what = format!("the loss mul#log takes one limit, {} are given: use add#linear", limits.iter().len());
-        return Err(SearchError::Settings(what));
-    }
-    if settings.lambda.is_some() && settings.loss == LatencyLoss::MulLog {
-        return Err(SearchError::Settings(
-            "--lambda is the weight of latency in add#linear: mul#log has none".to_owned(),
-        ));
-    }
-    if settings.gate_update == GateUpdate::Reinforce
-        && (settings.lambda.is_some() || settings.loss == LatencyLoss::MulLog)
-    {
-        return Err(SearchError::Settings(
-            "--gate-update reinforce has a reward of its own: leave out --loss and --lambda".to_owned(),
-        ));
-    }
-    check_parts(settings.accumulate, settings.batch)
-}
-
-/// Steps of the gates in a search of so many steps of the weights.
-fn gate_steps(search_steps: usize, settings: &SearchSettings) -> usize {
-    (search_steps - search_steps / FROZEN).checked_div(settings.weight_steps).unwrap_or(0)
-}
-
-/// Training and validation images, drawn from the training set without overlap.
-fn split(dataset: &Dataset, settings: &SearchSettings, placement: Placement) -> Result<(Source, Source), SearchError> {
-    let wanted = settings.train_images.saturating_add(settings.validation_images);
-    let too_few = settings.train_images < settings.batch || settings.validation_images < settings.gate_batch;
-    if too_few || wanted > dataset.train.len() {
-        return Err(SearchError::Settings(format!(
-            "{} training images in batches of {} and {} validation images in batches of {}, of a set of {}: each needs \
-             at least a batch, both together at most the set",
-            settings.train_images,
-            settings.batch,
-            settings.validation_images,
-            settings.gate_batch,
-            dataset.train.len()
-        )));
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-    rng.set_stream(2);
-    let (order, statistics) = (dataset.train.shuffled(&mut rng), dataset.train.channel_statistics()?);
-    let source = |images: Split| Source { images, statistics: statistics.clone(), placement };
-    let train = source(order.subset(0..settings.train_images));
-    Ok((train, source(order.subset(settings.train_images..wanted))))
 }

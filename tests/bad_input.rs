@@ -542,7 +542,7 @@ fn writers(folder: &Path, table: &Path) -> Vec<(&'static str, Vec<String>)> {
             "search",
             format!(
                 "search --table {table} {learning} --validation-images 64 --warmup-epochs 1 --search-epochs 1 \
-                 --target 0.2ms -o {out}/search"
+                 --weight-steps 1 --target 0.2ms -o {out}/search"
             ),
         ),
     ];

@@ -27,6 +27,18 @@ pub struct Score {
 }
 
 impl Score {
+    /// Takes in how a path does on a batch, without moving anything.
+    pub(crate) fn take(
+        &mut self,
+        supernet: &Supernet,
+        criterion: &dyn Criterion,
+        path: &Path,
+        batch: &Batch,
+    ) -> Result<(), SearchError> {
+        let logits = no_grad(|| supernet.forward(path, &batch.images, Mode::Probe))?;
+        self.add(criterion, &logits, &batch.labels)
+    }
+
     /// Takes a batch in: every image counts alike, whatever the size of its batch.
     fn add(&mut self, criterion: &dyn Criterion, logits: &Tensor, labels: &Tensor) -> Result<(), SearchError> {
         let labels = Targets::from(labels.shallow_clone());
@@ -35,22 +47,6 @@ impl Score {
         self.loss += (loss - self.loss) * images / self.images.max(1.0);
         self.right += labels.score(criterion, logits)?;
         Ok(())
-    }
-
-    /// How a path does on batches, which are dropped one by one.
-    pub(crate) fn on(
-        supernet: &Supernet,
-        criterion: &dyn Criterion,
-        path: &Path,
-        batches: impl Iterator<Item = Result<Batch, SearchError>>,
-    ) -> Result<Self, SearchError> {
-        let mut score = Self::default();
-        for batch in batches {
-            let batch = batch?;
-            let logits = no_grad(|| supernet.forward(path, &batch.images, Mode::Probe))?;
-            score.add(criterion, &logits, &batch.labels)?;
-        }
-        Ok(score)
     }
 
     /// Mean score of the images, in percent.
@@ -87,8 +83,7 @@ impl<'a> Judge<'a> {
     pub fn score(&self, path: &Path) -> Result<Score, SearchError> {
         let mut score = Score::default();
         for batch in &self.batches {
-            let logits = no_grad(|| self.supernet.forward(path, &batch.images, Mode::Probe))?;
-            score.add(self.criterion, &logits, &batch.labels)?;
+            score.take(self.supernet, self.criterion, path, batch)?;
         }
         Ok(score)
     }

@@ -8,12 +8,10 @@ use fleetfoot_space::Architecture;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::Batch;
 use crate::derive::Judge;
 use crate::error::SearchError;
 use crate::gates::{Gates, Path};
 use crate::limits::Limits;
-use crate::loss::Criterion;
 use crate::supernet::Supernet;
 use crate::within::Within;
 
@@ -106,23 +104,21 @@ pub struct Arena<'a> {
     pub gates: &'a Gates,
     /// What networks may need.
     pub limits: &'a Limits,
-    /// What they are judged by.
-    pub criterion: &'a dyn Criterion,
+    /// What they are judged by, all on one batch of validation images: on batches of their own, the network with the easiest
+    /// batch would win.
+    pub judge: &'a Judge<'a>,
 }
 
 impl Arena<'_> {
-    /// The network that a rival ends with, and how many it judged, all on one batch of validation images: on batches of their
-    /// own, the network with the easiest batch would win.
+    /// The network that a rival ends with, and how many it judged.
     pub fn search(
         &self,
         method: Method,
         allowance: Allowance,
         rng: &mut impl Rng,
-        batch: Batch,
     ) -> Result<(Architecture, usize), SearchError> {
         let none = || SearchError::Settings("no network of what is left meets the limits".to_owned());
         let sampler = Within::new(self.limits, self.gates, LEAST, &self.gates.even()).ok_or_else(none)?;
-        let judge = Judge::new(self.supernet, self.limits, self.criterion, vec![batch]);
         let start = Instant::now();
         let (mut evaluations, mut best): (usize, Option<(f64, Architecture)>) = (0, None);
         let mut population: VecDeque<(f64, Architecture)> = VecDeque::new();
@@ -132,7 +128,7 @@ impl Arena<'_> {
                 Method::Evolution if population.len() >= size => self.child(&population, size, rng),
                 _ => sampler.draw(rng).ok_or_else(none)?,
             };
-            let loss = judge.score(&Path(network.choices().collect()))?.loss;
+            let loss = self.judge.score(&Path(network.choices().collect()))?.loss;
             evaluations += 1;
             if best.as_ref().is_none_or(|(least, _)| loss < *least) {
                 best = Some((loss, network.clone()));

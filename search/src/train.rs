@@ -159,6 +159,7 @@ impl Training {
         let steps = recipe.epochs * train.steps_per_epoch();
         // What a training needs of memory besides activations is there when it begins.
         let network = space.network(architecture)?;
+        // A batch of one image is asked for in so many words; parts of one come of a division.
         if recipe.accumulate > 1 {
             check_statistics(std::iter::once(&network), recipe.batch / recipe.accumulate, "--batch and --accumulate")?;
         }

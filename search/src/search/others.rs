@@ -43,7 +43,11 @@ impl Search {
     /// How a network does on all validation images, by the supernet.
     pub fn judge(&self, architecture: &Architecture) -> Result<Score, SearchError> {
         let path = Path(architecture.choices().collect());
-        Score::on(&self.supernet, &*self.criterion, &path, self.judging(usize::MAX))
+        let mut score = Score::default();
+        for batch in self.judging(usize::MAX) {
+            score.take(&self.supernet, &*self.criterion, &path, &batch?)?;
+        }
+        Ok(score)
     }
 
     /// Networks that gates judged on a validation batch: two a step by two paths, each candidate by all gates, ten by
@@ -85,18 +89,18 @@ impl Search {
             Ok::<(), SearchError>(())
         };
         add(Method::Gates, "", (evaluations, seconds), found)?;
-        let arena = Arena { supernet: &self.supernet, gates: &self.gates, limits, criterion: &*self.criterion };
+        let (source, seed) = (self.validation.source().clone(), self.settings.seed ^ RIVAL_SEED);
+        let batch = Feed::new(source, seed, self.settings.gate_batch, None).until(1).batch(0)?;
+        let judge = Judge::new(&self.supernet, limits, &*self.criterion, vec![batch]);
+        let arena = Arena { supernet: &self.supernet, gates: &self.gates, limits, judge: &judge };
         for method in [Method::Random, Method::Evolution] {
             for (budget, allowance) in
                 [("evaluations", Allowance::Evaluations(evaluations)), ("seconds", Allowance::Seconds(seconds))]
             {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
                 rng.set_stream(RIVAL_STREAM);
-                let source = self.validation.source().clone();
-                let seed = self.settings.seed ^ RIVAL_SEED;
-                let mut feed = Feed::new(source, seed, self.settings.gate_batch, None).until(1);
                 let start = std::time::Instant::now();
-                let (network, used) = arena.search(method, allowance, &mut rng, feed.batch(0)?)?;
+                let (network, used) = arena.search(method, allowance, &mut rng)?;
                 add(method, budget, (used, start.elapsed().as_secs_f64()), &network)?;
             }
         }

@@ -177,7 +177,7 @@ impl Record {
 
     /// Says what was asked for besides the network.
     pub fn told(&mut self, options: &Options, told: Told) {
-        (self.asked, self.told) = ((options.pareto, options.diagnose, options.compare), told);
+        (self.asked, self.told) = (asked(options), told);
     }
 
     /// Says what it took.
@@ -206,7 +206,7 @@ impl Record {
 
     /// Whether these options ask for more besides the network than is told.
     pub fn tells_less(&self, options: &Options) -> bool {
-        self.asked != (options.pareto, options.diagnose, options.compare)
+        self.asked != asked(options)
     }
 
     /// As it is written: names of amounts end with the unit of what is limited first.
@@ -231,6 +231,11 @@ impl Record {
         let unit = value.pointer("/limits/0/unit").and_then(Value::as_str).unwrap_or("ms").to_lowercase();
         Ok(serde_json::from_value(renamed(value, &suffix(&unit), OURS))?)
     }
+}
+
+/// What options ask for besides the network: front, diagnosis, rivals.
+fn asked(options: &Options) -> (usize, usize, bool) {
+    (options.pareto, options.diagnose, options.compare)
 }
 
 /// The end of names of amounts in a unit; `_of_target` for a weighted mean.

@@ -22,7 +22,6 @@ use serde::{Serialize, Serializer};
 
 use crate::cli::PlanOptions;
 use crate::evidence::{OtherOptions, keep_apart};
-use crate::measuring::check_precision;
 use crate::predict::{EvidenceOptions, warn_of_estimates};
 use crate::tabulating::Work;
 pub use networks::context_of;
@@ -242,7 +241,7 @@ fn alone(options: &Options, count: usize) -> Result<()> {
     let evidence = EvidenceOptions::new(table, options.estimate, options.model.clone());
     let predictor = evidence.predictor(&options.space)?;
     let (batch, precision) = (predictor.table().batch(), predictor.table().precision());
-    check_precision(predictor.table(), &device)?;
+    device.check_precision(predictor.table().precision(), "--device")?;
     let context = context_of(predictor.table())?;
     let architectures = draw(&space, count, options.plan.seed, &[context])?;
     let mut subjects = Vec::new();

@@ -129,18 +129,6 @@ impl<'a> What<'a> {
     }
 }
 
-/// What was measured in another precision than a device computes in says nothing of it.
-pub fn check_precision(table: &LatencyTable, device: &DeviceConfig) -> Result<()> {
-    let (ours, theirs) = (table.precision(), device.precision);
-    if ours != theirs {
-        bail!(
-            "the table is of {ours}, but device '{}' computes in {theirs}: name one of {ours} with --device",
-            device.name
-        );
-    }
-    Ok(())
-}
-
 /// What measuring brought.
 #[derive(Debug)]
 pub struct Measured {

@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<()> {
             bail!("{} doesn't say on which device it was measured: name it with --device", options.table.display())
         }
     };
-    measuring::check_precision(&table, &device)?;
+    device.check_precision(table.precision(), "--device")?;
     let mut plan = options.plan.plan()?;
     plan.standing = measuring::standing_of(&table);
     if let Some(conditions) = table.conditions() {

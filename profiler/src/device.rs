@@ -228,6 +228,18 @@ pub enum DeviceError {
         /// What and where.
         what: String,
     },
+    /// It computes in other numbers than a table of latencies was made in.
+    #[error("the table is of {ours}, but device '{device}' computes in {theirs}: name one of {ours} with {option}")]
+    OtherPrecision {
+        /// The table's.
+        ours: Precision,
+        /// The device's.
+        theirs: Precision,
+        /// Its name.
+        device: String,
+        /// The option that names the device.
+        option: &'static str,
+    },
 }
 
 /// A configuration for boards of a kind, before it says which one.
@@ -245,6 +257,14 @@ pub fn own_devices() -> Option<PathBuf> {
 const BY_NETWORKS: [&str; 2] = ["cpu", "cuda"];
 
 impl DeviceConfig {
+    /// Whether what it measures may be held against a table of this precision; `option` named it.
+    pub fn check_precision(&self, ours: Precision, option: &'static str) -> Result<(), DeviceError> {
+        if self.precision == ours {
+            return Ok(());
+        }
+        Err(DeviceError::OtherPrecision { ours, theirs: self.precision, device: self.name.clone(), option })
+    }
+
     /// A shipped configuration by name, a TOML file, or one of the user's own ([`own_devices`]) by name.
     pub fn load(name_or_path: &str) -> Result<Self, DeviceError> {
         if let Some((name, text)) = BUILT_IN_DEVICES.iter().find(|(name, _)| *name == name_or_path) {

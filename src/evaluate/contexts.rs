@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::networks::{context_of, draw, measure, repeatability, values};
 use super::{Options, tell};
-use crate::measuring::check_precision;
 use crate::predict::EvidenceOptions;
 use crate::tabulating::Work;
 
@@ -68,7 +67,8 @@ pub fn run(options: &Options, count: usize) -> Result<()> {
     for path in &options.tables {
         let evidence = EvidenceOptions::new(path.clone(), options.estimate, options.model.clone());
         let predictor = evidence.predictor(&options.space)?;
-        check_precision(predictor.table(), &device).with_context(|| path.display().to_string())?;
+        let checked = device.check_precision(predictor.table().precision(), "--device");
+        checked.with_context(|| path.display().to_string())?;
         let context = context_of(predictor.table()).with_context(|| path.display().to_string())?;
         if predictor.table().cost() != Cost::Latency {
             let (path, cost) = (path.display(), predictor.table().cost());

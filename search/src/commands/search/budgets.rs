@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::usage;
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
@@ -85,13 +85,8 @@ impl Budgets {
             )));
         }
         for (name, (table, ours)) in devices.iter().zip(&self.latencies) {
-            let theirs = DeviceConfig::load(name)?.precision;
-            if theirs != *ours {
-                bail!(
-                    "{} is of {ours}, but device '{name}' computes in {theirs}: name one of {ours} with --measure-on",
-                    table.display()
-                );
-            }
+            let checked = DeviceConfig::load(name)?.check_precision(*ours, "--measure-on");
+            checked.with_context(|| table.display().to_string())?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ AGENT_FEATURES ?=
 .DEFAULT_GOAL := help
 # Set-up comes first, and cargo runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint lint-targets fuzz demo demo-full bench bench-search bench-training bench-curves bench-busy bench-remote clean distclean
+.PHONY: help setup native build agent-aarch64 agent-x86_64 agent-android test test-providers lint lint-targets fuzz demo demo-full bench bench-search bench-training bench-together bench-curves bench-busy bench-remote clean distclean
 
 help: ## Show these lines
 	@sed -n 's/^\([a-z0-9_-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -82,6 +82,9 @@ bench-training: build ## Measure what a step of a training costs in time and mem
 
 bench-search: build ## Measure what a step of the search costs in time and memory, against NCHW and all candidates mixed (minutes)
 	@$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench search_steps -- $(ARGS)
+
+bench-together: build ## Measure what it costs that several processes learn together on this machine
+	@$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot-search --bench together_steps -- $(ARGS)
 
 bench-curves: build ## Learning curves of models on files of others, DATA=folder of CSVs, SPACE=fbnet-32, SAMPLES=10,20,50,100
 	$(CARGO) bench $(CARGO_FLAGS) -p fleetfoot --bench learning_curves -- $(DATA) $(or $(SPACE),fbnet-32) $(or $(SAMPLES),10,20,50,100)

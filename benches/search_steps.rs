@@ -17,6 +17,8 @@
 
 use std::process::ExitCode;
 
+#[path = "steps/memory.rs"]
+mod memory;
 #[path = "steps/plan.rs"]
 mod plan;
 mod steps;
@@ -26,14 +28,15 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 use fleetfoot_console::restart_for_openmp;
 use fleetfoot_search::{
-    Backward, Batch, Compute, CrossEntropy, Gates, Layout, Mode, Module, Parameter, Path, Placement, SearchError, Sgd,
-    Supernet, by_two_paths, cross_entropy, learn,
+    ALONE, Backward, Batch, Compute, CrossEntropy, Gates, Layout, Mode, Module, Parameter, Path, Placement,
+    SearchError, Sgd, Supernet, by_two_paths, cross_entropy, learn,
 };
+use memory::{TINY, asked, peak_mib, resident_mib};
 use plan::Plan;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use steps::{CONFIGS, Config, TINY, asked, layout, peak_mib, resident_mib, round4, say, space_and_batch};
+use steps::{CONFIGS, Config, layout, round4, say, space_and_batch};
 use tch::{Kind, Tensor};
 
 #[derive(Debug, Parser)]
@@ -254,7 +257,7 @@ impl Steps {
     }
 
     fn weight_step(&mut self, recompute: bool) -> Result<(), SearchError> {
-        let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts: 1 };
+        let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts: 1, group: &ALONE };
         let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, 0.01);
         let targets = self.batch.labels.shallow_clone().into();
         learn(&mut self.supernet.chain(&self.path), &self.batch.images, &targets, how, &mut update).map(drop)

@@ -8,17 +8,21 @@
 //! Options: `--config NAME` (default: all), `--architecture NAME` (default `k3e6`), `--layout nchw|channels-last` (default
 //! `channels-last`), `--steps N` (default 20), `--threads N` (default 2).
 
+#[path = "steps/memory.rs"]
+mod memory;
 mod steps;
 
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use fleetfoot_search::{
-    Backward, Batch, Chain, CrossEntropy, Layout, Mode, Module, Parameter, SearchError, Sgd, cross_entropy, learn,
+    ALONE, Backward, Batch, Chain, CrossEntropy, Layout, Mode, Module, Parameter, SearchError, Sgd, cross_entropy,
+    learn,
 };
 use fleetfoot_space::Weights;
+use memory::{TINY, asked, peak_mib, resident_mib};
 use serde_json::json;
-use steps::{CONFIGS, Config, TINY, asked, layout, peak_mib, resident_mib, round4, say, space_and_batch};
+use steps::{CONFIGS, Config, layout, round4, say, space_and_batch};
 use tch::Tensor;
 
 #[derive(Debug, Parser)]
@@ -131,7 +135,10 @@ impl Trained {
         let network = space.network(&architecture)?;
         let backward = |recompute, parts| -> Result<_, SearchError> {
             let chain = Chain::initial(network.clone(), 1, layout)?.with_momentum()?;
-            Ok(Learning::Apart(chain, Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts }))
+            Ok(Learning::Apart(
+                chain,
+                Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts, group: &ALONE },
+            ))
         };
         let weights = match how {
             How::Libtorch => {

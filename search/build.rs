@@ -4,14 +4,20 @@
 use std::env::var;
 use std::path::{Path, PathBuf};
 
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "native/batch_norm.cpp",
     "native/convolution.cpp",
     "native/cuda.cpp",
     "native/depthwise.cpp",
     "native/dot.cpp",
+    "native/rows.cpp",
     "native/sgd.cpp",
 ];
+/// Of the features `distributed` and `nccl`.
+const GROUP: &str = "native/group.cpp";
+const NCCL: [&str; 2] = ["native/no_nccl.cpp", "native/nccl.cpp"];
+/// Where the headers of CUDA and NCCL are, below `include`.
+const HOMES: [&str; 2] = ["CUDA_HOME", "NCCL_HOME"];
 /// libtorch's CUDA part.
 const CUDA: &str = "libtorch_cuda.so";
 
@@ -33,6 +39,35 @@ fn main() {
     build.define("_GLIBCXX_USE_CXX11_ABI", abi.as_str()).define("GLOG_USE_GLOG_EXPORT", None);
     build.opt_level(3);
     build.compile("fleetfoot_native");
+    if var("CARGO_FEATURE_DISTRIBUTED").is_ok() {
+        together(&include, &abi);
+    }
+}
+
+/// Compiles what calls c10d, whose headers want a newer C++.
+fn together(include: &Path, abi: &str) {
+    let header = include.join("torch/csrc/distributed/c10d/ProcessGroupGloo.hpp");
+    if !header.exists() {
+        println!(
+            "cargo:warning={} is missing: this libtorch can't learn in several processes; build with --no-default-features",
+            header.display()
+        );
+    }
+    let nccl = var("CARGO_FEATURE_NCCL").is_ok();
+    let mut build = cc::Build::new();
+    build.cpp(true).pic(true).warnings(false).files([GROUP, NCCL[usize::from(nccl)]]).std("c++20");
+    build.include("native/opaque").include(include).include(include.join("torch/csrc/api/include"));
+    build.define("_GLIBCXX_USE_CXX11_ABI", abi).define("GLOG_USE_GLOG_EXPORT", None).define("USE_C10D_GLOO", None);
+    if nccl {
+        build.define("USE_C10D_NCCL", None).define("USE_CUDA", None);
+        for home in HOMES {
+            println!("cargo:rerun-if-env-changed={home}");
+            if let Ok(home) = var(home) {
+                build.include(Path::new(&home).join("include"));
+            }
+        }
+    }
+    build.compile("fleetfoot_group");
 }
 
 /// Where libtorch has a CUDA part, the programs need it though they call nothing of it: it makes itself known when it is

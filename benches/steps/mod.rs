@@ -1,6 +1,4 @@
-//! What programs that time steps have in common: geometries, batches, memory, one JSON line a configuration.
-
-use std::process::Command;
+//! What programs that time steps have in common: geometries, batches, one JSON line a configuration.
 
 use fleetfoot_search::{Batch, Layout, SearchError};
 use fleetfoot_space::SearchSpace;
@@ -15,9 +13,6 @@ pub const CONFIGS: [Config; 3] = [
     ("proxyless-224", "proxyless-224", (3, 224), 1000, 8),
     ("fashion-28", "fashion-28", (1, 28), 10, 64),
 ];
-
-/// One whose networks have a few channels.
-pub const TINY: Config = ("tiny", "fashion-28", (1, 28), 10, 2);
 
 /// The space in the geometry, and a batch of noise.
 pub fn space_and_batch(
@@ -40,30 +35,6 @@ pub fn layout(text: Option<&str>) -> Result<Layout, String> {
     let known = [Layout::ChannelsLast, Layout::Nchw].into_iter();
     let wanted = text.unwrap_or("channels-last");
     known.into_iter().find(|layout| layout.to_string() == wanted).ok_or_else(|| format!("no layout '{wanted}'"))
-}
-
-/// The number that this program prints with these arguments, in a process of its own.
-pub fn asked(arguments: &[&str]) -> Result<f64, Box<dyn std::error::Error>> {
-    let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?)
-}
-
-/// MiB that are resident now.
-pub fn resident_mib() -> Result<f64, Box<dyn std::error::Error>> {
-    status("VmRSS:")
-}
-
-/// MiB that were resident at the peak so far.
-pub fn peak_mib() -> Result<f64, Box<dyn std::error::Error>> {
-    status("VmHWM:")
-}
-
-/// An entry of /proc/self/status in MiB.
-fn status(name: &str) -> Result<f64, Box<dyn std::error::Error>> {
-    let text = std::fs::read_to_string("/proc/self/status")?;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such entry")?;
-    Ok(value.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// A tenth of a millisecond is as exact as it gets.

@@ -6,13 +6,25 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
+use crate::stop::is_terminated;
+
 /// The error of a command line that makes no sense: exit status 2.
 pub fn usage(what: impl Display) -> anyhow::Error {
     clap::Error::raw(ErrorKind::ValueValidation, what).into()
 }
 
-/// The exit status of a program that has done its work or failed; an error is told on one line of standard error.
+/// The exit status of a program that was ended from outside, with all that it had done kept: the same command may go on
+/// (`EX_TEMPFAIL` of sysexits.h).
+pub const TRY_AGAIN: u8 = 75;
+
+/// The exit status of a program that has done its work or failed; an error is told on one line of standard error. Behind a
+/// request to terminate it is [`TRY_AGAIN`].
 pub fn finish(done: anyhow::Result<()>) -> ExitCode {
+    finish_passing(done, false)
+}
+
+/// The same of a program whose error may be a passing one, behind which the same command may go on, too.
+pub fn finish_passing(done: anyhow::Result<()>, passing: bool) -> ExitCode {
     let error = match done {
         Ok(()) => return ExitCode::SUCCESS,
         // Whoever read the output has seen enough (`| head`).
@@ -26,7 +38,7 @@ pub fn finish(done: anyhow::Result<()>) -> ExitCode {
         }
         None => {
             eprintln!("fleetfoot: {}", one_line(&error));
-            ExitCode::FAILURE
+            if passing || is_terminated() { ExitCode::from(TRY_AGAIN) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -65,5 +77,7 @@ mod tests {
     fn wrong_usage_has_a_status_of_its_own() {
         assert_eq!(format!("{:?}", finish(Err(usage("--seed x")))), format!("{:?}", ExitCode::from(2)));
         assert_eq!(format!("{:?}", finish(Err(anyhow::anyhow!("x")))), format!("{:?}", ExitCode::FAILURE));
+        let passing = finish_passing(Err(anyhow::anyhow!("x")), true);
+        assert_eq!(format!("{passing:?}"), format!("{:?}", ExitCode::from(75)));
     }
 }

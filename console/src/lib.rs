@@ -9,10 +9,10 @@ mod progress;
 mod stop;
 mod talk;
 
-pub use exit::{finish, one_line, usage};
+pub use exit::{TRY_AGAIN, finish, finish_passing, one_line, usage};
 pub use files::{claim, claim_equal};
 pub use openmp::{OPENMP_SPIN, restart_for_openmp};
 pub use options::{count, fraction, not_negative, positive, share};
 pub use progress::Progress;
-pub use stop::stop_flag;
+pub use stop::{is_terminated, stop_flag};
 pub use talk::{say, speak_as};

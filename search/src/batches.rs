@@ -7,6 +7,7 @@ use tch::{TchError, Tensor};
 
 use crate::compute::Compute;
 use crate::error::SearchError;
+use crate::group::{ALONE, Group};
 use crate::native;
 use crate::pipeline::{Learning, Order, Pipeline, generator};
 use crate::placement::Placement;
@@ -59,8 +60,17 @@ impl Source {
 
     /// All images in order as evaluations see them, in batches of at most this size; those that are corrupt are left out.
     pub fn in_order(&self, batch: usize) -> impl Iterator<Item = Result<Batch, SearchError>> + use<> {
+        self.share_in_order(batch, &ALONE)
+    }
+
+    /// A rank's share of the same batches, one in so many as there are ranks.
+    pub fn share_in_order(
+        &self,
+        batch: usize,
+        group: &Group,
+    ) -> impl Iterator<Item = Result<Batch, SearchError>> + use<> {
         let (all, batch) = (self.images.len() as u32, batch.max(1));
-        let starts = (0..all).step_by(batch);
+        let starts = (0..all).step_by(batch).skip(group.rank()).step_by(group.size());
         let orders = starts.map(move |start| (start..all.min(start.saturating_add(batch as u32))).collect());
         Pipeline::new(self, batch, orders.map(|examples| Order { examples, learning: None }))
     }
@@ -77,6 +87,8 @@ pub struct Feed {
     seed: u64,
     batch: usize,
     augmentation: Option<Augmentation>,
+    /// Which part of each batch is made, of how many.
+    part: (usize, usize),
     end: Option<usize>,
     under_way: Option<(usize, Pipeline)>,
     waited: Duration,
@@ -85,7 +97,13 @@ pub struct Feed {
 impl Feed {
     /// Batches of a source in the order that the seed gives; without an augmentation, of images as evaluations see them.
     pub fn new(source: Source, seed: u64, batch: usize, augmentation: Option<Augmentation>) -> Self {
-        Self { source, seed, batch, augmentation, end: None, under_way: None, waited: Duration::ZERO }
+        Self { source, seed, batch, augmentation, part: (0, 1), end: None, under_way: None, waited: Duration::ZERO }
+    }
+
+    /// A rank's share of the same batches, which it must be possible to divide evenly. What happens to an image is what would
+    /// happen to it if nobody shared.
+    pub fn share(self, group: &Group) -> Self {
+        Self { part: (group.rank(), group.size()), ..self }
     }
 
     /// The same, where batches behind so many steps aren't made ahead: what is found to be corrupt is then, at the end, what is
@@ -120,8 +138,8 @@ impl Feed {
         }
         let left = self.end.and_then(|end| end.checked_sub(step)).filter(|&left| left > 0).unwrap_or(usize::MAX);
         let (next, pipeline) = self.under_way.get_or_insert_with(|| {
-            let orders = orders(self.source.images.len(), self.seed, step, self.batch, self.augmentation);
-            (step, Pipeline::new(&self.source, self.batch, orders.take(left)))
+            let orders = orders(self.source.images.len(), self.seed, step, (self.batch, self.part), self.augmentation);
+            (step, Pipeline::new(&self.source, self.batch / self.part.1, orders.take(left)))
         });
         *next += 1;
         let batch = pipeline.next().unwrap_or(Err(SearchError::Panicked));
@@ -139,24 +157,24 @@ impl Feed {
     }
 }
 
-/// Batches of a set of so many images from a step on, without end.
+/// A part of the batches of a set of so many images from a step on, without end.
 fn orders(
     images: usize,
     seed: u64,
     first: usize,
-    batch: usize,
+    (batch, (part, parts)): (usize, (usize, usize)),
     augmentation: Option<Augmentation>,
 ) -> impl Iterator<Item = Order> + Send {
-    let per_epoch = images / batch;
+    let (per_epoch, share) = (images / batch, batch / parts);
     let (mut of, mut order) = (None, Vec::new());
     (first..).map(move |step| {
-        let (epoch, start) = ((step / per_epoch) as u64, step % per_epoch * batch);
+        let (epoch, start) = ((step / per_epoch) as u64, step % per_epoch * batch + part * share);
         if of != Some(epoch) {
             order = (0..images as u32).collect();
             order.shuffle(&mut generator(seed, epoch, u64::MAX));
             of = Some(epoch);
         }
         let learning = Some(Learning { seed, epoch, first: start as u64, augmentation });
-        Order { examples: order[start..start + batch].to_vec(), learning }
+        Order { examples: order[start..start + share].to_vec(), learning }
     })
 }

@@ -14,6 +14,7 @@ use tch::{Tensor, no_grad};
 
 use crate::compute::Compute;
 use crate::error::SearchError;
+use crate::group::{ALONE, Group};
 use crate::learning::Account;
 use crate::module::{Module, Parameter};
 
@@ -26,6 +27,8 @@ const WAITED: &str = "waited_seconds";
 const GATES: &str = "gate_seconds";
 const COMPUTED_ON: &str = "computed_on";
 const CORRUPT: &str = "corrupt";
+/// How many processes learned together.
+const RANKS: &str = "ranks";
 /// Suffix of a parameter's momentum.
 const MOMENTUM: &str = "#momentum";
 
@@ -94,10 +97,12 @@ impl Checkpoint {
     pub fn write(&self, path: &Path, state: &impl Serialize) -> Result<(), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
         let state = serde_json::to_string(state).map_err(|error| broken(error.to_string()))?;
-        let Account { seconds, waited_seconds, gate_seconds, computed_on, corrupt } = &self.account;
+        let Account { seconds, waited_seconds, gate_seconds, computed_on, ranks, corrupt } = &self.account;
         let corrupt = serde_json::to_string(corrupt).map_err(|error| broken(error.to_string()))?;
         let computed_on = serde_json::to_string(computed_on).map_err(|error| broken(error.to_string()))?;
+        let ranks = serde_json::to_string(ranks).map_err(|error| broken(error.to_string()))?;
         let metadata = BTreeMap::from([
+            (RANKS.to_owned(), ranks),
             ("fleetfoot_checkpoint".to_owned(), FORMAT.to_owned()),
             ("state".to_owned(), state),
             (SECONDS.to_owned(), seconds.to_string()),
@@ -111,8 +116,13 @@ impl Checkpoint {
 
     /// Reads a file and its state.
     pub fn read<S: DeserializeOwned>(path: &Path) -> Result<(Self, S), SearchError> {
+        Self::read_in(path, &ALONE)
+    }
+
+    /// As rank 0 has it, on all ranks.
+    pub fn read_in<S: DeserializeOwned>(path: &Path, group: &Group) -> Result<(Self, S), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
-        let bytes = std::fs::read(path).map_err(SearchError::io(path))?;
+        let bytes = group.file_of_first(path)?;
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| broken(error.to_string()))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         if metadata.get("fleetfoot_checkpoint").map(String::as_str) != Some(FORMAT) {
@@ -131,12 +141,16 @@ impl Checkpoint {
                 // Nothing else could.
                 None => vec![Compute::Cpu],
             },
+            ranks: match metadata.get(RANKS) {
+                Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
+                None => vec![1],
+            },
             corrupt: match metadata.get(CORRUPT) {
                 Some(text) => serde_json::from_str(text).map_err(|error| broken(error.to_string()))?,
                 None => Vec::new(),
             },
         };
-        Ok((Self { tensors: Weights::read(path)?, account }, state))
+        Ok((Self { tensors: Weights::of_bytes(&bytes, path)?, account }, state))
     }
 
     /// Puts a module's parameters and their momentum back.

@@ -1,5 +1,6 @@
 //! What the commands share: data set, run folder, threads.
 
+mod dist;
 pub mod export;
 pub mod search;
 mod seeds;
@@ -7,14 +8,19 @@ pub mod train;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::count;
-use fleetfoot_search::{Account, Augmentation, Compute, Corrupt, Dataset, Form, Jitter, Split, remove_events};
+use fleetfoot_search::{
+    Account, Augmentation, Compute, Corrupt, Dataset, Form, Group, Jitter, Launch, Split, remove_events,
+};
 use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
+
+use self::dist::DistOptions;
 
 /// Where the images are.
 #[derive(Clone, Debug, Args)]
@@ -77,7 +83,7 @@ pub struct FolderOptions {
 }
 
 /// What to do in a run folder.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start {
     /// Nothing is there.
     Anew,
@@ -98,8 +104,19 @@ impl FolderOptions {
         Self { output: self.output.join(name), resume: self.resume, force: self.force }
     }
 
-    /// Makes the folder and decides where to start; nothing that exists is overwritten without being asked.
-    pub fn open(&self, result: &str, checkpoint: &Path) -> Result<Start> {
+    /// Makes the folder and decides where to start, on rank 0 and for all; nothing that exists is overwritten without being
+    /// asked. What was started again by whatever starts processes goes on by itself.
+    pub fn open(&self, group: &Group, result: &str, checkpoint: &Path) -> Result<Start> {
+        group.led(|| {
+            let (resume, force) = match group.restarted() {
+                true => (true, false),
+                false => (self.resume, self.force),
+            };
+            Self { output: self.output.clone(), resume, force }.opened(result, checkpoint)
+        })
+    }
+
+    fn opened(&self, result: &str, checkpoint: &Path) -> Result<Start> {
         let folder = &self.output;
         fs::create_dir_all(folder).with_context(|| format!("can't make the folder {}", folder.display()))?;
         let (result, checkpoint_exists) = (folder.join(result), checkpoint.exists());
@@ -149,7 +166,7 @@ pub struct LearningOptions {
     /// Seed of everything random
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Threads; default: all cores
+    /// Threads; default: all cores, or one where several processes learn together
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_THREADS))]
     threads: Option<usize>,
     /// Keep tensors in NCHW order (slower on CPUs)
@@ -168,6 +185,11 @@ pub struct LearningOptions {
     /// same result. May be switched at --resume
     #[arg(long)]
     pub recompute: bool,
+    /// Seconds between checkpoints; 0: one behind every step
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    checkpoint_every: u64,
+    #[command(flatten)]
+    pub dist: DistOptions,
 }
 
 /// Streamed images of at least this extent are cut and coloured at random, as ImageNet's are.
@@ -196,15 +218,28 @@ impl LearningOptions {
         }
     }
 
-    /// What computes, made ready; an error where it isn't there.
-    pub fn compute(&self) -> Result<Compute> {
-        self.compute.prepare()?;
-        Ok(self.compute)
+    /// What computes, made ready; an error where it isn't there. Processes of one machine take one GPU each, from the one that
+    /// is named on.
+    pub fn compute(&self, launch: Option<&Launch>) -> Result<Compute> {
+        let compute = match (self.compute, launch) {
+            (Compute::Cuda(first), Some(launch)) => Compute::Cuda(first + launch.local_rank),
+            (compute, _) => compute,
+        };
+        compute.prepare()?;
+        Ok(compute)
     }
 
-    /// Sets libtorch's threads: as many as asked for, else as there are cores.
-    pub fn set_threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    /// Time between checkpoints.
+    pub fn checkpoints_apart(&self) -> Duration {
+        Duration::from_secs(self.checkpoint_every)
+    }
+
+    /// Sets libtorch's threads: as many as asked for, else as there are cores; one where several processes learn together.
+    pub fn set_threads(&self, launch: Option<&Launch>) -> usize {
+        let cores = || match launch {
+            Some(_) => 1,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
         let threads = self.threads.unwrap_or_else(cores);
         tch::set_num_threads(threads as i32);
         threads
@@ -241,6 +276,16 @@ impl Naming {
     }
 }
 
+/// How many processes learned in records that don't say it.
+pub fn alone() -> Vec<usize> {
+    vec![1]
+}
+
+/// Whether one process learned, of which records say nothing.
+pub fn is_alone(ranks: &[usize]) -> bool {
+    ranks == [1]
+}
+
 /// Corrupt images as records list them, in the order of their files.
 pub fn corrupt(images: &[&Split]) -> Vec<Corrupt> {
     let mut all: Vec<Corrupt> = images.iter().flat_map(|images| images.corrupt()).collect();
@@ -250,6 +295,11 @@ pub fn corrupt(images: &[&Split]) -> Vec<Corrupt> {
 
 /// Says so where something else goes on with a run than what computed so far.
 pub fn tell_change(account: &Account) {
+    if let [.., before, now] = account.ranks[..] {
+        eprintln!(
+            "note: {before} processes learned together so far, {now} go on: batch normalisation sees other shares of a batch from now on"
+        );
+    }
     if let [.., before, now] = account.computed_on[..] {
         eprintln!(
             "note: {before} computed so far, {now} goes on: the result differs, in the last bits at least, from what either \

@@ -178,6 +178,61 @@ pub enum SearchError {
     /// The exported model can't be run.
     #[error("the exported model can't be checked: {0}")]
     ExportUnchecked(String),
+    /// Ranks didn't find each other.
+    #[error("rank {rank} of {size} finds no others at {address}: {what}")]
+    Rendezvous {
+        /// This process' rank.
+        rank: usize,
+        /// How many there are to be.
+        size: usize,
+        /// Where they meet.
+        address: String,
+        /// Why.
+        what: String,
+    },
+    /// A rank that others wait for is gone or says nothing any more.
+    #[error(
+        "rank {rank} of {size} lost the others ({what}): the last checkpoint is good, go on from it with --resume on all ranks"
+    )]
+    Peers {
+        /// This process' rank.
+        rank: usize,
+        /// How many there are.
+        size: usize,
+        /// What happened.
+        what: String,
+    },
+    /// What one rank has is something else on another.
+    #[error("rank {rank} has another {what} ({there}…) than rank 0 ({here}…): start all ranks alike")]
+    Disagree {
+        /// What differs.
+        what: String,
+        /// Where.
+        rank: usize,
+        /// What that rank has.
+        there: String,
+        /// What rank 0 has.
+        here: String,
+    },
+    /// Rank 0 can't go on, and so nobody does.
+    #[error("rank {rank} ends, since rank 0 says: {what}")]
+    Led {
+        /// This process' rank.
+        rank: usize,
+        /// What rank 0 said.
+        what: String,
+    },
+    /// Ranks don't compute the same any more.
+    #[error(
+        "rank {rank} of {size} computes other layers than others do: are all of one build, on alike machines? The last \
+         checkpoint is from before that"
+    )]
+    Apart {
+        /// This process' rank.
+        rank: usize,
+        /// How many there are.
+        size: usize,
+    },
     /// The user asked for it.
     #[error("interrupted; the state is saved in {folder}, go on with --resume", folder = folder.display())]
     Interrupted {
@@ -187,6 +242,11 @@ pub enum SearchError {
 }
 
 impl SearchError {
+    /// Whether the same may well go on when it is tried again: it is another process that is gone.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Peers { .. } | Self::Rendezvous { .. })
+    }
+
     /// A loss that is no number, in a run whose checkpoints are in this folder.
     pub fn diverged(loss: f64, step: usize, lr: f64, folder: &Path) -> Self {
         Self::Diverged { loss, step, lr, checkpoint: Some(checkpoint_path(folder)).filter(|path| path.exists()) }

@@ -10,6 +10,7 @@ use tch::{Tensor, no_grad};
 use crate::batches::Batch;
 use crate::error::SearchError;
 use crate::gates::{Gates, Pair, Path};
+use crate::group::Group;
 use crate::learn::judged;
 use crate::loss::Criterion;
 use crate::module::Mode;
@@ -141,6 +142,29 @@ pub fn by_all_gates(
         Ok(())
     })?;
     Ok((loss, gradients))
+}
+
+/// The means over all ranks of a loss and of its derivatives by the logits of each pair.
+pub(crate) fn mean_of_pairs(
+    group: &Group,
+    loss: f64,
+    by_gates: Vec<(f64, f64)>,
+) -> Result<(f64, Vec<(f64, f64)>), SearchError> {
+    let rows = by_gates.into_iter().map(|(one, other)| vec![one, other]).collect();
+    let (loss, rows) = mean_of_gates(group, loss, rows)?;
+    Ok((loss, rows.iter().map(|row| (row[0], row[1])).collect()))
+}
+
+/// The means over all ranks of a loss and of its derivatives by every logit.
+pub(crate) fn mean_of_gates(
+    group: &Group,
+    loss: f64,
+    mut gradients: Vec<Vec<f64>>,
+) -> Result<(f64, Vec<Vec<f64>>), SearchError> {
+    let mut means: Vec<f64> = std::iter::once(loss).chain(gradients.iter().flatten().copied()).collect();
+    group.mean(&mut means)?;
+    gradients.iter_mut().flatten().zip(&means[1..]).for_each(|(gradient, mean)| *gradient = *mean);
+    Ok((means[0], gradients))
 }
 
 /// What the derivatives by probabilities, `slopes`, are by the logits whose softmax `p` is:

@@ -4,6 +4,7 @@ use fleetfoot_space::{Layer, Network};
 use tch::{TchError, Tensor, no_grad};
 
 use crate::error::SearchError;
+use crate::group::{Exchange, Group, mark};
 use crate::loss::Criterion;
 use crate::mixing::Targets;
 use crate::module::{Mode, Module};
@@ -23,6 +24,8 @@ pub struct Backward<'a> {
     /// Parts that the batch is divided into, computed one after the other; gradients are those of the mean loss. Batch
     /// normalisation sees one part at a time.
     pub parts: usize,
+    /// With whom: each rank has images of its own, and all update by the mean of their gradients.
+    pub group: &'a Group,
 }
 
 /// Parts of a batch that is computed at once: what all runs had before that could be chosen.
@@ -75,6 +78,8 @@ pub type Update<'a> = dyn FnMut(&mut Module, &[Tensor]) -> Result<(), TchError> 
 /// the logits (N x classes), against the targets of as many images. `update` is given each module once, as soon as its
 /// gradients are there, so that only one module's are held at a time (all of them where the batch comes in parts). A loss
 /// that is no number updates nothing. BN's running statistics move once a part, whether blocks are computed once or twice.
+/// In a group of several ranks loss and score are means over all of them, and a module is updated when all gradients are
+/// there.
 pub fn learn(
     chain: &mut [&mut Module],
     images: &Tensor,
@@ -85,31 +90,101 @@ pub fn learn(
     let count = targets.images()?;
     let parts = (how.parts as i64).clamp(1, count.max(1));
     let step = if how.recompute { in_blocks } else { at_once };
+    let mut exchange = how.group.exchange();
     if parts == 1 {
-        return step(chain, images, targets, how, &mut |_, module, gradients| update(module, &gradients));
-    }
-    let mut sums: Vec<Vec<Tensor>> = chain.iter().map(|_| Vec::new()).collect();
-    let (mut start, mut sum) = (0, Learned { loss: 0.0, score: 0.0 });
-    for part in 0..parts {
-        // As even as can be; each counts by its images.
-        let length = (count - start) / (parts - part);
-        let (piece, own) = (images.f_narrow(0, start, length)?, targets.part(start, length)?);
-        start += length;
-        let share = length as f64 / count as f64;
-        let mut add = |place: usize, _: &mut Module, gradients| accumulate(&mut sums[place], gradients, share);
-        let learned = step(chain, &piece, &own, how, &mut add)?;
-        sum = Learned { loss: sum.loss + share * learned.loss, score: sum.score + share * learned.score };
-    }
-    if sum.loss.is_finite() {
-        for (module, gradients) in chain.iter_mut().zip(&sums) {
-            update(module, gradients)?;
+        if how.group.size() == 1 {
+            return step(chain, images, targets, how, &mut Alone(update));
+        }
+        let mark = mark_of(chain);
+        step(chain, images, targets, how, &mut Among { exchange: &mut exchange, mark })?;
+    } else {
+        let mut sums: Vec<Vec<Tensor>> = chain.iter().map(|_| Vec::new()).collect();
+        let (mut start, mut sum) = (0, Learned { loss: 0.0, score: 0.0 });
+        for part in 0..parts {
+            // As even as can be; each counts by its images.
+            let length = (count - start) / (parts - part);
+            let (piece, own) = (images.f_narrow(0, start, length)?, targets.part(start, length)?);
+            start += length;
+            let share = length as f64 / count as f64;
+            let learned = step(chain, &piece, &own, how, &mut Parts { sums: &mut sums, share })?;
+            sum = Learned { loss: sum.loss + share * learned.loss, score: sum.score + share * learned.score };
+        }
+        exchange.begin([sum.loss, sum.score], mark_of(chain))?;
+        if exchange.means()?[0].is_finite() {
+            for (place, gradients) in sums.into_iter().enumerate() {
+                exchange.take(place, chain[place].layout(), gradients)?;
+            }
         }
     }
-    Ok(sum)
+    let [loss, score] = exchange.means()?;
+    exchange.finish(|place, gradients| {
+        // Gradients of a loss that is no number are none, either.
+        if loss.is_finite() { Ok(update(chain[place], &gradients)?) } else { Ok(()) }
+    })?;
+    Ok(Learned { loss, score })
 }
 
-/// As [`Update`], with the module's place in the chain.
-type PlaceUpdate<'a> = dyn FnMut(usize, &mut Module, Vec<Tensor>) -> Result<(), TchError> + 'a;
+/// A mark of what is computed: all ranks' gradients must be of the same tensors.
+fn mark_of(chain: &[&mut Module]) -> u64 {
+    let parameters = || chain.iter().flat_map(|module| module.parameters());
+    let extents = parameters().flat_map(|parameter| parameter.value.size());
+    mark(parameters().map(|parameter| parameter.name.as_str()), extents)
+}
+
+/// What becomes of a step's loss and gradients.
+trait Taker {
+    /// Takes loss and score; whether gradients are wanted.
+    fn judged(&mut self, own: Learned) -> Result<bool, SearchError>;
+
+    /// Takes a module's gradients; `place` is its place in the chain.
+    fn take(&mut self, place: usize, module: &mut Module, gradients: Vec<Tensor>) -> Result<(), SearchError>;
+}
+
+/// Modules are updated as soon as their gradients are there.
+struct Alone<'a, 'b>(&'a mut Update<'b>);
+
+impl Taker for Alone<'_, '_> {
+    fn judged(&mut self, own: Learned) -> Result<bool, SearchError> {
+        Ok(own.loss.is_finite())
+    }
+
+    fn take(&mut self, _: usize, module: &mut Module, gradients: Vec<Tensor>) -> Result<(), SearchError> {
+        Ok((self.0)(module, &gradients)?)
+    }
+}
+
+/// What one part of a batch gives is added to what others gave.
+struct Parts<'a> {
+    sums: &'a mut [Vec<Tensor>],
+    share: f64,
+}
+
+impl Taker for Parts<'_> {
+    fn judged(&mut self, own: Learned) -> Result<bool, SearchError> {
+        Ok(own.loss.is_finite())
+    }
+
+    fn take(&mut self, place: usize, _: &mut Module, gradients: Vec<Tensor>) -> Result<(), SearchError> {
+        Ok(accumulate(&mut self.sums[place], gradients, self.share)?)
+    }
+}
+
+/// All goes to the other ranks, whatever this one's loss: they wait for it.
+struct Among<'a, 'b> {
+    exchange: &'a mut Exchange<'b>,
+    mark: u64,
+}
+
+impl Taker for Among<'_, '_> {
+    fn judged(&mut self, own: Learned) -> Result<bool, SearchError> {
+        self.exchange.begin([own.loss, own.score], self.mark)?;
+        Ok(true)
+    }
+
+    fn take(&mut self, place: usize, module: &mut Module, gradients: Vec<Tensor>) -> Result<(), SearchError> {
+        self.exchange.take(place, module.layout(), gradients)
+    }
+}
 
 fn accumulate(sums: &mut Vec<Tensor>, gradients: Vec<Tensor>, share: f64) -> Result<(), TchError> {
     for (index, gradient) in gradients.into_iter().enumerate() {
@@ -139,12 +214,17 @@ pub(crate) fn judged(
     Ok((Learned { loss: loss.f_double_value(&[])?, score }, slope))
 }
 
+/// A rank's share of the slopes by its own images: sums over all ranks are then means.
+fn share(slope: Tensor, group: &Group) -> Result<Tensor, TchError> {
+    if group.size() == 1 { Ok(slope) } else { slope.f_div_scalar(group.size() as f64) }
+}
+
 fn at_once(
     chain: &mut [&mut Module],
     images: &Tensor,
     targets: &Targets,
     how: Backward<'_>,
-    update: &mut PlaceUpdate<'_>,
+    taker: &mut dyn Taker,
 ) -> Result<Learned, SearchError> {
     let mut tapes = Vec::with_capacity(chain.len());
     let mut x = images.shallow_clone();
@@ -155,12 +235,13 @@ fn at_once(
     }
     let (learned, slope) = judged(how.criterion, &x, targets, how.smoothing)?;
     drop(x);
-    let mut slope = Some(slope).filter(|_| learned.loss.is_finite());
+    let wanted = taker.judged(learned)?;
+    let mut slope = wanted.then(|| share(slope, how.group)).transpose()?;
     while let (Some(tape), Some(above)) = (tapes.pop(), slope.take()) {
         let (place, module) = (tapes.len(), &mut *chain[tapes.len()]);
         // Nobody asks for the slopes of the images.
         let slopes = tape.backward(module, above, Wanted { by_input: place > 0, ..ALL })?;
-        update(place, module, slopes.by_parameters)?;
+        taker.take(place, module, slopes.by_parameters)?;
         slope = slopes.by_input;
     }
     Ok(learned)
@@ -171,7 +252,7 @@ fn in_blocks(
     images: &Tensor,
     targets: &Targets,
     how: Backward<'_>,
-    update: &mut PlaceUpdate<'_>,
+    taker: &mut dyn Taker,
 ) -> Result<Learned, SearchError> {
     let Some((last, blocks)) = chain.split_last_mut() else {
         return Err(SearchError::Settings("a network without layers".to_owned()));
@@ -185,11 +266,11 @@ fn in_blocks(
     let (logits, tape) = Tape::record(last, &x, Mode::Train)?;
     drop(x);
     let (learned, slope) = judged(how.criterion, &logits, targets, how.smoothing)?;
-    if !learned.loss.is_finite() {
+    if !taker.judged(learned)? {
         return Ok(learned);
     }
-    let slopes = tape.backward(last, slope, Wanted { by_input: !inputs.is_empty(), ..ALL })?;
-    update(blocks.len(), last, slopes.by_parameters)?;
+    let slopes = tape.backward(last, share(slope, how.group)?, Wanted { by_input: !inputs.is_empty(), ..ALL })?;
+    taker.take(blocks.len(), last, slopes.by_parameters)?;
     let mut slope = slopes.by_input;
     while let (Some(input), Some(above)) = (inputs.pop(), slope.take()) {
         let (place, module) = (inputs.len(), &mut *blocks[inputs.len()]);
@@ -198,7 +279,7 @@ fn in_blocks(
         drop(input);
         let slopes = tape.backward(module, above, Wanted { by_input: place > 0, ..ALL })?;
         slope = slopes.by_input;
-        update(place, module, slopes.by_parameters)?;
+        taker.take(place, module, slopes.by_parameters)?;
     }
     Ok(learned)
 }

@@ -1,16 +1,18 @@
 //! What a search and a training have in common: steps up to the last, checkpoints on the way.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batches::Feed;
 use crate::compute::Compute;
 use crate::error::SearchError;
-use fleetfoot_dataset::Corrupt;
+use crate::group::Group;
+use fleetfoot_dataset::{Corrupt, Split};
 
-/// Seconds between checkpoints.
-const CHECKPOINT_SECONDS: u64 = 60;
+/// Time between checkpoints, where nobody says another.
+const CHECKPOINTS_APART: Duration = Duration::from_secs(60);
 
 /// What a run took and met, over all processes that worked on it. It is no part of its state: equal runs may take unequal
 /// times.
@@ -24,6 +26,8 @@ pub struct Account {
     pub gate_seconds: f64,
     /// What computed, one after the other where it wasn't one thing throughout. Equal runs on the same give the same bits.
     pub computed_on: Vec<Compute>,
+    /// How many processes learned together, one number after the other where it wasn't the same throughout.
+    pub ranks: Vec<usize>,
     /// Images that turned out to be corrupt, in the order in which they were found.
     pub corrupt: Vec<Corrupt>,
 }
@@ -35,6 +39,7 @@ pub struct Stopwatch {
     waited: f64,
     gates: f64,
     computed_on: Vec<Compute>,
+    ranks: Vec<usize>,
     since: Instant,
 }
 
@@ -52,6 +57,7 @@ impl Stopwatch {
             waited: earlier.waited_seconds,
             gates: earlier.gate_seconds,
             computed_on: earlier.computed_on.clone(),
+            ranks: earlier.ranks.clone(),
             since: Instant::now(),
         }
     }
@@ -66,14 +72,17 @@ impl Stopwatch {
         self.gates += seconds;
     }
 
-    /// The account of a run that learns from these batches, all of one set.
-    pub fn account(&self, feeds: &[&Feed]) -> Account {
+    /// The account of a run that learns from these batches, all of one set, among so many ranks.
+    pub fn account(&self, feeds: &[&Feed], ranks: usize) -> Account {
         let waited: f64 = feeds.iter().map(|feed| feed.waited_seconds()).sum();
         let corrupt = feeds.first().map(|feed| feed.source().images.corrupt()).unwrap_or_default();
         let mut computed_on = self.computed_on.clone();
         computed_on.extend(feeds.first().map(|feed| feed.source().placement.compute));
         computed_on.dedup();
+        let mut all: Vec<usize> = self.ranks.iter().copied().chain([ranks]).collect();
+        all.dedup();
         Account {
+            ranks: all,
             seconds: self.seconds(),
             waited_seconds: self.waited + waited,
             gate_seconds: self.gates,
@@ -104,32 +113,64 @@ pub trait Learning {
     /// What the run took and met so far.
     fn account(&self) -> Account;
 
-    /// One step more. `folder` is where the last checkpoint is, for errors to name.
+    /// Who learns together.
+    fn group(&self) -> &Arc<Group>;
+
+    /// The images that are learned from.
+    fn images(&self) -> &Split;
+
+    /// One step more, of all ranks together. `folder` is where the last checkpoint is, for errors to name.
     fn advance(&mut self, folder: &Path) -> Result<(), SearchError>;
+
+    /// Gives all ranks rank 0's running statistics of batch normalisation, each of which saw images of its own.
+    fn level(&mut self) -> Result<(), SearchError>;
 
     /// Writes the checkpoint.
     fn save(&self, folder: &Path) -> Result<(), SearchError>;
 
-    /// Goes on until the last step, or until `stop`, with a checkpoint each minute and at the end. `watch` is told of
-    /// every step.
+    /// Goes on until the last step, or until `stop`, with a checkpoint each minute and at the end. `watch` is told of every
+    /// step.
     fn run(&mut self, folder: &Path, stop: &AtomicBool, watch: &mut dyn FnMut(&Self)) -> Result<(), SearchError>
     where
         Self: Sized,
     {
+        self.run_saving(folder, (stop, CHECKPOINTS_APART), watch)
+    }
+
+    /// The same, with checkpoints so far apart. All ranks stop where one is to.
+    fn run_saving(
+        &mut self,
+        folder: &Path,
+        (stop, apart): (&AtomicBool, Duration),
+        watch: &mut dyn FnMut(&Self),
+    ) -> Result<(), SearchError>
+    where
+        Self: Sized,
+    {
+        let group = Arc::clone(self.group());
         let mut saved = Instant::now();
         while self.step() < self.total_steps() {
             self.advance(folder)?;
             watch(self);
-            let (stopping, done) = (stop.load(Ordering::Relaxed), self.step() == self.total_steps());
-            if stopping || done || saved.elapsed().as_secs() >= CHECKPOINT_SECONDS {
-                self.save(folder)?;
+            let done = self.step() == self.total_steps();
+            let due = group.leads() && saved.elapsed() >= apart;
+            let [stopping, due] = group.any([stop.load(Ordering::Relaxed), due])?;
+            if stopping || done || due {
+                self.level()?;
+                let found = group.gather(&self.images().corrupt())?;
+                self.images().remember(&found.concat());
+                if group.leads() {
+                    self.save(folder)?;
+                }
                 saved = Instant::now();
             }
             if stopping && !done {
+                // Nobody ends before the checkpoint is there.
+                group.sum(&mut [0.0])?;
                 return Err(SearchError::Interrupted { folder: folder.to_path_buf() });
             }
         }
-        Ok(())
+        group.sum(&mut [0.0])
     }
 }
 

@@ -24,6 +24,7 @@ mod finalists;
 mod fitting;
 mod gate_gradient;
 mod gates;
+mod group;
 mod latency;
 mod layout;
 mod learn;
@@ -66,6 +67,9 @@ pub use fleetfoot_dataset::{
 };
 pub use gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths};
 pub use gates::{Cut, Gates, Pair, Path, softmax};
+pub use group::{
+    ALONE, Agreement, Backend, Dist, Exchange, Group, Launch, LaunchError, Probe, Rendezvous, Transfer, end_at_once,
+};
 pub use latency::{LatencyLoss, expectation_of_pairs, expected_latency, logit_tensors, mean_latency};
 pub use layout::Layout;
 pub use learn::{Backward, Learned, Update, learn};

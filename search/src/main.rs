@@ -6,7 +6,8 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use fleetfoot_console::{finish, restart_for_openmp};
+use fleetfoot_console::{TRY_AGAIN, finish_passing, restart_for_openmp};
+use fleetfoot_search::{SearchError, end_at_once};
 
 /// Searching, training and exporting networks on libtorch.
 #[derive(Debug, Parser)]
@@ -36,5 +37,15 @@ fn main() -> ExitCode {
         Commands::Train(options) => commands::train::run(options),
         Commands::Export(options) => commands::export::run(options),
     };
-    finish(done)
+    let passing = done.as_ref().is_err_and(is_passing);
+    let status = finish_passing(done, passing);
+    if passing {
+        // Threads of c10d's may still wait for a rank that never answers: nothing of theirs is to be taken apart.
+        end_at_once(TRY_AGAIN);
+    }
+    status
+}
+
+fn is_passing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<SearchError>().is_some_and(SearchError::is_passing)
 }

@@ -67,10 +67,16 @@ impl Targets {
 }
 
 impl Mixing {
-    /// Mixes the batch of a step in place. What is drawn depends on seed and step alone: a run can be taken up anywhere.
-    pub fn apply(&self, batch: Batch, seed: u64, step: usize) -> Result<(Tensor, Targets), SearchError> {
+    /// Mixes a rank's share of the batch of a step in place. What is drawn depends on seed, step and rank alone: a run can be
+    /// taken up anywhere.
+    pub fn apply(
+        &self,
+        batch: Batch,
+        seed: u64,
+        (step, rank): (usize, usize),
+    ) -> Result<(Tensor, Targets), SearchError> {
         let Batch { images, labels } = batch;
-        let mut rng = generator(seed, step);
+        let mut rng = generator(seed, step, rank);
         let (alpha, cut) = match (self.mixup, self.cutmix) {
             (None, None) => return Ok((images, labels.into())),
             (Some(alpha), None) => (alpha, false),
@@ -117,10 +123,11 @@ fn paste(images: &Tensor, others: &Tensor, share: f64, rng: &mut ChaCha8Rng) -> 
     Ok(1.0 - (rows * columns) as f64 / (height * width) as f64)
 }
 
-fn generator(seed: u64, step: usize) -> ChaCha8Rng {
+fn generator(seed: u64, step: usize, rank: usize) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&(step as u64).to_le_bytes());
+    key[16..24].copy_from_slice(&(rank as u64).to_le_bytes());
     // The generators of batches have zeros there.
     key[24..27].copy_from_slice(b"mix");
     ChaCha8Rng::from_seed(key)
@@ -144,7 +151,7 @@ mod tests {
 
     /// What each image holds of itself and of the other, by its pixels; and its other's label.
     fn mixed(mixing: Mixing, step: usize) -> (Tensor, Tensor, f64) {
-        let (images, targets) = mixing.apply(batch(), 3, step).unwrap();
+        let (images, targets) = mixing.apply(batch(), 3, (step, 0)).unwrap();
         let (others, share) = targets.mixed.unwrap();
         (images, others, share)
     }

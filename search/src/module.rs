@@ -272,7 +272,10 @@ impl Module {
 
     /// An input in the numbers of all activations: every layer goes on in those of its input.
     pub(crate) fn taken_in(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
-        input.f_to_kind(self.placement.numbers(mode))
+        let wanted = self.placement.numbers(mode);
+        let own = self.parameters.first().map_or(Ok(wanted), |parameter| parameter.value.f_kind())?;
+        // Doubles compute in doubles.
+        input.f_to_kind(if wanted == Kind::Float { own } else { wanted })
     }
 
     /// The parameters from a node's own on.
@@ -376,7 +379,7 @@ impl Module {
             Layer::GlobalAveragePool => x.f_mean_dim([2, 3].as_slice(), true, None),
             Layer::Linear { .. } => {
                 let (weight, bias) = (value(0).f_to_kind(x.f_kind()?)?, value(1).f_to_kind(x.f_kind()?)?);
-                x.f_flatten(1, -1)?.f_linear(&weight, Some(&bias))?.f_to_kind(Kind::Float)
+                x.f_flatten(1, -1)?.f_linear(&weight, Some(&bias))?.f_to_kind(parameters[0].value.f_kind()?)
             }
         }
     }

@@ -6,6 +6,8 @@ use std::ptr::null_mut;
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
+use crate::layout::Layout;
+
 unsafe extern "C" {
     fn fleetfoot_free(message: *mut c_char);
     fn fleetfoot_deterministic();
@@ -65,6 +67,20 @@ unsafe extern "C" {
         out: *mut f64,
     ) -> *mut c_char;
     fn fleetfoot_dot(a: *const C_tensor, b: *const C_tensor, out: *mut f64) -> *mut c_char;
+    fn fleetfoot_in_a_row(
+        tensors: *const *const C_tensor,
+        count: usize,
+        channels_last: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn fleetfoot_out_of_row(
+        row: *const C_tensor,
+        extents: *const i64,
+        dims: *const i64,
+        count: usize,
+        channels_last: bool,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
     fn fleetfoot_sgd(
         value: *const C_tensor,
         velocity: *const C_tensor,
@@ -90,18 +106,19 @@ pub struct Wanted {
     pub by_weight: bool,
 }
 
-/// The message as an error, if there is one; it is freed.
-fn check(message: *mut c_char) -> Result<(), TchError> {
-    if message.is_null() {
-        return Ok(());
-    }
+/// The text of a message, if there is one; it is freed.
+pub(crate) fn message(message: *mut c_char) -> Option<String> {
     // SAFETY: the other side gives a string that ends with a zero and that only we free.
-    let text = unsafe {
+    (!message.is_null()).then(|| unsafe {
         let text = CStr::from_ptr(message).to_string_lossy().into_owned();
         fleetfoot_free(message);
         text
-    };
-    Err(TchError::Torch(text))
+    })
+}
+
+/// The message as an error, if there is one.
+fn check(said: *mut c_char) -> Result<(), TchError> {
+    message(said).map_or(Ok(()), |text| Err(TchError::Torch(text)))
 }
 
 /// A tensor that is ours from now on, if it is there.
@@ -261,6 +278,34 @@ pub fn sgd(
 ) -> Result<(), TchError> {
     // SAFETY: all tensors live as long as the call.
     check(unsafe { fleetfoot_sgd(value.as_ptr(), velocity.as_ptr(), gradient.as_ptr(), lr, momentum, decay) })
+}
+
+/// One tensor of one dimension with the values of several, all of one type, as they lie in memory in a layout.
+pub fn in_a_row<'a>(tensors: impl Iterator<Item = &'a Tensor>, layout: Layout) -> Result<Tensor, TchError> {
+    let tensors: Vec<*const C_tensor> = tensors.map(Tensor::as_ptr).collect();
+    let mut out = [null_mut(); 1];
+    // SAFETY: all tensors live as long as the call; `out` has room for one.
+    check(unsafe {
+        fleetfoot_in_a_row(tensors.as_ptr(), tensors.len(), layout == Layout::ChannelsLast, out.as_mut_ptr())
+    })?;
+    Ok(taken(out[0]).unwrap_or_default())
+}
+
+/// Tensors of these extents from such a row, whose memory they share.
+pub fn out_of_row(row: &Tensor, extents: &[Vec<i64>], layout: Layout) -> Result<Vec<Tensor>, TchError> {
+    let length: i64 = extents.iter().map(|extents| extents.iter().product::<i64>()).sum();
+    if row.numel() as i64 != length {
+        return Err(TchError::Shape(format!("{} values for tensors of {length}", row.numel())));
+    }
+    let flat: Vec<i64> = extents.concat();
+    let dims: Vec<i64> = extents.iter().map(|extents| extents.len() as i64).collect();
+    let mut out = vec![null_mut(); extents.len()];
+    let last = layout == Layout::ChannelsLast;
+    // SAFETY: the row and the numbers live as long as the call; `out` has room for as many as there are.
+    check(unsafe {
+        fleetfoot_out_of_row(row.as_ptr(), flat.as_ptr(), dims.as_ptr(), dims.len(), last, out.as_mut_ptr())
+    })?;
+    Ok(out.into_iter().map(|tensor| taken(tensor).unwrap_or_default()).collect())
 }
 
 /// Lets cuDNN take only algorithms that add in the same order every time.

@@ -18,10 +18,13 @@ use tch::{Tensor, no_grad};
 use crate::batches::{Batch, Feed};
 use crate::compute::Compute;
 use crate::error::SearchError;
-use crate::gate_gradient::{GateUpdate, by_all_gates, by_reinforce, by_two_paths, through_softmax};
+use crate::gate_gradient::{
+    GateUpdate, by_all_gates, by_reinforce, by_two_paths, mean_of_gates, mean_of_pairs, through_softmax,
+};
 use crate::gates::{Cut, Gates, Path};
+use crate::group::Group;
 use crate::latency::{LatencyLoss, expectation_of_pairs};
-use crate::learn::{Backward, check_statistics, learn};
+use crate::learn::{Backward, check_parts, check_statistics, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path};
 use crate::limits::{Bound, Limits};
 use crate::loss::{Criterion, CrossEntropy};
@@ -31,7 +34,7 @@ use crate::optimizer::{Sgd, cosine};
 use crate::placement::Placement;
 use crate::settings::{GatePoint, SearchPoint, SearchSettings};
 use crate::supernet::Supernet;
-use fleetfoot_dataset::Dataset;
+use fleetfoot_dataset::{Dataset, Split};
 
 use begin::{FROZEN, check, gate_steps, split};
 pub use others::FrontPoint;
@@ -68,6 +71,7 @@ pub struct Search {
     settings: SearchSettings,
     criterion: Arc<dyn Criterion>,
     recompute: bool,
+    group: Arc<Group>,
     supernet: Supernet,
     gates: Gates,
     lambda: Vec<f64>,
@@ -121,11 +125,8 @@ impl Search {
         let mut gate_rng = ChaCha8Rng::seed_from_u64(settings.seed);
         gate_rng.set_stream(1);
         let supernet = Supernet::new(space, settings.seed, placement)?;
-        let networks = || supernet.modules().map(|(_, module)| module.network());
-        check_statistics(networks(), settings.batch / settings.accumulate, "--batch and --accumulate")?;
-        check_statistics(networks(), settings.gate_batch, "--gate-batch")?;
         let lambda = vec![settings.lambda.unwrap_or(LatencyLoss::LAMBDA); limits.iter().len()];
-        Ok(Self {
+        let search = Self {
             supernet,
             gates: Gates::new(space, &mut gate_rng),
             space: space.clone(),
@@ -138,6 +139,7 @@ impl Search {
             settings,
             criterion: Arc::new(CrossEntropy),
             recompute: false,
+            group: Arc::default(),
             gate_rng,
             step: 0,
             sums: Sums::default(),
@@ -145,7 +147,28 @@ impl Search {
             history: Vec::new(),
             cuts: Vec::new(),
             stopwatch: Stopwatch::default(),
-        })
+        };
+        search.check_batches()?;
+        Ok(search)
+    }
+
+    /// Searches together with other ranks: each computes its share of every batch, of the weights and of the gates, and all
+    /// learn the same.
+    pub fn among(mut self, group: Arc<Group>) -> Result<Self, SearchError> {
+        (self.train, self.validation) = (self.train.share(&group), self.validation.share(&group));
+        self.group = group;
+        self.check_batches()?;
+        Ok(self)
+    }
+
+    /// Whether ranks can share the batches, and batch normalisation has values to go by in each share.
+    fn check_batches(&self) -> Result<(), SearchError> {
+        let (settings, group) = (&self.settings, &self.group);
+        let networks = || self.supernet.modules().map(|(_, module)| module.network());
+        let share = group.share(settings.batch, "--batch")?;
+        check_parts(settings.accumulate, share)?;
+        check_statistics(networks(), share / settings.accumulate, "--batch and --accumulate")?;
+        check_statistics(networks(), group.share(settings.gate_batch, "--gate-batch")?, "--gate-batch")
     }
 
     /// Learns and judges by another loss and its score than by cross entropy and accuracy.
@@ -224,6 +247,7 @@ impl Search {
             smoothing: settings.smoothing,
             recompute: self.recompute,
             parts: settings.accumulate,
+            group: &self.group,
         };
         let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, lr);
         let targets = batch.labels.shallow_clone().into();
@@ -238,6 +262,7 @@ impl Search {
             GateUpdate::TwoPaths => {
                 let pairs = self.gates.sample_pairs(&mut self.gate_rng);
                 let (task, by_gates) = by_two_paths(&self.supernet, &self.gates, &pairs, batch, &*self.criterion)?;
+                let (task, by_gates) = mean_of_pairs(&self.group, task, by_gates)?;
                 let expectations: Vec<_> =
                     self.limits.iter().map(|limit| expectation_of_pairs(&limit.demand, &self.gates, &pairs)).collect();
                 let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
@@ -253,7 +278,8 @@ impl Search {
             }
             GateUpdate::AllGates => {
                 let path = self.gates.sample_path(&mut self.gate_rng);
-                let (task, mut gradients) = by_all_gates(&self.supernet, &self.gates, &path, batch, &*self.criterion)?;
+                let (task, gradients) = by_all_gates(&self.supernet, &self.gates, &path, batch, &*self.criterion)?;
+                let (task, mut gradients) = mean_of_gates(&self.group, task, gradients)?;
                 let p = self.gates.probabilities();
                 let expectations: Vec<_> = self.limits.iter().map(|limit| limit.demand.expectation(&p)).collect();
                 let expected: Vec<f64> = expectations.iter().map(|(expected, _)| *expected).collect();
@@ -277,7 +303,7 @@ impl Search {
 
     /// Rewards are `accuracy * product over the limits of (limit / amount)^0.1`, or of the score that is in accuracy's place.
     fn reinforce(&mut self, batch: &Batch) -> Result<(), SearchError> {
-        let (supernet, limits) = (&self.supernet, &self.limits);
+        let (supernet, limits, group) = (&self.supernet, &self.limits, &self.group);
         let labels = Targets::from(batch.labels.shallow_clone());
         let mut reward = |path: &Path| {
             let logits = no_grad(|| supernet.forward(path, &batch.images, Mode::Probe))?;
@@ -287,7 +313,9 @@ impl Search {
                 .zip(std::iter::repeat(&drawn))
                 .filter_map(|(limit, drawn)| Some(limit.at_most / limit.demand.of(drawn.as_ref()?)));
             let factor: f64 = shares.map(|share| share.powf(REWARD_EXPONENT)).product();
-            Ok(labels.score(&*self.criterion, &logits)? / labels.images()? as f64 * factor)
+            let mut score = [labels.score(&*self.criterion, &logits)? / labels.images()? as f64];
+            group.mean(&mut score)?;
+            Ok(score[0] * factor)
         };
         let (mean, gradients) = by_reinforce(&self.gates, NETWORKS, self.baseline, &mut self.gate_rng, &mut reward)?;
         self.check_gates(mean, gradients.iter().flatten().copied())?;
@@ -451,7 +479,21 @@ impl Learning for Search {
     }
 
     fn account(&self) -> Account {
-        self.stopwatch.account(&[&self.train, &self.validation])
+        self.stopwatch.account(&[&self.train, &self.validation], self.group.size())
+    }
+
+    fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    fn images(&self) -> &Split {
+        &self.train.source().images
+    }
+
+    fn level(&mut self) -> Result<(), SearchError> {
+        let parameters = self.supernet.modules().flat_map(|(_, module)| module.parameters());
+        let statistics = parameters.filter(|parameter| !parameter.trainable).map(|parameter| &parameter.value);
+        self.group.copy_first(&statistics.collect::<Vec<_>>())
     }
 
     /// One weight step, and a gate step where it is due.

@@ -16,6 +16,7 @@ use crate::chain::Chain;
 use crate::checkpoint::Checkpoint;
 use crate::compute::Compute;
 use crate::error::SearchError;
+use crate::group::Group;
 use crate::learn::{Backward, check_parts, check_statistics, learn};
 use crate::learning::{Account, Learning, Stopwatch, checkpoint_path, difference};
 use crate::loss::{Criterion, CrossEntropy};
@@ -80,6 +81,7 @@ pub struct Training {
     architecture: Architecture,
     criterion: Arc<dyn Criterion>,
     recompute: bool,
+    group: Arc<Group>,
     chain: Chain,
     average: Option<Average>,
     train: Feed,
@@ -169,6 +171,7 @@ impl Training {
             chain,
             criterion: Arc::new(CrossEntropy),
             recompute: false,
+            group: Arc::default(),
             train: train.until(steps),
             test: source(dataset.test.clone()),
             recipe,
@@ -192,6 +195,19 @@ impl Training {
     /// ([`Backward::recompute`]). The training is the same, bit by bit, and so this may change wherever it is gone on with.
     pub fn recomputing(self, recompute: bool) -> Self {
         Self { recompute, ..self }
+    }
+
+    /// Trains together with other ranks: each computes its share of every batch, and all learn the same.
+    pub fn among(mut self, group: Arc<Group>) -> Result<Self, SearchError> {
+        let share = group.share(self.recipe.batch, "--batch")?;
+        check_parts(self.recipe.accumulate, share)?;
+        if group.size() > 1 {
+            let network = std::iter::once(self.chain.network());
+            check_statistics(network, share / self.recipe.accumulate, "--batch and --accumulate")?;
+        }
+        self.train = self.train.share(&group);
+        self.group = group;
+        Ok(self)
     }
 
     /// Starts from given weights instead of random ones; with `new_classifier`, all but the classifier's. Returns the names
@@ -278,7 +294,7 @@ impl Training {
         let batch = (EVALUATION_VALUES / (channels * height * width).max(1)).clamp(1, EVALUATION_BATCH);
         no_grad(|| {
             let (mut right, mut loss, mut seen) = (0.0, 0.0, 0.0);
-            for batch in self.test.in_order(batch) {
+            for batch in self.test.share_in_order(batch, &self.group) {
                 let batch = batch?;
                 let logits = chain.forward(&batch.images, Mode::Eval)?;
                 let count = batch.labels.size1()? as f64;
@@ -287,6 +303,11 @@ impl Training {
                 loss += count * labels.loss(&*self.criterion, &logits, 0.0)?.f_double_value(&[])?;
                 seen += count;
             }
+            let mut sums = [right, loss, seen];
+            self.group.sum(&mut sums)?;
+            let [right, loss, seen] = sums;
+            let found = self.group.gather(&self.test.images.corrupt())?;
+            self.test.images.remember(&found.concat());
             let (accuracy_percent, loss) = (100.0 * right / seen, loss / seen);
             if !loss.is_finite() {
                 let architecture = self.architecture.to_string();
@@ -326,7 +347,7 @@ impl Training {
     /// Goes on from a folder's checkpoint, which must belong to the same recipe and architecture.
     pub fn restore(&mut self, folder: &Path) -> Result<(), SearchError> {
         let path = checkpoint_path(folder);
-        let (checkpoint, state) = Checkpoint::read::<State>(&path)?;
+        let (checkpoint, state) = Checkpoint::read_in::<State>(&path, &self.group)?;
         let ours = self.state();
         let differing = [
             ("another recipe", state.recipe != ours.recipe),
@@ -370,18 +391,34 @@ impl Learning for Training {
     }
 
     fn account(&self) -> Account {
-        self.stopwatch.account(&[&self.train])
+        self.stopwatch.account(&[&self.train], self.group.size())
+    }
+
+    fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
+    fn images(&self) -> &Split {
+        &self.train.source().images
+    }
+
+    fn level(&mut self) -> Result<(), SearchError> {
+        let average = self.average.iter().flat_map(|average| average.chain().parameters());
+        let statistics = self.chain.parameters().chain(average).filter(|parameter| !parameter.trainable);
+        self.group.copy_first(&statistics.map(|parameter| &parameter.value).collect::<Vec<_>>())
     }
 
     fn advance(&mut self, folder: &Path) -> Result<(), SearchError> {
         let per_epoch = self.train.steps_per_epoch();
         let lr = self.lr_at(self.step);
         let mixing = Mixing { mixup: self.recipe.mixup, cutmix: self.recipe.cutmix };
-        let (images, targets) = mixing.apply(self.train.batch(self.step)?, self.recipe.seed, self.step)?;
+        let part = (self.step, self.group.rank());
+        let (images, targets) = mixing.apply(self.train.batch(self.step)?, self.recipe.seed, part)?;
         let Recipe { smoothing, accumulate: parts, decay, decay_bn, .. } = self.recipe;
         let sgd = Sgd { decay, decay_bn, ..Sgd::default() };
         let mut update = |module: &mut Module, gradients: &[Tensor]| sgd.update(module, gradients, lr);
-        let how = Backward { criterion: &*self.criterion, smoothing, recompute: self.recompute, parts };
+        let (criterion, recompute, group) = (&*self.criterion, self.recompute, &*self.group);
+        let how = Backward { criterion, smoothing, recompute, parts, group };
         let learned = learn(&mut self.chain.modules_mut(), &images, &targets, how, &mut update)?;
         self.loss = learned.loss;
         self.step += 1;

@@ -4,15 +4,17 @@ mod common;
 
 use common::{images, largest_difference, limits, noise, tiny};
 use fleetfoot_search::{
-    Backward, Batch, Classes, Compute, CrossEntropy, Dataset, Gates, Images, Layout, Learned, Learning as _, Mode,
-    Module, Path, Placement, Recipe, Search, SearchSettings, Supernet, Training, by_two_paths, cross_entropy, learn,
+    ALONE, Backward, Batch, Classes, Compute, CrossEntropy, Dataset, Gates, Images, Layout, Learned, Learning as _,
+    Mode, Module, Path, Placement, Recipe, Search, SearchSettings, Supernet, Training, by_two_paths, cross_entropy,
+    learn,
 };
 use fleetfoot_space::{Network, OperatorKey, Precision, Shape};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-const WHOLE: Backward<'static> = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 1 };
+const WHOLE: Backward<'static> =
+    Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 1, group: &ALONE };
 const PATHS: [[usize; 4]; 3] = [[1, 0, 2, 1], [3, 3, 0, 3], [2, 3, 1, 0]];
 
 fn placement(layout: Layout, amp: bool) -> Placement {

@@ -4,11 +4,11 @@
 mod common;
 
 use common::{images, limits, noise, settings, tiny};
-use fleetfoot_search::{Account, Observer};
 use fleetfoot_search::{
-    Backward, Batch, Checkpoint, Compute, CrossEntropy, Gates, Layout, Learning as _, Mixing, Mode, Module, Path,
-    Placement, Recipe, Search, SearchSettings, Sgd, Source, Supernet, Training, by_two_paths, calibrate, learn,
+    ALONE, Backward, Batch, Checkpoint, Compute, CrossEntropy, Gates, Layout, Learning as _, Mixing, Mode, Module,
+    Path, Placement, Recipe, Search, SearchSettings, Sgd, Source, Supernet, Training, by_two_paths, calibrate, learn,
 };
+use fleetfoot_search::{Account, Observer};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Cuda, Kind, Tensor};
@@ -51,7 +51,7 @@ fn step(placement: Placement) -> (f64, Vec<Tensor>) {
         tensors.extend(new.iter().map(Tensor::copy));
         Sgd::default().update(module, new, 0.05)
     };
-    let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 2 };
+    let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 2, group: &ALONE };
     let path = Path(vec![1, 0, 2, 1]);
     let learned = learn(&mut supernet.chain(&path), &batch.images, &batch.labels.into(), how, &mut update).unwrap();
     for module in supernet.chain(&path) {
@@ -109,7 +109,7 @@ fn images_are_mixed_and_calibrated_on_where_they_lie() {
         let mixed = |compute: Compute| {
             let (images, labels) = images(16, 2);
             let batch = Batch { images, labels }.on(compute).unwrap();
-            let (images, _) = Mixing { mixup: Some(0.4), cutmix: None }.apply(batch, 3, 5).unwrap();
+            let (images, _) = Mixing { mixup: Some(0.4), cutmix: None }.apply(batch, 3, (5, 0)).unwrap();
             assert_eq!(images.device(), compute.device());
             images
         };

@@ -4,15 +4,16 @@ mod common;
 
 use common::{Ordinal, images, largest_difference, tiny};
 use fleetfoot_search::{
-    Backward, Batch, Chain, Criterion, CrossEntropy, Layout, Learned, Mixing, Mode, Module, Parameter, Path, Supernet,
-    Targets, cross_entropy, learn,
+    ALONE, Backward, Batch, Chain, Criterion, CrossEntropy, Layout, Learned, Mixing, Mode, Module, Parameter, Path,
+    Supernet, Targets, cross_entropy, learn,
 };
 use fleetfoot_space::{Layer, SearchSpace, Source};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
-const WHOLE: Backward<'static> = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 1 };
+const WHOLE: Backward<'static> =
+    Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 1, group: &ALONE };
 
 /// A step's loss and accuracy, and its gradients in the order of the parameters.
 fn gradients(
@@ -201,7 +202,7 @@ fn batches(n: i64) -> Vec<(Tensor, Targets)> {
     let batch = |(mixup, cutmix)| {
         let (images, labels) = images(n, 2);
         let images = Layout::ChannelsLast.arrange(&images).unwrap();
-        Mixing { mixup, cutmix }.apply(Batch { images, labels }, 7, 3).unwrap()
+        Mixing { mixup, cutmix }.apply(Batch { images, labels }, 7, (3, 0)).unwrap()
     };
     ways.into_iter().map(batch).collect()
 }

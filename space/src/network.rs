@@ -157,6 +157,30 @@ impl Network {
         self.nodes.chunk_by(|one, next| one.unit == next.unit).map(of_unit).collect()
     }
 
+    /// The same without batch normalisations. What it makes of an image doesn't depend on the others of its batch, so that
+    /// parts of a batch learn together exactly what the whole does.
+    pub fn without_batch_norm(&self) -> Self {
+        let mut network = Self { nodes: Vec::new(), shapes: Vec::new(), ..self.clone() };
+        // What stands for each node of this one.
+        let mut stands: Vec<Source> = Vec::with_capacity(self.nodes.len());
+        let now = |source: Source, stands: &[Source]| match source {
+            Source::Input => Source::Input,
+            Source::Node(index) => stands[index],
+        };
+        for (node, shape) in self.walk() {
+            let inputs: Vec<Source> = node.inputs.iter().map(|&source| now(source, &stands)).collect();
+            stands.push(if matches!(node.layer, Layer::BatchNorm { .. }) {
+                inputs[0]
+            } else {
+                network.nodes.push(Node { inputs, ..node.clone() });
+                network.shapes.push(shape);
+                Source::Node(network.nodes.len() - 1)
+            });
+        }
+        network.output = now(self.output, &stands);
+        network
+    }
+
     /// The input's shape.
     pub fn input(&self) -> Shape {
         self.input

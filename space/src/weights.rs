@@ -152,9 +152,14 @@ impl Weights {
     /// weights and are passed over.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let origin = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: origin.clone(), source })?;
-        let format = |what: String| WeightsError::Format { path: origin.clone(), what };
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| format(error.to_string()))?;
+        let bytes = std::fs::read(path).map_err(|source| WeightsError::Io { path: origin, source })?;
+        Self::of_bytes(&bytes, path)
+    }
+
+    /// The same of a file's bytes; errors name the path.
+    pub fn of_bytes(bytes: &[u8], path: &Path) -> Result<Self, WeightsError> {
+        let format = |what: String| WeightsError::Format { path: path.display().to_string(), what };
+        let file = SafeTensors::deserialize(bytes).map_err(|error| format(error.to_string()))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors().into_iter().filter(|(name, _)| !name.ends_with(".num_batches_tracked")) {
             let data = floats(view.dtype(), view.data()).ok_or_else(|| {

@@ -7,14 +7,16 @@ mod trained;
 
 use std::io::{self, Write};
 use std::path::Path as FilePath;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_search::{
-    Account, Augmentation, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, Search, SearchEvents,
-    SearchSettings, Split, checkpoint_path, difference,
+    Account, Agreement, Augmentation, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, Search,
+    SearchEvents, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
 
@@ -132,20 +134,29 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let folder = options.folder.path();
-    let compute = options.learning.compute()?;
+    let launch = options.learning.dist.launch()?;
+    let compute = options.learning.compute(launch.as_ref())?;
     let space = SearchSpace::load(&options.space)?;
     let budgets = options.budgets.read(&space, &options.space)?;
     budgets.check_devices(&options.measure_on)?;
     let dataset = options.data.load(&space)?;
     let settings = settings(options, &dataset.train);
     let search = Search::on(compute, &space, budgets.limits.clone(), &dataset, settings.clone())?;
-    let mut search = search.recomputing(options.learning.recompute);
+    let threads = options.learning.set_threads(launch.as_ref());
+    let alike = Agreement::default()
+        .hashed("space", &space.signature())
+        .hashed("table and targets", search.limits())
+        .hashed("settings", search.settings())
+        .told("images", search.fingerprint());
+    let Some(group) = options.learning.dist.join(launch.as_ref(), (compute, threads), alike)? else { return Ok(()) };
+    let mut search = search.recomputing(options.learning.recompute).among(Arc::clone(&group))?;
     let images = options.data.record(search.fingerprint());
     let result = folder.join("search.json");
     let mut naming = Naming::new(&dataset.train);
-    let threads = options.learning.set_threads();
     let stop = stop_flag()?;
-    match options.folder.open("search.json", &checkpoint_path(folder))? {
+    match options.folder.open(&group, "search.json", &checkpoint_path(folder))? {
+        // Rank 0 alone knows what else there is to do.
+        Start::Done if !group.leads() => return Ok(()),
         Start::Done => {
             let mut record = Record::read(&result)?;
             let searched = SearchSpace::from_toml(&record.space_toml, &result.display().to_string())?;
@@ -168,14 +179,21 @@ pub fn run(options: &Options) -> Result<()> {
         }
         Start::Checkpoint => {
             search.restore(folder)?;
-            tell_change(&search.account());
-            naming = Naming::after_resuming(&dataset.train);
+            if group.leads() {
+                tell_change(&search.account());
+                naming = Naming::after_resuming(&dataset.train);
+            }
         }
+        Start::Anew if !group.leads() => {}
         Start::Anew => {
             [FINALISTS, DIAGNOSED, measured::FOLDER].into_iter().try_for_each(|name| remove(&folder.join(name)))?;
         }
     }
-    learn(&mut search, folder, &stop, &budgets.limits, &mut naming)?;
+    let apart = options.learning.checkpoints_apart();
+    if !group.leads() {
+        return Ok(search.run_saving(folder, (&stop, apart), &mut |_| {})?);
+    }
+    learn(&mut search, folder, (&stop, apart), &budgets.limits, &mut naming)?;
     let learning = search.account();
     let devices = devices(options, &budgets);
     let (mut found, within, mut measured) = derive(options, &search, devices.as_ref())?;
@@ -280,7 +298,7 @@ fn pick(
 fn learn(
     search: &mut Search,
     folder: &FilePath,
-    stop: &AtomicBool,
+    saving: (&AtomicBool, Duration),
     limits: &Limits,
     naming: &mut Naming,
 ) -> Result<()> {
@@ -310,7 +328,7 @@ fn learn(
         naming.name(|line| bar.say(line));
         bar.set(search.step());
     };
-    let done = search.run(folder, stop, &mut watch);
+    let done = search.run_saving(folder, saving, &mut watch);
     bar.finish();
     naming.name(|line| eprintln!("{line}"));
     Ok(done?)

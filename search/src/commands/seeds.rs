@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use fleetfoot_search::{Recipe, checkpoint_path};
+use fleetfoot_search::{Group, Recipe, checkpoint_path};
 use serde::Serialize;
 
 use super::train::{LastStep, RECORD, Record};
@@ -86,16 +86,19 @@ pub fn check_alone(folder: &FolderOptions, several: bool) -> Result<()> {
 
 /// Trains by `count` seeds from the first on, those that aren't trained yet, and writes their record.
 pub fn train(
+    group: &Group,
     folder: &FolderOptions,
     first: u64,
     count: usize,
-    mut train_one: impl FnMut(&FolderOptions, u64) -> Result<Record>,
+    mut train_one: impl FnMut(&FolderOptions, u64) -> Result<Option<Record>>,
 ) -> Result<()> {
-    check_alone(folder, true)?;
-    folder.open(SEEDS, &folder.path().join(folder_name(first)).join(RECORD))?;
+    group.led(|| check_alone(folder, true))?;
+    folder.open(group, SEEDS, &folder.path().join(folder_name(first)).join(RECORD))?;
     let seeds: Vec<u64> = (0..count as u64).map(|index| first.wrapping_add(index)).collect();
     let train_below = |&seed: &u64| train_one(&folder.below(&folder_name(seed)), seed);
-    let records = seeds.iter().map(train_below).collect::<Result<Vec<Record>>>()?;
+    let records = seeds.iter().map(train_below).collect::<Result<Vec<Option<Record>>>>()?;
+    // Rank 0 alone has any.
+    let Some(records) = records.into_iter().collect::<Option<Vec<Record>>>() else { return Ok(()) };
     let Some(one) = records.first() else { bail!("no seed to train by") };
     let last_steps = records.iter().map(|record| record.without_ema.as_ref()).collect::<Option<Vec<&LastStep>>>();
     let record = SeedsRecord {

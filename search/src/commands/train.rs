@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -9,14 +10,16 @@ use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_flag, usage};
 use fleetfoot_profiler::write_atomically;
 use fleetfoot_search::{
-    Account, Augmentation, CLASSIFIER, Check, Compute, Corrupt, Dataset, Evaluation, Learning as _, Recipe, Reduced,
-    SearchError, Sgd, Split, Training, TrainingEvents, TrainingPoint, checkpoint_path, difference,
+    Account, Agreement, Augmentation, CLASSIFIER, Check, Compute, Corrupt, Dataset, Evaluation, Group, Launch,
+    Learning as _, Recipe, Reduced, SearchError, Sgd, Split, Training, TrainingEvents, TrainingPoint, checkpoint_path,
+    difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace, Weights, WeightsError};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, corrupt, seeds, tell_change, time, write_json,
+    DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, alone, corrupt, is_alone, seeds, tell_change,
+    time, write_json,
 };
 
 /// Name of the trained weights in a run folder.
@@ -122,6 +125,9 @@ pub struct Record {
     /// What computed, one after the other where it wasn't one thing throughout.
     #[serde(default)]
     pub computed_on: Vec<Compute>,
+    /// How many processes learned together, one number after the other where it wasn't the same throughout.
+    #[serde(default = "alone", skip_serializing_if = "is_alone")]
+    pub ranks: Vec<usize>,
     pub seconds: f64,
     /// How long of that learning waited for batches.
     #[serde(default)]
@@ -154,12 +160,12 @@ impl Record {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let work = Work::new(options)?;
+    let Some(work) = Work::new(options)? else { return Ok(()) };
     if options.seeds > 1 {
         let train = |folder: &FolderOptions, seed: u64| work.train(folder, seed);
-        return seeds::train(&options.folder, options.learning.seed, options.seeds, train);
+        return seeds::train(&work.group, &options.folder, options.learning.seed, options.seeds, train);
     }
-    seeds::check_alone(&options.folder, false)?;
+    work.group.led(|| seeds::check_alone(&options.folder, false))?;
     work.train(&options.folder, options.learning.seed).map(drop)
 }
 
@@ -175,6 +181,9 @@ struct Work<'a> {
     init: Option<Weights>,
     threads: usize,
     compute: Compute,
+    launch: Option<Launch>,
+    /// Who trains together.
+    group: Arc<Group>,
 }
 
 /// What a training came to.
@@ -187,38 +196,74 @@ struct Outcome {
 }
 
 impl<'a> Work<'a> {
-    fn new(options: &'a Options) -> Result<Self> {
+    /// `None` where it was only to be checked whether processes find each other.
+    fn new(options: &'a Options) -> Result<Option<Self>> {
         if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
             return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
         }
-        let compute = options.learning.compute()?;
+        let launch = options.learning.dist.launch()?;
+        let compute = options.learning.compute(launch.as_ref())?;
         let given = SearchSpace::load(&options.space)?;
         let (space, architecture) = given.resolve(&options.architecture)?;
         let init = options.init.as_deref().map(Weights::read).transpose()?;
-        let threads = options.learning.set_threads();
+        let threads = options.learning.set_threads(launch.as_ref());
         let label = match space.is_as_wide_as(&given) {
             true => architecture.to_string(),
             false => given.canonical(&options.architecture)?,
         };
-        Ok(Self { options, given, space, architecture, label, init, threads, compute })
+        let group = Arc::default();
+        let work = Self { options, given, space, architecture, label, init, threads, compute, launch, group };
+        let Some(group) = work.join()? else { return Ok(None) };
+        Ok(Some(Self { group, ..work }))
     }
 
-    /// Trains by a seed in a folder, or finds that it is done.
-    fn train(&self, options: &FolderOptions, seed: u64) -> Result<Record> {
+    /// Waits for those who train with this process, where there are any.
+    fn join(&self) -> Result<Option<Arc<Group>>> {
+        let dist = &self.options.learning.dist;
+        if self.launch.is_none() {
+            return dist.join(None, (self.compute, self.threads), Agreement::default());
+        }
+        let dataset = self.options.data.load(&self.space)?;
+        let training = self.start(&dataset, self.options.learning.seed)?;
+        let alike = Agreement::default()
+            .hashed("space", &self.space.signature())
+            .told("architecture", self.architecture.to_string())
+            .hashed("recipe", training.recipe())
+            .hashed("seeds", &self.options.seeds)
+            .told("images", training.fingerprint());
+        dist.join(self.launch.as_ref(), (self.compute, self.threads), alike)
+    }
+
+    /// Trains by a seed in a folder, or finds that it is done. Rank 0 alone has a record of it.
+    fn train(&self, options: &FolderOptions, seed: u64) -> Result<Option<Record>> {
         let folder = options.path();
         // Each seed reads the images anew: which of them are corrupt is then what its own training found, as if it were alone.
         let dataset = self.options.data.load(&self.space)?;
-        let mut training = self.start(&dataset, seed)?;
+        let mut training = self.start(&dataset, seed)?.among(Arc::clone(&self.group))?;
+        let leads = self.group.leads();
         let images = self.options.data.record(training.fingerprint());
         let mut naming = Naming::new(&dataset.train);
-        match options.open(RECORD, &checkpoint_path(folder))? {
-            Start::Done => return self.done(folder, &training, &images),
+        match options.open(&self.group, RECORD, &checkpoint_path(folder))? {
+            Start::Done => {
+                let done = self.group.leads().then(|| self.done(folder, &training, &images)).transpose();
+                // Whether it is done is rank 0's to say.
+                self.group.led(|| done.as_ref().map(drop).map_err(|error| anyhow::anyhow!("{error}")))?;
+                return done;
+            }
             Start::Checkpoint => {
                 training.restore(folder)?;
-                tell_change(&training.account());
-                naming = Naming::after_resuming(&dataset.train);
+                if leads {
+                    tell_change(&training.account());
+                    naming = Naming::after_resuming(&dataset.train);
+                }
             }
             Start::Anew => {}
+        }
+        if !leads {
+            let saving = (&*stop_flag()?, self.options.learning.checkpoints_apart());
+            training.run_saving(folder, saving, &mut |_| {})?;
+            self.evaluated(&training)?;
+            return Ok(None);
         }
         let outcome = self.learn(&mut training, &dataset, folder, naming)?;
         let record = self.record(&training, &dataset, images, &outcome)?;
@@ -228,7 +273,12 @@ impl<'a> Work<'a> {
             .map_err(|error| anyhow::anyhow!("can't write {}: {error}", path.display()))?;
         write_json(&folder.join(RECORD), &record)?;
         self.tell(&record, dataset.test.len(), &outcome.account);
-        Ok(record)
+        Ok(Some(record))
+    }
+
+    /// How well the network does, and what it does without an average where there is one; all ranks find it together.
+    fn evaluated(&self, training: &Training) -> Result<(Evaluation, Option<Evaluation>)> {
+        Ok((training.evaluate()?, training.evaluate_without_average()?))
     }
 
     fn start(&self, dataset: &Dataset, seed: u64) -> Result<Training> {
@@ -266,15 +316,16 @@ impl<'a> Work<'a> {
             naming.name(|line| bar.say(line));
             bar.set(training.step());
         };
-        let done = training.run(folder, &*stop_flag()?, &mut watch);
+        let saving = (&*stop_flag()?, self.options.learning.checkpoints_apart());
+        let done = training.run_saving(folder, saving, &mut watch);
         bar.finish();
         naming.name(|line| eprintln!("{line}"));
         done?;
-        let (account, result) = (training.account(), training.evaluate());
+        let (account, evaluated) = (training.account(), self.evaluated(training));
         Naming::new(&dataset.test).name(|line| eprintln!("{line}"));
-        let result = result?;
+        let (result, last_step) = evaluated?;
         events.tested(training, &result).unwrap_or_else(|error| eprintln!("{}", untold(error)));
-        Ok(Outcome { account, result, last_step: training.evaluate_without_average()? })
+        Ok(Outcome { account, result, last_step })
     }
 
     /// The record that is there already, if it is of this very training.
@@ -317,6 +368,7 @@ impl<'a> Work<'a> {
             lr: recipe.lr,
             threads: self.threads,
             computed_on: account.computed_on.clone(),
+            ranks: account.ranks.clone(),
             seconds: training.seconds(),
             waited_seconds: account.waited_seconds,
             accuracy_percent: result.accuracy_percent,

@@ -7,7 +7,6 @@ use crate::batches::Source;
 use crate::error::SearchError;
 use crate::gate_gradient::GateUpdate;
 use crate::latency::LatencyLoss;
-use crate::learn::check_parts;
 use crate::limits::Limits;
 use crate::placement::Placement;
 use crate::settings::SearchSettings;
@@ -40,7 +39,7 @@ pub fn check(limits: &Limits, settings: &SearchSettings) -> Result<(), SearchErr
             "--gate-update reinforce has a reward of its own: leave out --loss and --lambda".to_owned(),
         ));
     }
-    check_parts(settings.accumulate, settings.batch)
+    Ok(())
 }
 
 /// Steps of the gates in a search of so many steps of the weights.

@@ -14,7 +14,7 @@ use fleetfoot_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::Images;
+use super::super::{Images, alone, is_alone};
 use super::Options;
 use super::budgets::{Budgets, Weighted};
 use super::measured::Measured;
@@ -54,6 +54,9 @@ pub struct Record {
     /// What computed, one after the other where it wasn't one thing throughout.
     #[serde(default)]
     computed_on: Vec<Compute>,
+    /// How many processes learned together, one number after the other where it wasn't the same throughout.
+    #[serde(default = "alone", skip_serializing_if = "is_alone")]
+    ranks: Vec<usize>,
     seconds: f64,
     /// How long of that the search's learning waited for batches.
     #[serde(default)]
@@ -149,6 +152,7 @@ impl Record {
             batch: settings.batch,
             threads: 0,
             computed_on: Vec::new(),
+            ranks: alone(),
             seconds: 0.0,
             waited_seconds: 0.0,
             refine_images: 0,
@@ -184,6 +188,7 @@ impl Record {
     pub fn took(&mut self, threads: usize, account: &Account) {
         (self.threads, self.seconds, self.waited_seconds) = (threads, account.seconds, account.waited_seconds);
         (self.computed_on, self.corrupt) = (account.computed_on.clone(), account.corrupt.clone());
+        self.ranks.clone_from(&account.ranks);
     }
 
     /// Says how the network was derived from the gates.

@@ -203,7 +203,7 @@ pub enum SearchError {
         what: String,
     },
     /// What one rank has is something else on another.
-    #[error("rank {rank} has another {what} ({there}…) than rank 0 ({here}…): start all ranks alike")]
+    #[error("rank {rank} doesn't have rank 0's {what} ({there}… against {here}…): start all ranks alike")]
     Disagree {
         /// What differs.
         what: String,
@@ -238,13 +238,19 @@ pub enum SearchError {
     Interrupted {
         /// Where the checkpoint is.
         folder: PathBuf,
+        /// How many ranks are interrupted, all by one of them.
+        ranks: usize,
     },
 }
 
 impl SearchError {
-    /// Whether the same may well go on when it is tried again: it is another process that is gone.
+    /// Whether the same may well go on when it is tried again: it is another process that is gone, or was asked to end.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Peers { .. } | Self::Rendezvous { .. })
+        match self {
+            Self::Peers { .. } | Self::Rendezvous { .. } => true,
+            Self::Interrupted { ranks, .. } => *ranks > 1,
+            _ => false,
+        }
     }
 
     /// A loss that is no number, in a run whose checkpoints are in this folder.

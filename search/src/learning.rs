@@ -167,7 +167,7 @@ pub trait Learning {
             if stopping && !done {
                 // Nobody ends before the checkpoint is there.
                 group.sum(&mut [0.0])?;
-                return Err(SearchError::Interrupted { folder: folder.to_path_buf() });
+                return Err(SearchError::Interrupted { folder: folder.to_path_buf(), ranks: group.size() });
             }
         }
         group.sum(&mut [0.0])

@@ -92,7 +92,7 @@ fn ranks_with_shares_of_a_batch_learn_what_one_learns_from_all_of_it() {
             let all = on_ranks(ranks, |group| learned(&group, kind, steps, recompute, parts));
             for (rank, own) in all.iter().enumerate() {
                 let off = apart(own, &whole);
-                println!("{kind:?}, {steps} steps, {ranks} ranks, rank {rank}: parameters differ by {off:.1e}");
+                eprintln!("{kind:?}, {steps} steps, {ranks} ranks, rank {rank}: parameters differ by {off:.1e}");
                 assert!(off < tolerance, "{kind:?}, {ranks} ranks, rank {rank}: {off:e}");
                 assert_eq!(apart(own, &all[0]), 0.0, "all ranks have the same bits");
             }
@@ -225,7 +225,7 @@ fn ranks_that_differ_are_told_what_in() {
     });
     for said in said {
         let error = said.unwrap_err();
-        assert!(error.starts_with("rank 2 has another table ("), "{error}");
+        assert!(error.starts_with("rank 2 doesn't have rank 0's table ("), "{error}");
     }
     let said = on_ranks(2, |group| group.agree(&Agreement::default().hashed("table", &1)).is_ok());
     assert_eq!(said, [true, true]);
@@ -304,7 +304,7 @@ fn a_rank_that_goes_is_missed_at_once_and_one_that_says_nothing_when_the_time_is
             assert!(matches!(error, SearchError::Peers { .. }) && error.is_passing());
             let said = error.to_string();
             assert!(said.starts_with("rank 0 of 2 lost the others (") && !said.contains("gloo/"), "{said}");
-            println!("{said} after {took:?}");
+            eprintln!("{said} after {took:?}");
             assert_eq!(took >= Duration::from_millis(1500), silent, "{said} {took:?}");
         });
     }
@@ -318,7 +318,7 @@ fn nobody_who_comes_is_an_error_behind_the_time_that_was_given() {
         let launch = Launch { rank, size: 2, local_rank: rank, rendezvous, restarts: 0 };
         let error = Group::join(&launch, Backend::Gloo, Compute::Cpu, Duration::from_secs(1)).unwrap_err();
         let said = error.to_string();
-        println!("{said}");
+        eprintln!("{said}");
         assert!(
             error.is_passing() && said.starts_with(&format!("rank {rank} of 2 finds no others at 127.0.0.1:")),
             "{said}"

@@ -105,10 +105,10 @@ fn train_all(
     bar.finish();
     // Each network has its own checkpoint; the search's, which counts the time, is the one to go on from.
     match ranked {
-        Err(SearchError::Interrupted { .. }) => {
+        Err(SearchError::Interrupted { ranks, .. }) => {
             let folder = options.folder.path().to_path_buf();
             search.save(&folder)?;
-            Err(SearchError::Interrupted { folder }.into())
+            Err(SearchError::Interrupted { folder, ranks }.into())
         }
         ranked => Ok(ranked?),
     }

@@ -86,7 +86,10 @@ fn ranks_with_shares_of_a_batch_learn_what_one_learns_from_all_of_it() {
     for (kind, steps, tolerance) in [(Kind::Double, 100, 1e-12), (Kind::Float, 20, 1e-5)] {
         let whole = learned(&ALONE, kind, steps, false, 1);
         let start = learned(&ALONE, kind, 0, false, 1);
-        let moved = whole.iter().zip(&start).map(|(whole, start)| apart(&[whole.clone()], &[start.clone()]));
+        let moved = whole
+            .iter()
+            .zip(&start)
+            .map(|(whole, start)| apart(std::slice::from_ref(whole), std::slice::from_ref(start)));
         assert!(moved.fold(f64::INFINITY, f64::min) > 0.1, "every layer learns");
         for (ranks, recompute, parts) in [(2, false, 1), (2, true, 2), (4, false, 1)] {
             let all = on_ranks(ranks, |group| learned(&group, kind, steps, recompute, parts));

@@ -55,6 +55,8 @@ pub enum Command {
     Measure(crate::measure::Options),
     /// Measure networks on several devices: is each the fastest on the device that it was searched for?
     Matrix(crate::matrix::Options),
+    /// Put the parts of a result together that --shard made
+    Merge(crate::merge::Options),
     /// Search the network that fits (options: `fleetfoot search --help`)
     #[command(disable_help_flag = true)]
     Search(Forwarded),

@@ -9,11 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, say, stop_flag};
 use fleetfoot_profiler::{
-    Agent, BestPace, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable,
-    Look, Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing,
-    Soak, Standing, Subject, Sustained, Usage, Watch, paces_apart, sustain, take_usage, tells, usage_of,
+    Agent, BestPace, Campaign, CampaignError, Conditions, Configuration, Cost, Course, DeviceConfig, Header, Journal,
+    LatencyTable, Look, Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare,
+    Records, Sharing, Soak, Standing, Subject, Sustained, Usage, Watch, paces_apart, sustain, take_usage, tells,
+    usage_of,
 };
 use fleetfoot_space::SearchSpace;
+use serde::{Deserialize, Serialize};
 
 /// Version of the journal's form.
 pub const JOURNAL_FORMAT: u32 = 9;
@@ -48,7 +50,8 @@ pub fn journal_of(result: &Path) -> PathBuf {
     beside(result, JOURNAL)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// A path whose name is another one's with this suffix.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -115,17 +118,23 @@ impl Output {
 pub struct What<'a> {
     name: &'a str,
     space_toml: Option<&'a str>,
+    configuration: Option<&'a Configuration>,
 }
 
 impl<'a> What<'a> {
     /// Networks: of a space, or models.
     pub fn networks(of: &'a str) -> Self {
-        Self { name: of, space_toml: None }
+        Self { name: of, space_toml: None, configuration: None }
     }
 
     /// The units of a space.
     pub fn units(space: &'a SearchSpace) -> Self {
-        Self { name: space.name(), space_toml: Some(space.text()) }
+        Self { name: space.name(), space_toml: Some(space.text()), configuration: None }
+    }
+
+    /// The same, as a part of a whole that is decided by this.
+    pub fn part_of(self, configuration: &'a Configuration) -> Self {
+        Self { configuration: Some(configuration), ..self }
     }
 }
 
@@ -162,6 +171,42 @@ pub struct Measured {
     pub soaked: Option<Soak>,
 }
 
+/// Name of how many untimed runs stood in front of each visit.
+pub const WARMUP_RUNS: &str = "warmup_runs";
+/// Names of what disturbances did, as [`Disturbed`] writes them.
+pub const DISTURBED: [&str; 2] = ["left_aside", "hardly_ever_quiet"];
+
+/// The fewest and the most, in words.
+pub fn range((least, most): (u32, u32)) -> String {
+    if least == most { least.to_string() } else { format!("{least} to {most}") }
+}
+
+/// Samples that don't count, and all.
+fn left_aside(subjects: &[Measurement]) -> [usize; 2] {
+    let left_aside: usize = subjects.iter().map(|subject| subject.disturbed).sum();
+    [left_aside, left_aside + subjects.iter().map(|subject| subject.samples).sum::<usize>()]
+}
+
+/// What disturbances did to a campaign, besides what measurements say of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disturbed {
+    /// Stretches of visits in a row that were disturbed.
+    pub windows: usize,
+    /// Subjects that were hardly ever measured undisturbed.
+    pub never_quiet: usize,
+}
+
+impl Disturbed {
+    /// As lines of a file's head.
+    pub fn to_provenance(self, subjects: &[Measurement], provenance: &mut Provenance) {
+        let ([left_aside, samples], windows) = (left_aside(subjects), self.windows);
+        provenance.set(DISTURBED[0], format!("{left_aside} of {samples} samples, {windows} disturbed windows"));
+        if self.never_quiet > 0 {
+            provenance.set(DISTURBED[1], format!("{} of {} subjects", self.never_quiet, subjects.len()));
+        }
+    }
+}
+
 /// A usual slow-down that is told.
 const NOTEWORTHY: f64 = 0.01;
 
@@ -175,11 +220,10 @@ impl Measured {
             "{min_rounds} to {max_rounds} rounds{time}, until within {percent} %; visits of {visit} ms; a process for {sitting} rounds"
         );
         provenance.set("plan", plan);
-        let (least, most) = self.leads;
         if let Some(soak) = self.soaked {
             provenance.set("soak_slower_percent", format!("{:.2}", 100.0 * (soak.last_ns / soak.first_ns - 1.0)));
         }
-        provenance.set("warmup_runs", if least == most { least.to_string() } else { format!("{least} to {most}") });
+        provenance.set(WARMUP_RUNS, range(self.leads));
         if let Some(pace) = self.pace {
             provenance.set_pace(pace);
         }
@@ -202,12 +246,8 @@ impl Measured {
             provenance.set("battery", format!("{least:.0} to {most:.0} %, {power}{celsius}"));
         }
         provenance.set_sharing(self.sharing);
-        let [left_aside, samples] = self.left_aside();
-        let (windows, count) = (self.course.spent().disturbed_windows, self.subjects.len());
-        provenance.set("left_aside", format!("{left_aside} of {samples} samples, {windows} disturbed windows"));
-        if self.never_quiet > 0 {
-            provenance.set("hardly_ever_quiet", format!("{} of {count} subjects", self.never_quiet));
-        }
+        Disturbed { windows: self.course.spent().disturbed_windows, never_quiet: self.never_quiet }
+            .to_provenance(&self.subjects, provenance);
     }
 
     /// In words; `None` where none is.
@@ -220,15 +260,10 @@ impl Measured {
         (!cores.is_empty()).then(|| cores.join(", "))
     }
 
-    /// Samples that don't count, and all.
-    fn left_aside(&self) -> [usize; 2] {
-        let left_aside: usize = self.subjects.iter().map(|subject| subject.disturbed).sum();
-        [left_aside, left_aside + self.subjects.iter().map(|subject| subject.samples).sum::<usize>()]
-    }
-
     /// In words, for standard error.
     fn tell(&self, plan: &Plan) {
-        let ([left_aside, samples], spent, count) = (self.left_aside(), self.course.spent(), self.subjects.len());
+        let ([left_aside, samples], spent, count) =
+            (left_aside(&self.subjects), self.course.spent(), self.subjects.len());
         say(format!(
             "{} of {count} subjects known to ±{} %; {left_aside} of {samples} samples left aside; {:.0} s measuring, {:.0} s waiting; {} \
              disturbed windows",
@@ -419,6 +454,7 @@ fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Condit
         subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
         models: Subject::digest(subjects),
         run: None,
+        configuration: what.configuration.cloned(),
     }
 }
 

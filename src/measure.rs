@@ -13,11 +13,12 @@ use fleetfoot_profiler::{
     Agent, Conditions, Configuration, Context, DeviceConfig, Measurement, Plan, Provenance, Subject, write_atomically,
 };
 use fleetfoot_space::{Network, Precision, SearchSpace};
+use fleetfoot_worklist::ArchitectureOptions;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::more::{Asked, Column, MoreOptions};
-use crate::cli::{ArchitectureOptions, PlanOptions, batch_size};
+use crate::cli::{PlanOptions, batch_size};
 use crate::measuring::{self, Output, What};
 
 /// Options of `measure`.

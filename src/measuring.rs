@@ -132,6 +132,11 @@ impl<'a> What<'a> {
         Self { name: space.name(), space_toml: Some(space.text()), configuration: None }
     }
 
+    /// How to go on where it was stopped: a shard does by itself.
+    fn go_on(self) -> &'static str {
+        if self.configuration.is_some() { "the same command goes on" } else { "go on with --resume" }
+    }
+
     /// The same, as a part of a whole that is decided by this.
     pub fn part_of(self, configuration: &'a Configuration) -> Self {
         Self { configuration: Some(configuration), ..self }
@@ -330,7 +335,7 @@ pub fn measure(
 ) -> Result<Measured> {
     let provider_share = ProviderShare::of(agent, subjects)?;
     let header = for_agent(agent, header(subjects, plan, what, conditions));
-    let what = what.name;
+    let (what, go_on) = (what.name, what.go_on());
     let (mut journal, earlier) = opened(output, &header)?;
     let before = earlier.visits.len();
     let is_begun = earlier != Records::default();
@@ -387,7 +392,7 @@ pub fn measure(
         measured.tell(plan);
         measured
     };
-    measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun))
+    measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun, go_on))
 }
 
 /// All was measured.
@@ -434,7 +439,7 @@ pub fn node_profiles(
     if profiles.is_err() && !is_begun {
         discard(journal, Some(&output));
     }
-    let profiles = profiles.map_err(|error| ended_early(error, true, is_begun))?;
+    let profiles = profiles.map_err(|error| ended_early(error, true, is_begun, what.go_on()))?;
     Ok((profiles, Output { start: Start::Resume, ..output }))
 }
 
@@ -465,9 +470,9 @@ fn opened(output: Option<&Output>, header: &Header) -> Result<(Option<Journal>, 
 }
 
 /// What to do next, where something was kept or could have been.
-fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool) -> anyhow::Error {
+fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool, go_on: &str) -> anyhow::Error {
     match error {
-        error if is_kept && is_begun => anyhow!("{error}; everything measured so far is kept, go on with --resume"),
+        error if is_kept && is_begun => anyhow!("{error}; everything measured so far is kept, {go_on}"),
         error @ CampaignError::Interrupted if !is_kept => {
             anyhow!("{error}; nothing is kept: name a file with --output")
         }
@@ -505,7 +510,7 @@ pub fn usage(
     if usages.is_ok() {
         compress(journal);
     }
-    usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))
+    usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0, what.go_on()))
 }
 
 /// A device that doesn't tell such a cost is an error.
@@ -565,7 +570,7 @@ pub fn sustained(
     let kept = (journal.as_mut(), earlier);
     let visits = sustain(agent, subjects, duration, kept, &stop, &mut watch);
     bar.finish();
-    let visits = visits.map_err(|error| ended_early(error, output.is_some(), begun))?;
+    let visits = visits.map_err(|error| ended_early(error, output.is_some(), begun, what.go_on()))?;
     compress(journal);
     let detect = conditions.computes_in_caller();
     Ok(visits.iter().map(|visits| Sustained::of_visits(visits, plan.statistic, detect)).collect())

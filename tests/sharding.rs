@@ -436,7 +436,7 @@ fn a_dry_run_says_what_a_shard_has_to_measure() {
     let scene = Scene::profile();
     let said = fleetfoot(&scene.words(&scene.path("T.csv"), &["--shard", "2/4", "--dry-run"])).assert().success();
     let said = common::stdout(&said);
-    assert!(said.contains("shard 2/4") && said.contains("networks or units on mock"), "{said}");
+    assert!(said.contains("shard 2/4") && said.contains("subjects on mock"), "{said}");
     assert!(!part(&scene.path("T.csv"), 2, 4).exists());
     let json = scene.words(&scene.path("T.csv"), &["--shard", "2/4", "--json"]).join(" ");
     let json: Vec<&str> = json.split(' ').collect();

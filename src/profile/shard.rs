@@ -89,7 +89,7 @@ pub fn run(
     let content = Content::Table { space: space.text().to_owned() };
     PartFile { path: path.clone(), shard, configuration: configuration.clone(), part, content }.write()?;
     say(format!(
-        "{}: shard {shard}, {} of {} networks or units; `fleetfoot merge` makes the table of all shards",
+        "{}: shard {shard}, {} of {} subjects; `fleetfoot merge` makes the table of all shards",
         path.display(),
         positions.len() - COMMON,
         work.subjects().len() - COMMON,
@@ -117,7 +117,7 @@ pub fn dry_run(
     let (space, count, all) = (space.name(), positions.len() - COMMON, work.subjects().len() - COMMON);
     writeln!(
         io::stdout(),
-        "space {space}, shard {shard}: {count} of {all} networks or units on {}, about {minutes:.1} minutes; nothing measured",
+        "space {space}, shard {shard}: {count} of {all} subjects on {}, about {minutes:.1} minutes; nothing measured",
         device.name
     )?;
     Ok(())

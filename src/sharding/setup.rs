@@ -47,7 +47,7 @@ pub fn setup(
     setup.set("plan", planned(plan));
     setup.set("statistic", plan.statistic);
     setup.set("seed", plan.seed);
-    setup.set("networks or units", subjects.len());
+    setup.set("subjects", subjects.len());
     setup.set("their names", subjects.iter().map(|subject| subject.name.as_str()).collect::<Vec<_>>().join(" "));
     setup.set(MODELS, Subject::digest(subjects));
     Ok(setup)

@@ -11,17 +11,20 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use fleetfoot_console::{Progress, count, positive, stop_flag};
+use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
+use fleetfoot_profiler::{Configuration, sha256};
 use fleetfoot_search::{
     Account, Augmentation, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, Search, SearchEvents,
     SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_worklist::Kind;
 
 use self::budgets::{BudgetOptions, Budgets};
 use self::measured::{Devices, Measured, corrected, meets};
 use self::record::{Record, Told, write_curves};
 use self::trained::{diagnose, hold_contest};
+use super::list::{self, ListOptions};
 use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, tell_change, time, write_json};
 
 /// Folder of the finalists in a run's folder.
@@ -36,7 +39,7 @@ const TRIES: usize = 5;
 const USED: f64 = 0.95;
 
 /// Options of `search`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
@@ -47,6 +50,8 @@ pub struct Options {
     data: DataOptions,
     #[command(flatten)]
     folder: FolderOptions,
+    #[command(flatten)]
+    list: ListOptions,
     /// How latency enters the gates' loss: add#linear or mul#log
     #[arg(long, default_value_t = LatencyLoss::AddLinear)]
     loss: LatencyLoss,
@@ -131,6 +136,63 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
+    let targets = options.budgets.targets()?;
+    if options.list.shard.is_some() && !options.measure_on.is_empty() {
+        return Err(usage(
+            "--measure-on measures, which shards would do at once: search by --shard, then measure what was found with `fleetfoot measure --shard`",
+        ));
+    }
+    if targets.is_empty() && options.list.is_one() {
+        list::check_alone(&options.folder, Kind::Searches, false)?;
+        return search(options);
+    }
+    let named = match targets.as_slice() {
+        [] => vec![(String::new(), String::new())],
+        targets => targets.iter().map(|target| (target.folder(), target.to_string())).collect(),
+    };
+    let folder = (&options.folder, options.learning.seed);
+    list::run(
+        &options.list,
+        folder,
+        (Kind::Searches, &named),
+        || configuration(options),
+        |job, folder| {
+            let mut one = Options { folder: folder.clone(), ..options.clone() };
+            one.learning.seed = job.seed;
+            one.budgets.aim(targets.iter().copied().find(|target| target.to_string() == job.of));
+            search(&one)
+        },
+    )
+}
+
+/// What decides the results of a list of searches, besides targets and seeds.
+fn configuration(options: &Options) -> Result<Configuration> {
+    let space = SearchSpace::load(&options.space)?;
+    let mut configuration = Configuration::default();
+    configuration.set("space", space.name());
+    configuration.set("the space's file", sha256(space.text().as_bytes()));
+    options.budgets.configure(&mut configuration)?;
+    let dataset = options.data.load(&space)?;
+    let settings = serde_json::to_value(settings(options, &dataset.train))?;
+    for (name, value) in settings.as_object().into_iter().flatten().filter(|(name, _)| *name != "seed") {
+        configuration.set(name, value);
+    }
+    for (name, value) in [
+        ("refine_images", options.refine_images),
+        ("finalists", options.finalists),
+        ("finalist_epochs", options.finalist_epochs),
+        ("pareto", options.pareto),
+        ("diagnose", options.diagnose),
+        ("compare", usize::from(options.compare)),
+    ] {
+        configuration.set(name, value);
+    }
+    configuration.set("measure_on", options.measure_on.join(", "));
+    Ok(configuration)
+}
+
+/// One search, in the options' folder.
+fn search(options: &Options) -> Result<()> {
     let folder = options.folder.path();
     let compute = options.learning.compute()?;
     let space = SearchSpace::load(&options.space)?;

@@ -432,6 +432,29 @@ fn a_merged_table_is_not_replaced_unasked_and_merging_it_again_is_nothing() {
 }
 
 #[test]
+fn shards_that_measure_on_this_machine_take_turns() {
+    let folder = TempDir::new().unwrap();
+    let (space, path) = (small::space(&folder), folder.path().join("T.csv"));
+    let spawned = |index: usize| {
+        let shard = format!("{index}/2");
+        let words =
+            ["profile", "--space", &space, "--context", "warm", "--visit", "1", "-o", text(&path), "--shard", &shard];
+        let mut command = common::fleetfoot_process(&[&words[..], &SHORT].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let running = [spawned(1), spawned(2)];
+    let said = running.map(|process| {
+        let ended = process.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success(), "{said}");
+        said
+    });
+    let waited = said.iter().filter(|said| said.contains("another shard measures on this machine: waiting")).count();
+    assert_eq!(waited, 1, "{said:?}");
+    assert!(part(&path, 1, 2).exists() && part(&path, 2, 2).exists());
+}
+
+#[test]
 fn a_dry_run_says_what_a_shard_has_to_measure() {
     let scene = Scene::profile();
     let said = fleetfoot(&scene.words(&scene.path("T.csv"), &["--shard", "2/4", "--dry-run"])).assert().success();

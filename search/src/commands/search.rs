@@ -3,6 +3,7 @@
 mod budgets;
 mod measured;
 mod record;
+mod several;
 mod trained;
 
 use std::io::{self, Write};
@@ -11,8 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use fleetfoot_console::{Progress, count, positive, stop_flag, usage};
-use fleetfoot_profiler::{Configuration, sha256};
+use fleetfoot_console::{Progress, count, positive, stop_flag};
 use fleetfoot_search::{
     Account, Augmentation, Finalist, Found, GateUpdate, LatencyLoss, Learning as _, Limits, Search, SearchEvents,
     SearchSettings, Split, checkpoint_path, difference,
@@ -137,58 +137,11 @@ pub struct Options {
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     let targets = options.budgets.targets()?;
-    if options.list.shard.is_some() && !options.measure_on.is_empty() {
-        return Err(usage(
-            "--measure-on measures, which shards would do at once: search by --shard, then measure what was found with `fleetfoot measure --shard`",
-        ));
-    }
     if targets.is_empty() && options.list.is_one() {
         list::check_alone(&options.folder, Kind::Searches, false)?;
         return search(options);
     }
-    let named = match targets.as_slice() {
-        [] => vec![(String::new(), String::new())],
-        targets => targets.iter().map(|target| (target.folder(), target.to_string())).collect(),
-    };
-    let folder = (&options.folder, options.learning.seed);
-    list::run(
-        &options.list,
-        folder,
-        (Kind::Searches, &named),
-        || configuration(options),
-        |job, folder| {
-            let mut one = Options { folder: folder.clone(), ..options.clone() };
-            one.learning.seed = job.seed;
-            one.budgets.aim(targets.iter().copied().find(|target| target.to_string() == job.of));
-            search(&one)
-        },
-    )
-}
-
-/// What decides the results of a list of searches, besides targets and seeds.
-fn configuration(options: &Options) -> Result<Configuration> {
-    let space = SearchSpace::load(&options.space)?;
-    let mut configuration = Configuration::default();
-    configuration.set("space", space.name());
-    configuration.set("the space's file", sha256(space.text().as_bytes()));
-    options.budgets.configure(&mut configuration)?;
-    let dataset = options.data.load(&space)?;
-    let settings = serde_json::to_value(settings(options, &dataset.train))?;
-    for (name, value) in settings.as_object().into_iter().flatten().filter(|(name, _)| *name != "seed") {
-        configuration.set(name, value);
-    }
-    for (name, value) in [
-        ("refine_images", options.refine_images),
-        ("finalists", options.finalists),
-        ("finalist_epochs", options.finalist_epochs),
-        ("pareto", options.pareto),
-        ("diagnose", options.diagnose),
-        ("compare", usize::from(options.compare)),
-    ] {
-        configuration.set(name, value);
-    }
-    configuration.set("measure_on", options.measure_on.join(", "));
-    Ok(configuration)
+    several::run(options, &targets)
 }
 
 /// One search, in the options' folder.

@@ -75,6 +75,9 @@ has_fashion_mnist() {
 
 has_browser() { have chromium || have chromium-browser || have google-chrome; }
 
+# moreutils has another program of that name.
+has_gnu_parallel() { have parallel && parallel --version 2>/dev/null | grep -q '^GNU parallel'; }
+
 # Debian's names of the packages that are missing, as words.
 missing_packages() {
     local cc=${CC:-cc} cxx=${CXX:-c++} # "ccache g++" is possible: the first word is the program
@@ -86,6 +89,7 @@ missing_packages() {
     has_browser || echo chromium
     have adb || echo adb
     have ssh || echo openssh-client
+    has_gnu_parallel || echo parallel
 }
 
 # What to say to people who can't install these packages.
@@ -96,8 +100,8 @@ hints_on() {
             "  apt-get download dataset-fashion-mnist && dpkg -x dataset-fashion-mnist_*.deb fashion-mnist"
             "  export FASHION_MNIST=\$PWD/fashion-mnist$fashion_mnist_of_debian")
     fi
-    if [[ " $* " =~ " dataset-fashion-mnist "|" chromium "|" adb "|" openssh-client " ]]; then
-        hints+=("The data set, chromium, adb and ssh are for tests and the demo: make build works without them.")
+    if [[ " $* " =~ " dataset-fashion-mnist "|" chromium "|" adb "|" openssh-client "|" parallel " ]]; then
+        hints+=("The data set, chromium, adb, ssh and GNU parallel are for tests and the demo: make build works without them.")
     fi
 }
 

@@ -13,11 +13,13 @@ mod import;
 mod matrix;
 mod measure;
 mod measuring;
+mod merge;
 mod picture;
 mod predict;
 mod profile;
 mod report;
 mod search;
+mod sharding;
 mod show;
 mod suggest;
 mod table;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Evaluate(options) => evaluate::run(options),
         Command::Measure(options) => measure::run(options),
         Command::Matrix(options) => matrix::run(options),
+        Command::Merge(options) => merge::run(options),
         Command::Search(forwarded) => search::run("search", forwarded),
         Command::Train(forwarded) => search::run("train", forwarded),
         Command::Export(forwarded) => search::run("export", forwarded),

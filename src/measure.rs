@@ -1,22 +1,24 @@
 //! `fleetfoot measure`: whole networks on a device.
 
 mod more;
+pub mod shard;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use fleetfoot_console::usage;
+use fleetfoot_console::{Shard, usage};
 use fleetfoot_profiler::{
-    Agent, Conditions, Context, DeviceConfig, Measurement, Plan, Provenance, Subject, write_atomically,
+    Agent, Conditions, Configuration, Context, DeviceConfig, Measurement, Plan, Provenance, Subject, write_atomically,
 };
 use fleetfoot_space::{Network, Precision, SearchSpace};
+use fleetfoot_worklist::ArchitectureOptions;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::more::{Asked, Column, MoreOptions};
-use crate::cli::{ArchitectureOptions, PlanOptions, batch_size};
+use crate::cli::{PlanOptions, batch_size};
 use crate::measuring::{self, Output, What};
 
 /// Options of `measure`.
@@ -46,6 +48,10 @@ pub struct Options {
     more: MoreOptions,
     #[command(flatten)]
     plan: PlanOptions,
+    /// Measure part I of N of the networks into FILE.IofN, with other parts measured elsewhere or at another time; goes on from its own
+    /// journal by itself, and is done at once if the part is there. `fleetfoot merge` makes the file of all
+    #[arg(long, value_name = "I/N", requires = "output")]
+    shard: Option<Shard>,
     /// Go on with what an earlier run left, or start if there is nothing
     #[arg(long, requires = "output", conflicts_with = "force")]
     resume: bool,
@@ -55,10 +61,38 @@ pub struct Options {
 }
 
 /// A network to measure: where it comes from, what it is.
-struct Measured {
+pub struct Measured {
     model: String,
     architecture: String,
     subject: Subject,
+}
+
+impl Measured {
+    /// Where it comes from and what it is.
+    fn named(&self) -> (&str, &str) {
+        (&self.model, &self.architecture)
+    }
+}
+
+/// Where results are kept, with whether journals are gone on with or replaced.
+struct Kept<'a> {
+    path: &'a Path,
+    resume: bool,
+    force: bool,
+}
+
+impl Kept<'_> {
+    fn output(&self) -> Result<Output> {
+        Output::new(self.path, self.resume, self.force)
+    }
+}
+
+/// What is asked of networks.
+struct Asking<'a> {
+    options: &'a Options,
+    plan: &'a Plan,
+    /// Where it is asked of a part of them, what decides the whole.
+    configuration: Option<&'a Configuration>,
 }
 
 /// Runs the command.
@@ -67,27 +101,57 @@ pub fn run(options: &Options) -> Result<()> {
     let device = DeviceConfig::load(&options.device)?;
     let networks = networks(options, space.as_ref(), device.precision)?;
     let plan = options.plan.plan()?;
-    let output = options.output.as_ref().map(|path| Output::new(path, options.resume, options.force)).transpose()?;
+    if let (Some(shard), Some(path)) = (options.shard, &options.output) {
+        return shard::run(options, &device, space.as_ref(), &networks, (&plan, shard), path);
+    }
+    let kept = options.output.as_ref().map(|path| Kept { path, resume: options.resume, force: options.force });
+    let output = kept.as_ref().map(Kept::output).transpose()?;
     let mut agent = measuring::start(&device)?;
-    let mut conditions = agent.conditions(Context::Warm, &plan).at_batch(options.batch);
-    if !options.onnx.is_empty() {
-        conditions = Conditions { precision: None, batch: None, ..conditions };
-    }
     let subjects: Vec<Subject> = networks.iter().map(|network| network.subject.clone()).collect();
-    let what = What::networks(options.space.as_deref().unwrap_or("models"));
-    let (measured, mut head) = whole(&mut agent, &subjects, &plan, what, &conditions, output.as_ref())?;
-    if let Some(space) = &space {
-        head.set("space", space.name());
-    }
-    let output = options.output.as_deref().map(|path| (path, options.resume, options.force));
-    let asked = Asked { subjects: &subjects, plan: &plan, what, conditions: &conditions, output };
-    let columns = options.more.columns(&mut agent, &asked, &measured, &mut head)?;
-    let csv = csv(&head.to_head(), &networks, &measured, &columns)?;
+    let asking = Asking { options, plan: &plan, configuration: None };
+    let told = asking.ask(&mut agent, space.as_ref(), &subjects, (kept.as_ref(), output.as_ref()))?;
+    let named: Vec<(&str, &str)> = networks.iter().map(Measured::named).collect();
+    let csv = csv(&told.head.to_head(), &named, &told.measured, &told.columns)?;
     match &options.output {
         Some(path) => write_atomically(path, &csv).with_context(|| format!("can't write {}", path.display()))?,
         None => io::stdout().lock().write_all(&csv)?,
     }
     Ok(())
+}
+
+/// What was told of networks.
+struct Told {
+    measured: Vec<Measurement>,
+    conditions: Conditions,
+    head: Provenance,
+    columns: Vec<Column>,
+}
+
+impl Asking<'_> {
+    /// Measures networks, and what else is asked for.
+    fn ask(
+        &self,
+        agent: &mut Agent,
+        space: Option<&SearchSpace>,
+        subjects: &[Subject],
+        (kept, output): (Option<&Kept<'_>>, Option<&Output>),
+    ) -> Result<Told> {
+        let Self { options, plan, configuration } = *self;
+        let mut conditions = agent.conditions(Context::Warm, plan).at_batch(options.batch);
+        if !options.onnx.is_empty() {
+            conditions = Conditions { precision: None, batch: None, ..conditions };
+        }
+        let what = What::networks(options.space.as_deref().unwrap_or("models"));
+        let what = configuration.map_or(what, |configuration| what.part_of(configuration));
+        let (measured, mut head) = whole(agent, subjects, plan, what, &conditions, output)?;
+        if let Some(space) = space {
+            head.set("space", space.name());
+        }
+        let output = kept.map(|kept| (kept.path, kept.resume, kept.force));
+        let asked = Asked { subjects, plan, what, conditions: &conditions, output };
+        let columns = options.more.columns(agent, &asked, &measured, &mut head)?;
+        Ok(Told { measured, conditions, head, columns })
+    }
 }
 
 /// Measures whole networks in interleaved rounds; what stands in the head of their file.
@@ -129,7 +193,8 @@ pub fn on_device(
     let (measured, mut head) = whole(&mut agent, &subjects, plan, what, &conditions, Some(output))?;
     head.set("space", space.name());
     let path = output.path();
-    let csv = csv(&head.to_head(), &networks, &measured, &[])?;
+    let named: Vec<(&str, &str)> = networks.iter().map(Measured::named).collect();
+    let csv = csv(&head.to_head(), &named, &measured, &[])?;
     write_atomically(path, &csv).with_context(|| format!("can't write {}", path.display()))?;
     Ok((measured, head))
 }
@@ -172,15 +237,16 @@ fn architecture_of(model: &Path) -> String {
     value.and_then(|value| value["architecture"].as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn csv(head: &str, networks: &[Measured], measured: &[Measurement], more: &[Column]) -> Result<Vec<u8>> {
-    let models = networks.iter().any(|network| !network.model.is_empty());
+/// The file: of each network where it comes from, what it is, and what was told of it.
+fn csv(head: &str, networks: &[(&str, &str)], measured: &[Measurement], more: &[Column]) -> Result<Vec<u8>> {
+    let models = networks.iter().any(|(model, _)| !model.is_empty());
     let mut writer = csv::Writer::from_writer(head.as_bytes().to_vec());
     let columns = ["model", "architecture", "latency_ms", "low_ms", "high_ms", "n"];
     let more_names = more.iter().map(|(name, _)| name.as_str());
     writer.write_record(columns.into_iter().chain(more_names).skip(usize::from(!models)))?;
-    for (index, (network, measurement)) in networks.iter().zip(measured).enumerate() {
+    for (index, ((model, architecture), measurement)) in networks.iter().zip(measured).enumerate() {
         let times = [measurement.latency, measurement.interval.low, measurement.interval.high];
-        let mut record = vec![network.model.clone(), network.architecture.clone()];
+        let mut record = vec![(*model).to_owned(), (*architecture).to_owned()];
         record.extend(times.map(|latency| latency.ms().to_string()));
         record.push(measurement.samples.to_string());
         record.extend(more.iter().map(|(_, cells)| cells[index].clone()));

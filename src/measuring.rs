@@ -1,5 +1,7 @@
 //! What every command that measures does: start the agent, keep the journal, show the progress.
 
+mod measured;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,11 +11,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, anyhow, bail};
 use fleetfoot_console::{Progress as Bar, claim, say, stop_flag};
 use fleetfoot_profiler::{
-    Agent, BestPace, Campaign, CampaignError, Conditions, Cost, Course, DeviceConfig, Header, Journal, LatencyTable,
-    Look, Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Sharing,
-    Soak, Standing, Subject, Sustained, Usage, Watch, paces_apart, sustain, take_usage, tells, usage_of,
+    Agent, Campaign, CampaignError, Conditions, Configuration, Cost, DeviceConfig, Header, Journal, LatencyTable,
+    Measurement, NetworkCampaign, NodeProfile, Pace, Plan, Progress, Provenance, ProviderShare, Records, Standing,
+    Subject, Sustained, Usage, Watch, paces_apart, sustain, take_usage, tells, usage_of,
 };
 use fleetfoot_space::SearchSpace;
+
+pub use self::measured::{DISTURBED, Disturbed, Measured, WARMUP_RUNS, range};
 
 /// Version of the journal's form.
 pub const JOURNAL_FORMAT: u32 = 9;
@@ -48,7 +52,8 @@ pub fn journal_of(result: &Path) -> PathBuf {
     beside(result, JOURNAL)
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// A path whose name is another one's with this suffix.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -115,160 +120,28 @@ impl Output {
 pub struct What<'a> {
     name: &'a str,
     space_toml: Option<&'a str>,
+    configuration: Option<&'a Configuration>,
 }
 
 impl<'a> What<'a> {
     /// Networks: of a space, or models.
     pub fn networks(of: &'a str) -> Self {
-        Self { name: of, space_toml: None }
+        Self { name: of, space_toml: None, configuration: None }
     }
 
     /// The units of a space.
     pub fn units(space: &'a SearchSpace) -> Self {
-        Self { name: space.name(), space_toml: Some(space.text()) }
-    }
-}
-
-/// What measuring brought.
-#[derive(Debug)]
-pub struct Measured {
-    /// Of every subject.
-    pub subjects: Vec<Measurement>,
-    /// By what factor the machine was slower than the subjects' references say; `None` without references.
-    pub slower: Option<f64>,
-    /// How it went.
-    pub course: Course,
-    /// The core's usual pace in what counts.
-    pub pace: Option<Pace>,
-    /// At what pace of dense vector arithmetic the values stand.
-    pub best_pace: Option<BestPace>,
-    /// The cores that measure which may not run as fast as they are made for ([`Campaign::capped`]).
-    pub capped: Vec<(usize, u64, u64)>,
-    /// How often somebody else was on its units.
-    pub sharing: Sharing,
-    /// Subjects that were hardly ever measured undisturbed ([`Campaign::never_quiet`]).
-    pub never_quiet: usize,
-    /// Subjects whose interval is as narrow as was asked for.
-    pub known: usize,
-    /// Whether the plan's time ended it ([`Campaign::is_late`]).
-    pub is_late: bool,
-    /// How much contention there was at every visit ([`Campaign::contention`]).
-    pub contention: Vec<f64>,
-    /// Untimed runs in front of every visit, the fewest and the most.
-    pub leads: (u32, u32),
-    /// What ran on the device's execution provider; `None` on the CPU's.
-    pub provider_share: Option<ProviderShare>,
-    /// How the device was kept busy beforehand, if it was.
-    pub soaked: Option<Soak>,
-}
-
-/// A usual slow-down that is told.
-const NOTEWORTHY: f64 = 0.01;
-
-impl Measured {
-    /// Writes down how it was measured.
-    pub fn to_provenance(&self, plan: &Plan, provenance: &mut Provenance) {
-        let Plan { min_rounds, max_rounds, max_time, half_width, sitting, visit, .. } = plan;
-        let (percent, visit) = (100.0 * half_width, visit.as_secs_f64() * 1e3);
-        let time = max_time.map_or(String::new(), |most| format!(", at most {} s", most.as_secs()));
-        let plan = format!(
-            "{min_rounds} to {max_rounds} rounds{time}, until within {percent} %; visits of {visit} ms; a process for {sitting} rounds"
-        );
-        provenance.set("plan", plan);
-        let (least, most) = self.leads;
-        if let Some(soak) = self.soaked {
-            provenance.set("soak_slower_percent", format!("{:.2}", 100.0 * (soak.last_ns / soak.first_ns - 1.0)));
-        }
-        provenance.set("warmup_runs", if least == most { least.to_string() } else { format!("{least} to {most}") });
-        if let Some(pace) = self.pace {
-            provenance.set_pace(pace);
-        }
-        provenance.set_best_pace(self.best_pace);
-        if let Some(capped) = self.capped() {
-            provenance.set("capped", capped);
-        }
-        let looks = || self.course.looks().iter();
-        if let Some(status) = looks().filter_map(|look| look.thermal_status).max() {
-            provenance.set("thermal_status", format!("{status} at most"));
-        }
-        let battery = |of: fn(&Look) -> Option<f64>| {
-            let told = || looks().filter_map(of);
-            Some((told().reduce(f64::min)?, told().reduce(f64::max)?))
-        };
-        if let Some((least, most)) = battery(|look| look.battery_percent) {
-            let celsius = battery(|look| look.battery_celsius);
-            let celsius = celsius.map(|(_, most)| format!(", {most:.1} degrees Celsius at most")).unwrap_or_default();
-            let power = if looks().any(|look| look.on_battery == Some(true)) { "discharging" } else { "on power" };
-            provenance.set("battery", format!("{least:.0} to {most:.0} %, {power}{celsius}"));
-        }
-        provenance.set_sharing(self.sharing);
-        let [left_aside, samples] = self.left_aside();
-        let (windows, count) = (self.course.spent().disturbed_windows, self.subjects.len());
-        provenance.set("left_aside", format!("{left_aside} of {samples} samples, {windows} disturbed windows"));
-        if self.never_quiet > 0 {
-            provenance.set("hardly_ever_quiet", format!("{} of {count} subjects", self.never_quiet));
-        }
+        Self { name: space.name(), space_toml: Some(space.text()), configuration: None }
     }
 
-    /// In words; `None` where none is.
-    fn capped(&self) -> Option<String> {
-        let ghz = |khz: u64| khz as f64 / 1e6;
-        let core = |&(core, permitted, maximum): &(usize, u64, u64)| {
-            format!("core {core} at {:.2} of {:.2} GHz", ghz(permitted), ghz(maximum))
-        };
-        let cores: Vec<String> = self.capped.iter().map(core).collect();
-        (!cores.is_empty()).then(|| cores.join(", "))
+    /// How to go on where it was stopped: a shard does by itself.
+    fn go_on(self) -> &'static str {
+        if self.configuration.is_some() { "the same command goes on" } else { "go on with --resume" }
     }
 
-    /// Samples that don't count, and all.
-    fn left_aside(&self) -> [usize; 2] {
-        let left_aside: usize = self.subjects.iter().map(|subject| subject.disturbed).sum();
-        [left_aside, left_aside + self.subjects.iter().map(|subject| subject.samples).sum::<usize>()]
-    }
-
-    /// In words, for standard error.
-    fn tell(&self, plan: &Plan) {
-        let ([left_aside, samples], spent, count) = (self.left_aside(), self.course.spent(), self.subjects.len());
-        say(format!(
-            "{} of {count} subjects known to ±{} %; {left_aside} of {samples} samples left aside; {:.0} s measuring, {:.0} s waiting; {} \
-             disturbed windows",
-            self.known,
-            100.0 * plan.half_width,
-            spent.seconds_measuring,
-            spent.seconds_waiting,
-            spent.disturbed_windows,
-        ));
-        if let Some(capped) = self.capped() {
-            say(format!(
-                "capped: {capped}; the numbers are of that (who may write there lifts it by scaling_max_freq; phones cap cores by themselves, when they are warm or save power)"
-            ));
-        }
-        if let Some(most) = plan.max_time.filter(|_| self.is_late) {
-            say(format!(
-                "the {} s of --max-time were over before all was done: intervals say how well it is known; --resume with more of them goes on",
-                most.as_secs()
-            ));
-        }
-        if let Some(best) = self.best_pace.filter(|best| best.slower > 1.0 + NOTEWORTHY) {
-            say(format!(
-                "values are those at the core's best pace; by its clock under vectors and its halts, runs usually took {:.0} % longer",
-                100.0 * (best.slower - 1.0)
-            ));
-        }
-        if self.sharing.is_crowded {
-            say(format!(
-                "somebody else was on the core's execution units at {:.0} % of the visits, and rarely not: what counts is where that was \
-                 least, and likely too slow; `fleetfoot doctor` tells when it is over",
-                100.0 * self.sharing.share
-            ));
-        }
-        if self.never_quiet > 0 {
-            say(format!(
-                "{} of {count} subjects were hardly ever measured undisturbed, so that what was disturbed counts, too: they are likely too \
-                 slow; `fleetfoot doctor` says what disturbs, measure again without it",
-                self.never_quiet
-            ));
-        }
+    /// The same, as a part of a whole that is decided by this.
+    pub fn part_of(self, configuration: &'a Configuration) -> Self {
+        Self { configuration: Some(configuration), ..self }
     }
 }
 
@@ -295,7 +168,7 @@ pub fn measure(
 ) -> Result<Measured> {
     let provider_share = ProviderShare::of(agent, subjects)?;
     let header = for_agent(agent, header(subjects, plan, what, conditions));
-    let what = what.name;
+    let (what, go_on) = (what.name, what.go_on());
     let (mut journal, earlier) = opened(output, &header)?;
     let before = earlier.visits.len();
     let is_begun = earlier != Records::default();
@@ -352,7 +225,7 @@ pub fn measure(
         measured.tell(plan);
         measured
     };
-    measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun))
+    measured.map(whole).map_err(|error| ended_early(error, output.is_some(), is_begun, go_on))
 }
 
 /// All was measured.
@@ -399,7 +272,7 @@ pub fn node_profiles(
     if profiles.is_err() && !is_begun {
         discard(journal, Some(&output));
     }
-    let profiles = profiles.map_err(|error| ended_early(error, true, is_begun))?;
+    let profiles = profiles.map_err(|error| ended_early(error, true, is_begun, what.go_on()))?;
     Ok((profiles, Output { start: Start::Resume, ..output }))
 }
 
@@ -419,6 +292,7 @@ fn header(subjects: &[Subject], plan: &Plan, what: What<'_>, conditions: &Condit
         subjects: subjects.iter().map(|subject| subject.name.clone()).collect(),
         models: Subject::digest(subjects),
         run: None,
+        configuration: what.configuration.cloned(),
     }
 }
 
@@ -429,9 +303,9 @@ fn opened(output: Option<&Output>, header: &Header) -> Result<(Option<Journal>, 
 }
 
 /// What to do next, where something was kept or could have been.
-fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool) -> anyhow::Error {
+fn ended_early(error: CampaignError, is_kept: bool, is_begun: bool, go_on: &str) -> anyhow::Error {
     match error {
-        error if is_kept && is_begun => anyhow!("{error}; everything measured so far is kept, go on with --resume"),
+        error if is_kept && is_begun => anyhow!("{error}; everything measured so far is kept, {go_on}"),
         error @ CampaignError::Interrupted if !is_kept => {
             anyhow!("{error}; nothing is kept: name a file with --output")
         }
@@ -469,7 +343,7 @@ pub fn usage(
     if usages.is_ok() {
         compress(journal);
     }
-    usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0))
+    usages.map_err(|error| ended_early(error, output.is_some(), is_begun || taken > 0, what.go_on()))
 }
 
 /// A device that doesn't tell such a cost is an error.
@@ -529,7 +403,7 @@ pub fn sustained(
     let kept = (journal.as_mut(), earlier);
     let visits = sustain(agent, subjects, duration, kept, &stop, &mut watch);
     bar.finish();
-    let visits = visits.map_err(|error| ended_early(error, output.is_some(), begun))?;
+    let visits = visits.map_err(|error| ended_early(error, output.is_some(), begun, what.go_on()))?;
     compress(journal);
     let detect = conditions.computes_in_caller();
     Ok(visits.iter().map(|visits| Sustained::of_visits(visits, plan.statistic, detect)).collect())

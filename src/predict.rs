@@ -12,10 +12,9 @@ use fleetfoot_predictor::{
 };
 use fleetfoot_profiler::{Budget, Cost, Latency};
 use fleetfoot_space::{OperatorKey, SearchSpace};
+use fleetfoot_worklist::{ArchitectureOptions, Named, Unwritten};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-
-use crate::cli::{ArchitectureOptions, Named, Unwritten};
 
 /// How near `--near` is.
 const NEAR: f64 = 0.02;

@@ -1,5 +1,7 @@
 //! `fleetfoot profile`: the latency table of a space on a device, or on several at once.
 
+mod part;
+pub mod shard;
 mod share;
 pub mod shelf;
 
@@ -9,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use fleetfoot_console::{say, usage};
+use fleetfoot_console::{Shard, say, usage};
 use fleetfoot_profiler::{
     Agent, Campaign, Conditions, Context, Cost, DeviceConfig, LatencyTable, NodeProfile, Plan, Row, Spent,
     USAGE_REPEATS, median,
@@ -47,6 +49,10 @@ pub struct Options {
     /// of them: where those differ, so do the devices, and there is no table
     #[arg(long)]
     share: bool,
+    /// Measure part I of N of the table, FILE.IofN, with other parts measured elsewhere or at another time; goes on from its own journal
+    /// by itself, and is done at once if the part is there. `fleetfoot merge` makes the table of all
+    #[arg(long, value_name = "I/N", conflicts_with = "share")]
+    shard: Option<Shard>,
     /// Batch size of the networks that the table is for
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch_size())]
     batch: usize,
@@ -92,6 +98,17 @@ pub fn run(options: &Options) -> Result<()> {
     let path = options.output.as_deref().filter(|_| !options.dry_run);
     if let (true, Some(path)) = (options.share, path) {
         return share::run(options, &space, &devices, plan, path);
+    }
+    if let Some(shard) = options.shard {
+        let [device] = devices.as_slice() else {
+            return Err(usage(
+                "--shard is for one device: run a shard for each, or let several share the work by --share",
+            ));
+        };
+        return match path {
+            Some(path) => shard::run(options, &space, device, (plan, shard), path),
+            None => shard::dry_run(options, &space, device, (plan, shard)),
+        };
     }
     match (devices.as_slice(), path) {
         ([device], path) => table(options, &space, device, plan, path),

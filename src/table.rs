@@ -10,6 +10,7 @@ use fleetfoot_profiler::{Campaign, Context, Cost, Journal, LatencyTable, Plan, P
 use fleetfoot_space::SearchSpace;
 
 use crate::measuring::{JOURNAL_FORMAT, OLDEST_JOURNAL, journal_of};
+use crate::sharding::parts_of;
 use crate::tabulating::Work;
 
 /// Options of `table`.
@@ -41,6 +42,14 @@ pub fn run(options: &Options) -> Result<()> {
             "{} was measured by several devices ({devices}), each with a journal of its own: it has the statistic that it was measured by; \
              measure it by another one with `fleetfoot profile --share --statistic`",
             options.table.display()
+        );
+    }
+    if let (false, Some(part)) = (journal.exists(), parts_of(&options.table)?.first()) {
+        bail!(
+            "{} is of shards such as {}, each with a journal of its own: it has the statistic that they were measured by; measure all by \
+             another one with `fleetfoot profile --shard --statistic`",
+            options.table.display(),
+            part.display()
         );
     }
     let (header, records) = Journal::read(&journal)?;

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::atomic_file::write_atomically;
 use crate::conditions::Conditions;
+use crate::configuration::Configuration;
 use crate::look::Look;
 use crate::node_profiles::NodeProfile;
 use crate::unique::unique_name;
@@ -52,6 +53,9 @@ pub struct Header {
     /// The campaign's own name, under which another machine keeps its visits; absent where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// Of a part of a result, what decides the whole; absent where all of it is measured at one place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Configuration>,
 }
 
 impl Header {
@@ -453,6 +457,16 @@ fn difference(found: &Header, wanted: &Header) -> String {
     }
     if found.sitting != wanted.sitting {
         return format!("sittings of {} rounds against {}", found.sitting, wanted.sitting);
+    }
+    match (&found.configuration, &wanted.configuration) {
+        (None, None) => {}
+        (Some(ours), Some(theirs)) => {
+            if let Some(difference) = ours.difference(theirs) {
+                return difference;
+            }
+        }
+        (Some(_), None) => return "it is of a part of a result, measured by --shard".to_owned(),
+        (None, Some(_)) => return "it isn't of a part of a result, as --shard measures it".to_owned(),
     }
     if found.fleetfoot_journal == wanted.fleetfoot_journal && found.subjects == wanted.subjects {
         return "its models have changed since".to_owned();

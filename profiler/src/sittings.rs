@@ -12,6 +12,8 @@ use crate::statistics::{self, Z, median};
 const PRIOR: f64 = 4.0;
 /// Sittings below which a subject tells nothing of their variance.
 const FEWEST: usize = 3;
+/// Variances below this are what logarithms are rounded by: none.
+const ROUNDING: f64 = 1e-24;
 
 /// Half of the 99 % interval that the choice of sittings leaves open of each subject's median, as a logarithm; 0 where no
 /// subject has enough sittings. `subjects` are the logarithms of each one's rounds, with the number of their sitting, in the
@@ -26,9 +28,9 @@ pub(crate) fn doubts(subjects: &[Vec<(u32, f64)>]) -> Vec<f64> {
     let doubt = |excess: &Option<(usize, f64)>| {
         let Some((count, own)) = *excess else { return 0.0 };
         let freedom = count as f64 - 1.0;
-        let variance = (PRIOR * mean + freedom * own) / (PRIOR + freedom);
+        let variance = Some((PRIOR * mean + freedom * own) / (PRIOR + freedom)).filter(|variance| *variance > ROUNDING);
         // A median's standard error is sqrt(pi / 2) times a mean's.
-        Z * (std::f64::consts::FRAC_PI_2 * variance.max(0.0) / count as f64).sqrt()
+        Z * (std::f64::consts::FRAC_PI_2 * variance.unwrap_or_default() / count as f64).sqrt()
     };
     excesses.iter().map(doubt).collect()
 }
@@ -110,6 +112,15 @@ mod tests {
         all[7] = subjects(&mut rng, 10, 2, 0.08, 0.002).swap_remove(0);
         let doubts = doubts(&all);
         assert!(doubts[7] > 4.0 * doubts[8], "{} {}", doubts[7], doubts[8]);
+    }
+
+    #[test]
+    fn what_never_changes_leaves_no_doubt_however_many_there_are() {
+        let subject = |value: f64| (0..25).map(|round| (round / 2, value.ln())).collect::<Vec<_>>();
+        for count in 1..20 {
+            let subjects: Vec<_> = (1..=count).map(|index| subject(1234.5 * f64::from(index))).collect();
+            assert!(doubts(&subjects).iter().all(|doubt| *doubt == 0.0), "{count}");
+        }
     }
 
     #[test]

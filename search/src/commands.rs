@@ -2,8 +2,8 @@
 
 mod dist;
 pub mod export;
+mod list;
 pub mod search;
-mod seeds;
 pub mod train;
 
 use std::fs;
@@ -69,7 +69,7 @@ pub struct Images {
 }
 
 /// A folder for everything one run makes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FolderOptions {
     /// Folder of the run
     #[arg(short, long, value_name = "DIR")]
@@ -97,6 +97,16 @@ impl FolderOptions {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.output
+    }
+
+    /// The same, gone on with by itself unless it is to be started anew: schedulers repeat a shard's command as it is.
+    pub fn going_on(&self) -> Self {
+        Self { output: self.output.clone(), resume: !self.force, force: self.force }
+    }
+
+    /// Whether what is there is to be replaced.
+    pub fn is_forced(&self) -> bool {
+        self.force
     }
 
     /// A folder within, for which the same is asked.
@@ -146,7 +156,7 @@ const MAX_SHIFT: u64 = 1 << 15;
 const MAX_THREADS: u64 = 1 << 12;
 
 /// How to learn, whatever is learned.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct LearningOptions {
     /// Cut a random part out of each training image, of at least this share of its area and of width over height 3:4 to 4:3,
     /// and scale it (random-resized crop); 1: take images whole; default: 0.08 for folders of images and a space of 64 pixels

@@ -37,6 +37,19 @@ enum Also {
     Energy,
 }
 
+impl MoreOptions {
+    /// What is asked for, in words.
+    pub fn asked(&self) -> String {
+        let mut asked: Vec<String> = [Also::Throughput, Also::Memory, Also::Energy]
+            .into_iter()
+            .filter(|also| self.also.contains(also))
+            .map(|also| format!("{also:?}").to_lowercase())
+            .collect();
+        asked.extend(self.sustained.map(|seconds| format!("sustained for {seconds} s")));
+        if asked.is_empty() { "nothing".to_owned() } else { asked.join(", ") }
+    }
+}
+
 /// A column behind the others: a name, and a cell for every network.
 pub type Column = (String, Vec<String>);
 

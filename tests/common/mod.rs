@@ -158,6 +158,17 @@ pub fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
 }
 
+/// Whether there is GNU parallel; in CI there must be.
+pub fn parallel_is_here() -> bool {
+    let version = std::process::Command::new("parallel").arg("--version").output();
+    let is_gnu = version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("GNU parallel"));
+    if !is_gnu {
+        assert!(std::env::var_os("CI").is_none(), "no GNU parallel");
+        eprintln!("skipped: no GNU parallel (make test brings it)");
+    }
+    is_gnu
+}
+
 /// A file system of its own, unmounted at the end whatever happens.
 pub struct Mount(pub PathBuf);
 

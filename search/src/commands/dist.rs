@@ -11,7 +11,7 @@ use fleetfoot_search::{Agreement, Backend, Compute, Dist, Group, Launch, Probe};
 use serde::{Deserialize, Serialize};
 
 /// How processes find each other.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DistOptions {
     /// Who says which of several processes this is that learn together: env (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
     /// MASTER_PORT, as torchrun sets them), slurm (srun), ompi (mpirun), auto: whichever of these does, off: nobody. The batch
@@ -88,7 +88,7 @@ fn tell(group: &Group, launch: &Launch, ranks: &[Rank], alike: &Agreement, probe
     let (size, backend) = (group.size(), group.backend());
     writeln!(out, "{size} ranks by {backend}, which met at {}", launch.rendezvous)?;
     for (rank, Rank { host, process, compute, threads }) in ranks.iter().enumerate() {
-        writeln!(out, "rank {rank}: {host}, process {process}, {compute}, {threads} threads")?;
+        writeln!(out, "rank {rank}: {host}, process {process}, {compute}, threads: {threads}")?;
     }
     for (what, value) in alike.entries() {
         writeln!(out, "the same on all ranks: {what} {value}")?;

@@ -3,6 +3,7 @@
 mod budgets;
 mod measured;
 mod record;
+mod several;
 mod trained;
 
 use std::io::{self, Write};
@@ -19,11 +20,13 @@ use fleetfoot_search::{
     SearchEvents, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
+use fleetfoot_worklist::Kind;
 
 use self::budgets::{BudgetOptions, Budgets};
 use self::measured::{Devices, Measured, corrected, meets};
 use self::record::{Record, Told, write_curves};
 use self::trained::{diagnose, hold_contest};
+use super::list::{self, ListOptions};
 use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, tell_change, time, write_json};
 
 /// Folder of the finalists in a run's folder.
@@ -38,7 +41,7 @@ const TRIES: usize = 5;
 const USED: f64 = 0.95;
 
 /// Options of `search`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
@@ -49,6 +52,8 @@ pub struct Options {
     data: DataOptions,
     #[command(flatten)]
     folder: FolderOptions,
+    #[command(flatten)]
+    list: ListOptions,
     /// How latency enters the gates' loss: add#linear or mul#log
     #[arg(long, default_value_t = LatencyLoss::AddLinear)]
     loss: LatencyLoss,
@@ -133,6 +138,15 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
+    let targets = options.budgets.targets()?;
+    if targets.is_empty() && options.list.is_one() {
+        return search(options);
+    }
+    several::run(options, &targets)
+}
+
+/// One search, in the options' folder.
+fn search(options: &Options) -> Result<()> {
     let folder = options.folder.path();
     let launch = options.learning.dist.launch()?;
     let compute = options.learning.compute(launch.as_ref())?;
@@ -154,6 +168,9 @@ pub fn run(options: &Options) -> Result<()> {
     let result = folder.join("search.json");
     let mut naming = Naming::new(&dataset.train);
     let stop = stop_flag()?;
+    if options.list.is_one() && options.budgets.targets()?.is_empty() {
+        group.led(|| list::check_alone(&options.folder, Kind::Searches, false))?;
+    }
     match options.folder.open(&group, "search.json", &checkpoint_path(folder))? {
         // Rank 0 alone knows what else there is to do.
         Start::Done if !group.leads() => return Ok(()),
@@ -170,6 +187,8 @@ pub fn run(options: &Options) -> Result<()> {
                 bail!("{} is of {difference}", result.display());
             }
             if record.tells_less(options) {
+                // The others have ended.
+                search = search.among(Arc::default())?;
                 search.restore(folder)?;
                 add_told(options, &search, &space, &mut record, (threads, &stop))?;
             } else {

@@ -4,31 +4,27 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::{Progress, count, fraction, not_negative, positive, stop_flag, usage};
-use fleetfoot_profiler::write_atomically;
+use fleetfoot_profiler::{Configuration, sha256, write_atomically};
 use fleetfoot_search::{
-    Account, Agreement, Augmentation, CLASSIFIER, Check, Compute, Corrupt, Dataset, Evaluation, Group, Launch,
-    Learning as _, Recipe, Reduced, SearchError, Sgd, Split, Training, TrainingEvents, TrainingPoint, checkpoint_path,
-    difference,
+    Account, Agreement, Augmentation, CLASSIFIER, Check, Compute, Corrupt, Dataset, Evaluation, Group, Learning as _,
+    Recipe, Reduced, SearchError, Sgd, Split, Training, TrainingEvents, TrainingPoint, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace, Weights, WeightsError};
+pub use fleetfoot_worklist::TRAIN as RECORD;
+use fleetfoot_worklist::{ArchitectureOptions, Kind};
 use serde::{Deserialize, Serialize};
 
+use super::list::{self, ListOptions};
 use super::{
-    DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, alone, corrupt, is_alone, seeds, tell_change,
-    time, write_json,
+    DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, alone, corrupt, is_alone, tell_change, time,
+    write_json,
 };
 
 /// Name of the trained weights in a run folder.
 pub const WEIGHTS: &str = "weights.safetensors";
-/// Name of the record in a run folder.
-pub const RECORD: &str = "train.json";
-
-/// No more seeds are asked for.
-const MAX_SEEDS: u64 = 1000;
 
 /// Options of `train`.
 #[derive(Debug, Args)]
@@ -36,8 +32,8 @@ pub struct Options {
     /// Search space: a preset's name or a TOML file
     #[arg(long, value_name = "SPACE")]
     space: String,
-    /// The architecture: digits, or a name that the space's file gives; with a width multiplier, too (k3e6@0.75)
-    architecture: String,
+    #[command(flatten)]
+    architectures: ArchitectureOptions,
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -57,10 +53,8 @@ pub struct Options {
     /// Peak learning rate
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
     lr: f64,
-    /// Train by this many seeds, from --seed on, each in a folder DIR/seedN of its own; mean and standard deviation are in
-    /// DIR/seeds.json
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MAX_SEEDS))]
-    seeds: usize,
+    #[command(flatten)]
+    list: ListOptions,
     /// Start from these weights: a safetensors file with the names that training gives its tensors
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
@@ -160,28 +154,76 @@ impl Record {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let Some(work) = Work::new(options)? else { return Ok(()) };
-    if options.seeds > 1 {
-        let train = |folder: &FolderOptions, seed: u64| work.train(folder, seed);
-        return seeds::train(&work.group, &options.folder, options.learning.seed, options.seeds, train);
+    if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
+        return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
     }
-    work.group.led(|| seeds::check_alone(&options.folder, false))?;
-    work.train(&options.folder, options.learning.seed).map(drop)
+    let launch = options.learning.dist.launch()?;
+    options.list.check_launch(launch.as_ref())?;
+    let compute = options.learning.compute(launch.as_ref())?;
+    let given = SearchSpace::load(&options.space)?;
+    let init = options.init.as_deref().map(Weights::read).transpose()?;
+    let threads = options.learning.set_threads(launch.as_ref());
+    let mut works: Vec<Work<'_>> = Vec::new();
+    options.architectures.each_text(|text| {
+        works.push(Work::new(options, &given, text, (init.as_ref(), compute, threads))?);
+        Ok(())
+    })?;
+    let (folder, seed) = (&options.folder, options.learning.seed);
+    let Some(first) = works.first() else {
+        return Err(usage("no architecture: name one, or several, or a file of them with --architectures"));
+    };
+    let alike = launch.as_ref().map(|_| first.alike(&works)).transpose()?.unwrap_or_default();
+    let Some(group) = options.learning.dist.join(launch.as_ref(), (compute, threads), alike)? else { return Ok(()) };
+    works.iter_mut().for_each(|work| work.group = Arc::clone(&group));
+    match works.as_slice() {
+        [work] if options.list.is_one() => {
+            group.led(|| list::check_alone(folder, Kind::Trainings, false))?;
+            work.train(folder, seed).map(drop)
+        }
+        works => {
+            let named: Vec<(String, String)> =
+                works.iter().map(|work| (work.named.clone(), work.named.clone())).collect();
+            let configuration = || configuration(options, &given, &works[0]);
+            let list = (Kind::Trainings, &named[..]);
+            list::run(&options.list, &group, (folder, seed), list, configuration, |job, folder| {
+                let work = works.iter().find(|work| work.named == job.of);
+                work.map_or(Ok(()), |work| work.train(folder, job.seed).map(drop))
+            })
+        }
+    }
+}
+
+/// What decides the results of a list of trainings, besides architectures and seeds.
+fn configuration(options: &Options, given: &SearchSpace, first: &Work<'_>) -> Result<Configuration> {
+    let mut configuration = Configuration::default();
+    configuration.set("space", given.name());
+    configuration.set("the space's file", sha256(given.text().as_bytes()));
+    let dataset = options.data.load(&first.space)?;
+    let recipe = serde_json::to_value(recipe(options, &dataset.train, 0))?;
+    for (name, value) in recipe.as_object().into_iter().flatten().filter(|(name, _)| *name != "seed") {
+        configuration.set(name, value);
+    }
+    if let Some(init) = &options.init {
+        let bytes = std::fs::read(init).with_context(|| format!("can't read {}", init.display()))?;
+        configuration.set("initial weights", sha256(&bytes));
+    }
+    Ok(configuration)
 }
 
 /// What is to be trained, on what, how.
 struct Work<'a> {
     options: &'a Options,
-    given: SearchSpace,
+    given: &'a SearchSpace,
     space: SearchSpace,
     architecture: Architecture,
+    /// As it was named on the command line.
+    named: String,
     /// Its digits, or its name where it has widths of its own.
     label: String,
     /// Where weights don't start at random.
-    init: Option<Weights>,
+    init: Option<&'a Weights>,
     threads: usize,
     compute: Compute,
-    launch: Option<Launch>,
     /// Who trains together.
     group: Arc<Group>,
 }
@@ -196,42 +238,30 @@ struct Outcome {
 }
 
 impl<'a> Work<'a> {
-    /// `None` where it was only to be checked whether processes find each other.
-    fn new(options: &'a Options) -> Result<Option<Self>> {
-        if !(0.0..=options.epochs as f64).contains(&options.rise_epochs) {
-            return Err(usage(format!("--rise-epochs {}: wanted 0 to {}", options.rise_epochs, options.epochs)));
-        }
-        let launch = options.learning.dist.launch()?;
-        let compute = options.learning.compute(launch.as_ref())?;
-        let given = SearchSpace::load(&options.space)?;
-        let (space, architecture) = given.resolve(&options.architecture)?;
-        let init = options.init.as_deref().map(Weights::read).transpose()?;
-        let threads = options.learning.set_threads(launch.as_ref());
-        let label = match space.is_as_wide_as(&given) {
-            true => architecture.to_string(),
-            false => given.canonical(&options.architecture)?,
-        };
+    fn new(
+        options: &'a Options,
+        given: &'a SearchSpace,
+        text: &str,
+        (init, compute, threads): (Option<&'a Weights>, Compute, usize),
+    ) -> Result<Self> {
+        let (space, architecture) = given.resolve(text)?;
+        let named = given.canonical(text)?;
+        let label = if space.is_as_wide_as(given) { architecture.to_string() } else { named.clone() };
         let group = Arc::default();
-        let work = Self { options, given, space, architecture, label, init, threads, compute, launch, group };
-        let Some(group) = work.join()? else { return Ok(None) };
-        Ok(Some(Self { group, ..work }))
+        Ok(Self { options, given, space, architecture, named, label, init, threads, compute, group })
     }
 
-    /// Waits for those who train with this process, where there are any.
-    fn join(&self) -> Result<Option<Arc<Group>>> {
-        let dist = &self.options.learning.dist;
-        if self.launch.is_none() {
-            return dist.join(None, (self.compute, self.threads), Agreement::default());
-        }
+    /// What all processes must have alike that train this and others together.
+    fn alike(&self, all: &[Work<'_>]) -> Result<Agreement> {
         let dataset = self.options.data.load(&self.space)?;
         let training = self.start(&dataset, self.options.learning.seed)?;
-        let alike = Agreement::default()
+        let named: Vec<&str> = all.iter().map(|work| work.named.as_str()).collect();
+        Ok(Agreement::default()
             .hashed("space", &self.space.signature())
-            .told("architecture", self.architecture.to_string())
+            .told("architectures", named.join(" "))
             .hashed("recipe", training.recipe())
-            .hashed("seeds", &self.options.seeds)
-            .told("images", training.fingerprint());
-        dist.join(self.launch.as_ref(), (self.compute, self.threads), alike)
+            .hashed("seeds", &self.options.list.seeds)
+            .told("images", training.fingerprint()))
     }
 
     /// Trains by a seed in a folder, or finds that it is done. Rank 0 alone has a record of it.
@@ -285,7 +315,7 @@ impl<'a> Work<'a> {
         let recipe = recipe(self.options, &dataset.train, seed);
         let training = Training::on(self.compute, &self.space, &self.architecture, dataset, recipe)?;
         let mut training = training.recomputing(self.options.learning.recompute);
-        let (Some(weights), Some(file)) = (&self.init, &self.options.init) else { return Ok(training) };
+        let (Some(weights), Some(file)) = (self.init, &self.options.init) else { return Ok(training) };
         let unused = training.start_from(weights, self.options.new_classifier).map_err(|error| {
             let of = |name: &str| name.starts_with(CLASSIFIER) && !self.options.new_classifier;
             let remedy = match &error {
@@ -294,7 +324,7 @@ impl<'a> Work<'a> {
                 }
                 _ => "",
             };
-            let what = format!("--init {} doesn't fit {}: {error}{remedy}", file.display(), self.options.architecture);
+            let what = format!("--init {} doesn't fit {}: {error}{remedy}", file.display(), self.named);
             anyhow::anyhow!(what)
         })?;
         if let Some(name) = unused.first() {
@@ -354,7 +384,7 @@ impl<'a> Work<'a> {
             space: self.space.name().to_owned(),
             space_toml: self.given.text().to_owned(),
             architecture: self.architecture.to_string(),
-            named: self.given.canonical(&self.options.architecture)?,
+            named: self.named.clone(),
             macs: network.macs(),
             params: network.params(),
             seed: recipe.seed,
@@ -450,8 +480,8 @@ fn recipe(options: &Options, train: &Split, seed: u64) -> Recipe {
 /// The record of a finished training.
 pub fn read(folder: &Path) -> Result<Record> {
     let path = folder.join(RECORD);
-    if let (false, Some(first)) = (path.exists(), seeds::first_of(folder)) {
-        bail!("{} holds trainings by several seeds: name one of them, such as {}", folder.display(), first.display());
+    if let (false, Some(first)) = (path.exists(), list::first_of(folder)) {
+        bail!("{} holds several trainings: name one of them, such as {}", folder.display(), first.display());
     }
     let text = std::fs::read(&path).map_err(|error| {
         anyhow::anyhow!("can't read {}: {error}; run `fleetfoot train … -o {}` first", path.display(), folder.display())

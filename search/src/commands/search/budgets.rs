@@ -1,21 +1,22 @@
 //! What the network may need, from the command line.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use fleetfoot_console::usage;
 use fleetfoot_predictor::{CostMatrix, TablePredictor, cost_matrix};
-use fleetfoot_profiler::{Budget, Cost, DeviceConfig};
+use fleetfoot_profiler::{Budget, Configuration, Cost, DeviceConfig, sha256};
 use fleetfoot_search::{Bound, Demand, Limit, Limits};
 use fleetfoot_space::{Precision, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 /// Limits: at least one is wanted.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct BudgetOptions {
     /// The device's latency table (from `fleetfoot profile`); several devices: one each, a --target behind each
-    #[arg(long, value_name = "FILE", requires = "target")]
+    #[arg(long, value_name = "FILE")]
     table: Vec<PathBuf>,
     /// Estimate units that the table hasn't, by regression
     #[arg(long, requires = "table")]
@@ -27,6 +28,9 @@ pub struct BudgetOptions {
     /// the table is of (3.5MiB, 12mJ)
     #[arg(long, value_name = "COST", requires = "table")]
     target: Vec<Budget>,
+    /// Search once for each of these targets of the one table, each in a folder of its own, DIR/TARGET/seedN
+    #[arg(long, value_name = "COST,COST,…", value_delimiter = ',', requires = "table", conflicts_with_all = ["target", "device_weights"])]
+    targets: Vec<Budget>,
     /// Of several devices, hold the mean of latency over target at 1, weighted by these; without it, every device's target is
     /// held
     #[arg(long, value_name = "W,W,…", value_delimiter = ',', value_parser = fleetfoot_console::positive)]
@@ -103,7 +107,62 @@ struct OfTable {
     estimated: Vec<String>,
 }
 
+/// One of several targets.
+#[derive(Clone, Copy, Debug)]
+pub struct Target(Budget);
+
+impl Target {
+    /// The name of its folder.
+    pub fn folder(self) -> String {
+        self.to_string().replace("/s", "_per_s")
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.to_string().replace(' ', ""))
+    }
+}
+
 impl BudgetOptions {
+    /// The targets of a list; none where one search is asked for.
+    pub fn targets(&self) -> Result<Vec<Target>> {
+        if !self.targets.is_empty() && self.table.len() != 1 {
+            return Err(usage(format!(
+                "--targets is a list for one table, here are {}: of several devices, name one --target for each --table",
+                self.table.len()
+            )));
+        }
+        Ok(self.targets.iter().copied().map(Target).collect())
+    }
+
+    /// Aims at one of the list's targets.
+    pub fn aim(&mut self, target: Option<Target>) {
+        if let Some(Target(target)) = target {
+            self.target = vec![target];
+        }
+        self.targets.clear();
+    }
+
+    /// What decides a search, besides a list's targets.
+    pub fn configure(&self, configuration: &mut Configuration) -> Result<()> {
+        for (name, path) in
+            self.table.iter().map(|table| ("table", table)).chain(self.model.iter().map(|model| ("model", model)))
+        {
+            let bytes = std::fs::read(path).with_context(|| format!("can't read {}", path.display()))?;
+            configuration.set(name, sha256(&bytes));
+        }
+        let listed = |values: Vec<String>| values.join(", ");
+        configuration.set("target", listed(self.target.iter().map(Budget::to_string).collect()));
+        configuration.set("device_weights", listed(self.device_weights.iter().map(f64::to_string).collect()));
+        configuration.set("estimate", self.estimate);
+        for (name, most) in [("max_macs", self.max_macs), ("max_params", self.max_params)] {
+            configuration.set(name, most.map_or_else(|| "none".to_owned(), |most| most.to_string()));
+        }
+        configuration.set("max_memory", self.max_memory.map_or_else(|| "none".to_owned(), |most| most.to_string()));
+        Ok(())
+    }
+
     /// Reads the tables; `named` is the space as it was named.
     pub fn read(&self, space: &SearchSpace, named: &str) -> Result<Budgets> {
         if self.table.len() != self.target.len() {

@@ -22,7 +22,7 @@ enum Commands {
     /// Search the network of a space that is accurate and meets a latency on a device
     Search(Box<commands::search::Options>),
     /// Train an architecture from scratch
-    Train(commands::train::Options),
+    Train(Box<commands::train::Options>),
     /// Export a trained network to ONNX, checked against libtorch on real images
     Export(commands::export::Options),
 }

@@ -24,7 +24,7 @@ enum Commands {
     /// Train an architecture from scratch
     Train(Box<commands::train::Options>),
     /// Export a trained network to ONNX, checked against libtorch on real images
-    Export(commands::export::Options),
+    Export(Box<commands::export::Options>),
 }
 
 fn main() -> ExitCode {

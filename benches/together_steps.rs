@@ -6,12 +6,15 @@
 //! the machine does meets both alike.
 //!
 //! Options: `--ranks N` (default 2), `--config NAME` (default: proxyless-32), `--batch N` (a rank's, default: the
-//! configuration's), `--size PIXELS`, `--classes N`, `--layout nchw|channels-last` (default: the latter), `--steps N` (default 40), `--threads N` (a rank's, default 1).
+//! configuration's), `--size PIXELS`, `--classes N`, `--layout nchw|channels-last` (default: the latter), `--steps N` (default 40), `--threads N` (a rank's, default 1). `--paper` measures nothing and
+//! says what a step would cost with more ranks on other networks (docs/scaling.md).
 
 use std::net::TcpListener;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+#[path = "steps/paper.rs"]
+mod paper;
 mod steps;
 
 use clap::Parser;
@@ -46,6 +49,8 @@ struct Options {
     layout: Option<String>,
     #[arg(long, default_value_t = 1)]
     threads: i32,
+    #[arg(long)]
+    paper: bool,
     /// What cargo says to benches.
     #[arg(long, hide = true)]
     bench: bool,
@@ -65,6 +70,10 @@ fn run() -> Result<(), Failure> {
     let options = Options::parse();
     match Launch::of_environment(Dist::Env) {
         Ok(Some(launch)) => rank(&options, &launch),
+        _ if options.paper => {
+            paper::tell();
+            Ok(())
+        }
         _ => start(&options),
     }
 }

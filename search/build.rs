@@ -63,7 +63,9 @@ fn together(include: &Path, abi: &str) {
         for home in HOMES {
             println!("cargo:rerun-if-env-changed={home}");
             if let Ok(home) = var(home) {
-                build.include(Path::new(&home).join("include"));
+                // CUDA 13 keeps what cuda_fp16.h includes in a folder of its own.
+                let headers = Path::new(&home).join("include");
+                build.include(headers.join("cccl")).include(headers);
             }
         }
     }

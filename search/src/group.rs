@@ -342,5 +342,5 @@ pub(crate) fn mark<'a>(texts: impl Iterator<Item = &'a str>, numbers: impl Itera
     let bytes = bytes.chain(numbers.flat_map(i64::to_le_bytes));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
     // Few bits are compared: all should take part.
-    hash ^ (hash >> 26) ^ (hash >> 52)
+    hash ^ (hash >> 18) ^ (hash >> 36) ^ (hash >> 54)
 }

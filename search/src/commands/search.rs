@@ -140,6 +140,10 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let targets = options.budgets.targets()?;
     if targets.is_empty() && options.list.is_one() {
+        // Several processes hear of it from rank 0, when all are there.
+        if options.learning.dist.launch()?.is_none() {
+            list::check_alone(&options.folder, Kind::Searches, false)?;
+        }
         return search(options);
     }
     several::run(options, &targets)

@@ -74,8 +74,8 @@ impl Exchange<'_> {
             self.status = Status::Known(own);
             return Ok(());
         };
-        // Its square is still a whole number among doubles.
-        let mark = (mark % (1 << 26)) as f64;
+        // The sum of its squares over all ranks that there can be is still a whole number among doubles.
+        let mark = (mark % (1 << 18)) as f64;
         let sums = Tensor::f_from_slice(&[own[0], own[1], mark, mark * mark])?.f_to(self.group.wire())?;
         let work = Some(self.group.told(link.sum(&sums))?);
         self.status = Status::Said { sums, mark, work };

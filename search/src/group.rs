@@ -12,7 +12,8 @@ mod link;
 mod meeting;
 mod probe;
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -115,13 +116,13 @@ impl Group {
         timeout: Duration,
     ) -> Result<Arc<Self>, SearchError> {
         let backend = backend.resolved(compute)?;
-        let (link, again) =
-            Link::join(launch, backend == Backend::Nccl, timeout).map_err(|what| SearchError::Rendezvous {
-                rank: launch.rank,
-                size: launch.size,
-                address: launch.rendezvous.to_string(),
-                what,
-            })?;
+        let joined = joined(launch.clone(), backend == Backend::Nccl, timeout);
+        let (link, again) = joined.map_err(|what| SearchError::Rendezvous {
+            rank: launch.rank,
+            size: launch.size,
+            address: launch.rendezvous.to_string(),
+            what,
+        })?;
         let (rank, size) = (launch.rank, launch.size);
         let mut group = Self { rank, size, backend, compute, restarted: false, link: Some(link) };
         // Whoever starts processes again on several machines doesn't count alike on all of them.
@@ -322,6 +323,20 @@ impl Group {
     fn told<T>(&self, said: Result<T, String>) -> Result<T, SearchError> {
         said.map_err(|what| SearchError::Peers { rank: self.rank, size: self.size, what })
     }
+}
+
+/// How much longer than the timeout joining may take until it is ended: what ends by itself says more.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Joins the others. c10d waits for ever for a store that is frozen; nobody waits for that.
+fn joined(launch: Launch, by_nccl: bool, timeout: Duration) -> Result<(Link, bool), String> {
+    let (sender, joined) = mpsc::channel();
+    thread::spawn(move || {
+        // Where nobody listens any more, it is too late.
+        let _ = sender.send(Link::join(&launch, by_nccl, timeout));
+    });
+    let late = || format!("whoever listens there says nothing, for {} s now", timeout.as_secs());
+    joined.recv_timeout(timeout.saturating_add(GRACE)).unwrap_or_else(|_| Err(late()))
 }
 
 /// What rank 0 found, or why it didn't.

@@ -331,6 +331,17 @@ fn nobody_who_comes_is_an_error_behind_the_time_that_was_given() {
 }
 
 #[test]
+fn a_store_that_is_frozen_is_waited_for_no_longer_than_was_said() {
+    // It is reached, and says nothing.
+    let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = frozen.local_addr().unwrap().port();
+    let rendezvous = Rendezvous { host: "127.0.0.1".into(), port, hosted: true, prefix: "test".into() };
+    let launch = Launch { rank: 1, size: 2, local_rank: 0, rendezvous, restarts: 0 };
+    let error = Group::join(&launch, Backend::Gloo, Compute::Cpu, Duration::from_secs(1)).unwrap_err();
+    assert!(error.is_passing() && error.to_string().contains("says nothing, for 1 s now"), "{error}");
+}
+
+#[test]
 fn a_network_without_batch_normalisation_keeps_its_other_layers() {
     let space: SearchSpace = tiny();
     let network: Network = space.network(&space.parse_architecture("1022").unwrap()).unwrap();

@@ -21,22 +21,20 @@ use std::process::ExitCode;
 mod memory;
 #[path = "steps/plan.rs"]
 mod plan;
+#[path = "steps/searched.rs"]
+mod searched;
 mod steps;
 
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use fleetfoot_console::restart_for_openmp;
-use fleetfoot_search::{
-    ALONE, Backward, Batch, Compute, CrossEntropy, Gates, Layout, Mode, Module, Parameter, Path, Placement,
-    SearchError, Sgd, Supernet, by_two_paths, cross_entropy, learn,
-};
+use fleetfoot_search::{ALONE, Compute, Layout, Mode, Parameter, Placement, SearchError, Sgd, cross_entropy};
 use memory::{TINY, asked, peak_mib, resident_mib};
 use plan::Plan;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use searched::Steps;
 use serde_json::{Value, json};
-use steps::{CONFIGS, Config, layout, round4, say, space_and_batch};
+use steps::{CONFIGS, Config, layout, round4, say};
 use tch::{Kind, Tensor};
 
 #[derive(Debug, Parser)]
@@ -143,9 +141,9 @@ fn times(config: &Config, options: &Options) -> Result<(), Box<dyn std::error::E
                 options.compute.synchronize();
                 start.elapsed()
             };
-            steps.weight_step(false)?;
+            steps.weight_step(false, &ALONE)?;
             let weight = elapsed();
-            steps.weight_step(true)?;
+            steps.weight_step(true, &ALONE)?;
             let recomputed = elapsed();
             steps.gate_step()?;
             let gate = elapsed();
@@ -202,7 +200,7 @@ fn memory(config: &Config, placement: Placement, kept: Kept, count: usize) -> Re
     // So that libtorch's code is there, which isn't the search's memory.
     let mut tiny = Steps::new(&TINY, placement)?;
     tiny.draw();
-    tiny.weight_step(false)?;
+    tiny.weight_step(false, &ALONE)?;
     drop(tiny);
     let mut steps = Steps::new(config, placement)?;
     let built = resident_mib()?;
@@ -211,11 +209,11 @@ fn memory(config: &Config, placement: Placement, kept: Kept, count: usize) -> Re
         steps.draw();
         match kept {
             Kept::OnePath => {
-                steps.weight_step(false)?;
+                steps.weight_step(false, &ALONE)?;
                 steps.gate_step()?;
             }
             Kept::Recomputed => {
-                steps.weight_step(true)?;
+                steps.weight_step(true, &ALONE)?;
             }
             Kept::AllPaths => steps.all_paths_step()?,
         }
@@ -231,41 +229,9 @@ fn momentum(config: &Config, placement: Placement) -> Result<f64, SearchError> {
     Ok((4.0 * tensors.map(Tensor::numel).sum::<usize>() as f64 / f64::from(1 << 20)).round())
 }
 
-struct Steps {
-    supernet: Supernet,
-    gates: Gates,
-    rng: ChaCha8Rng,
-    path: Path,
-    batch: Batch,
-}
-
 impl Steps {
-    fn new(config: &Config, placement: Placement) -> Result<Self, SearchError> {
-        let (space, batch) = space_and_batch(config, placement.layout)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        Ok(Self {
-            supernet: Supernet::new(&space, 1, placement)?,
-            gates: Gates::new(&space, &mut rng),
-            rng,
-            path: Path(Vec::new()),
-            batch: batch.on(placement.compute)?,
-        })
-    }
-
-    fn draw(&mut self) {
-        self.path = self.gates.sample_path(&mut self.rng);
-    }
-
-    fn weight_step(&mut self, recompute: bool) -> Result<(), SearchError> {
-        let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute, parts: 1, group: &ALONE };
-        let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, 0.01);
-        let targets = self.batch.labels.shallow_clone().into();
-        learn(&mut self.supernet.chain(&self.path), &self.batch.images, &targets, how, &mut update).map(drop)
-    }
-
     fn gate_step(&mut self) -> Result<(), SearchError> {
-        let pairs = self.gates.sample_pairs(&mut self.rng);
-        let (_, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch, &CrossEntropy)?;
+        let (pairs, _, gradients) = self.of_gates()?;
         // Not to the point where drawing gets easy.
         self.gates.step_pairs(&pairs, &gradients, 1e-4);
         Ok(())

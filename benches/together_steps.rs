@@ -15,19 +15,16 @@ use std::time::{Duration, Instant};
 
 #[path = "steps/paper.rs"]
 mod paper;
+#[path = "steps/searched.rs"]
+mod searched;
 mod steps;
 
 use clap::Parser;
 use fleetfoot_console::restart_for_openmp;
-use fleetfoot_search::{
-    ALONE, Backend, Backward, Batch, Compute, CrossEntropy, Dist, Gates, Group, Launch, Layout, Module, Path,
-    SearchError, Sgd, Supernet, by_two_paths, learn,
-};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use fleetfoot_search::{ALONE, Backend, Compute, Dist, Group, Launch, SearchError};
+use searched::Steps;
 use serde_json::{Value, json};
-use steps::{CONFIGS, Config, layout, round4, say, space_and_batch};
-use tch::Tensor;
+use steps::{CONFIGS, layout, round4, say};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -115,12 +112,14 @@ fn rank(options: &Options, launch: &Launch) -> Result<(), Failure> {
     let size = (channels, options.size.unwrap_or(size));
     let config = (name, space, size, options.classes.unwrap_or(classes), options.batch.unwrap_or(batch));
     let group = Group::join(launch, Backend::Gloo, Compute::Cpu, Duration::from_secs(60))?;
-    let mut steps = Steps::new(&config, layout(options.layout.as_deref())?)?;
+    let mut steps = Steps::new(&config, layout(options.layout.as_deref())?.into())?;
     let (mut times, mut bytes) = ([const { Vec::new() }; 4], Vec::new());
     // The first round allocates and isn't counted.
     for round in 0..=options.steps {
         let mut own = [0.0; 4];
-        bytes.push(steps.draw());
+        let drawn = steps.draw();
+        let parameters = drawn.iter().flat_map(|module| module.parameters()).filter(|parameter| parameter.trainable);
+        bytes.push(parameters.map(|parameter| 4 * parameter.value.numel()).sum::<usize>());
         // In turn first: what a step leaves in caches is the next one's.
         for which in [round % 2, 1 - round % 2] {
             let with: &Group = if which == 0 { &ALONE } else { &group };
@@ -128,9 +127,9 @@ fn rank(options: &Options, launch: &Launch) -> Result<(), Failure> {
                 group.sum(&mut [0.0])?;
                 let start = Instant::now();
                 if kind == 0 {
-                    steps.weight_step(with)?
+                    steps.weight_step(false, with)?
                 } else {
-                    steps.gate_step(with)?
+                    gate_step(&mut steps, with)?
                 }
                 own[time] = start.elapsed().as_secs_f64();
             }
@@ -164,42 +163,9 @@ fn rank(options: &Options, launch: &Launch) -> Result<(), Failure> {
     Ok(())
 }
 
-struct Steps {
-    supernet: Supernet,
-    gates: Gates,
-    rng: ChaCha8Rng,
-    path: Path,
-    batch: Batch,
-}
-
-impl Steps {
-    fn new(config: &Config, layout: Layout) -> Result<Self, SearchError> {
-        let (space, batch) = space_and_batch(config, layout)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let supernet = Supernet::new(&space, 1, layout)?;
-        Ok(Self { supernet, gates: Gates::new(&space, &mut rng), rng, path: Path(Vec::new()), batch })
-    }
-
-    /// The next path; bytes of its gradients.
-    fn draw(&mut self) -> usize {
-        self.path = self.gates.sample_path(&mut self.rng);
-        let chain = self.supernet.chain(&self.path);
-        let parameters = chain.iter().flat_map(|module| module.parameters()).filter(|parameter| parameter.trainable);
-        parameters.map(|parameter| 4 * parameter.value.numel()).sum()
-    }
-
-    fn weight_step(&mut self, group: &Group) -> Result<(), SearchError> {
-        let how = Backward { criterion: &CrossEntropy, smoothing: 0.1, recompute: false, parts: 1, group };
-        let mut update = |module: &mut Module, gradients: &[Tensor]| Sgd::default().update(module, gradients, 0.01);
-        let targets = self.batch.labels.shallow_clone().into();
-        learn(&mut self.supernet.chain(&self.path), &self.batch.images, &targets, how, &mut update).map(drop)
-    }
-
-    fn gate_step(&mut self, group: &Group) -> Result<(), SearchError> {
-        let pairs = self.gates.sample_pairs(&mut self.rng.clone());
-        let (loss, gradients) = by_two_paths(&self.supernet, &self.gates, &pairs, &self.batch, &CrossEntropy)?;
-        let mut means: Vec<f64> =
-            [loss].into_iter().chain(gradients.iter().flat_map(|pair| [pair.0, pair.1])).collect();
-        group.mean(&mut means)
-    }
+/// What gates would learn from, together with other ranks.
+fn gate_step(steps: &mut Steps, group: &Group) -> Result<(), SearchError> {
+    let (_, loss, gradients) = steps.of_gates()?;
+    let pairs = gradients.iter().flat_map(|pair| [pair.0, pair.1]);
+    group.mean(&mut std::iter::once(loss).chain(pairs).collect::<Vec<f64>>())
 }

@@ -120,20 +120,11 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Makes the table of one device.
-fn table(
-    options: &Options,
-    space: &SearchSpace,
-    device: &DeviceConfig,
-    mut plan: Plan,
-    path: Option<&Path>,
-) -> Result<()> {
+fn table(options: &Options, space: &SearchSpace, device: &DeviceConfig, plan: Plan, path: Option<&Path>) -> Result<()> {
     let usual = if options.cost == Cost::Latency { device.usual_context() } else { Context::Network };
     let context = options.context.unwrap_or(usual);
     let work = Work::new(space, options.batch, device.precision, context, options.cost)?;
-    if let Work::Networks(..) = work {
-        // A unit's cost rests on a dozen networks: each of them may be known half as well, as --half-width says.
-        plan.half_width *= 2.0;
-    }
+    let plan = work.planned(plan);
     let Some(path) = path else {
         return dry_run(space, &work, &plan, device);
     };

@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use fleetfoot_console::say;
 use fleetfoot_profiler::{
-    Attribution, Context, Cost, Latency, LatencyTable, Measurement, NetworkCampaign, NodeProfile, Provenance, Row,
-    Subject, UnitCampaign,
+    Attribution, Context, Cost, Latency, LatencyTable, Measurement, NetworkCampaign, NodeProfile, Plan, Provenance,
+    Row, Subject, UnitCampaign,
 };
 use fleetfoot_space::{Precision, SearchSpace};
 
@@ -26,6 +26,15 @@ impl Work {
                 bail!("{cost} is one of whole networks: its table is measured in context network, not {context}")
             }
         })
+    }
+
+    /// The plan by which it is measured. A unit's cost rests on a dozen networks: each of them may be known half as well, as
+    /// --half-width says.
+    pub fn planned(&self, plan: Plan) -> Plan {
+        match self {
+            Self::Alone(_) => plan,
+            Self::Networks(..) => Plan { half_width: 2.0 * plan.half_width, ..plan },
+        }
     }
 
     /// What has to be measured.

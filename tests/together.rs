@@ -3,13 +3,13 @@
 mod common;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::learning::{images, json, ready};
+use common::phone::{await_for, free_port};
 use common::{fleetfoot, fleetfoot_process, text};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -85,7 +85,7 @@ struct Two([Child; 2]);
 
 impl Two {
     fn start(arguments: [&[String]; 2], environment: &[(&str, &str)]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let port = free_port().to_string();
         let start = |rank: usize| {
             let arguments: Vec<&str> = arguments[rank].iter().map(String::as_str).collect();
             let mut process = fleetfoot_process(&arguments);
@@ -158,11 +158,7 @@ fn hit(task: &Task, name: &str, signal: &str, seed: u64) -> Option<(Output, Dura
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (victim, delay) = (rng.random_range(0..2), Duration::from_millis(rng.random_range(0..900)));
     let mut two = Two::of(&task.search(name, &["--checkpoint-every", "0", "--dist-timeout", "3"]));
-    let start = Instant::now();
-    while !folder.join("checkpoint.safetensors").exists() {
-        assert!(start.elapsed() < PATIENCE, "no checkpoint comes");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    await_for("a checkpoint", || folder.join("checkpoint.safetensors").exists());
     std::thread::sleep(delay);
     two.signal(victim, signal);
     let took = two.wait(1 - victim);

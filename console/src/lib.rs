@@ -18,4 +18,4 @@ pub use options::{count, fraction, not_negative, positive, share};
 pub use progress::Progress;
 pub use shard::{Shard, ShardParseError};
 pub use stop::{is_terminated, stop_flag};
-pub use talk::{say, speak_as};
+pub use talk::{listed, say, speak_as};

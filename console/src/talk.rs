@@ -36,3 +36,23 @@ pub fn say(line: impl Display) {
     let speaker = speaker();
     bars().suspend(|| eprintln!("{speaker}{line}"));
 }
+
+/// The first of many, so many at most, and how many others there are.
+pub fn listed(all: &[impl AsRef<str>], most: usize) -> String {
+    let (shown, others) = all.split_at(all.len().min(most));
+    let shown: Vec<&str> = shown.iter().map(AsRef::as_ref).collect();
+    let first = shown.join(", ");
+    if others.is_empty() { first } else { format!("{first} and {} others", others.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listed;
+
+    #[test]
+    fn of_many_the_first_are_listed() {
+        assert_eq!(listed(&["a", "b"], 2), "a, b");
+        assert_eq!(listed(&["a", "b", "c", "d"], 2), "a, b and 2 others");
+        assert_eq!(listed(&[] as &[&str], 2), "");
+    }
+}

@@ -14,7 +14,7 @@ use tch::{Tensor, no_grad};
 
 use crate::compute::Compute;
 use crate::error::SearchError;
-use crate::group::{ALONE, Group};
+use crate::group::Group;
 use crate::learning::Account;
 use crate::module::{Module, Parameter};
 
@@ -114,13 +114,8 @@ impl Checkpoint {
         write_atomically(path, &self.tensors.to_safetensors(metadata)?).map_err(SearchError::io(path))
     }
 
-    /// Reads a file and its state.
-    pub fn read<S: DeserializeOwned>(path: &Path) -> Result<(Self, S), SearchError> {
-        Self::read_in(path, &ALONE)
-    }
-
-    /// As rank 0 has it, on all ranks.
-    pub fn read_in<S: DeserializeOwned>(path: &Path, group: &Group) -> Result<(Self, S), SearchError> {
+    /// Reads a file and its state, as rank 0 has it, on all ranks.
+    pub fn read<S: DeserializeOwned>(path: &Path, group: &Group) -> Result<(Self, S), SearchError> {
         let broken = |what: String| SearchError::Checkpoint { path: path.to_path_buf(), what };
         let bytes = group.file_of_first(path)?;
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|error| broken(error.to_string()))?;

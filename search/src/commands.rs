@@ -323,8 +323,3 @@ pub fn time(seconds: f64, learning: &Account) -> String {
     let share = 100.0 * learning.waited_seconds / learning.seconds.max(f64::MIN_POSITIVE);
     format!("{seconds:.0} s; learning took {:.0} s, {share:.1} % of them waiting for images", learning.seconds)
 }
-
-/// Writes a record as JSON, whole or not at all.
-pub fn write_json(path: &Path, record: &impl Serialize) -> Result<()> {
-    fleetfoot_profiler::write_json(path, record).with_context(|| format!("can't write {}", path.display()))
-}

@@ -228,13 +228,17 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The machine's name, if it says one.
+pub fn machine_name() -> Option<String> {
+    let told = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let named = || ["HOSTNAME", "COMPUTERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    told.or_else(named).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// The machine's name, of letters that any file system takes.
 fn host() -> String {
-    let told = fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let named = ["HOSTNAME", "COMPUTERNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-    let name = told.or(named).unwrap_or_default();
-    let name = name.trim().replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
-    if name.is_empty() { "host".to_owned() } else { name }
+    let name = machine_name().unwrap_or_else(|| "host".to_owned());
+    name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_")
 }
 
 /// A record of TFRecord.

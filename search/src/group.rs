@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::{Device, Kind, TchError, Tensor, no_grad};
+use tch::{Device, TchError, Tensor, no_grad};
 
 use crate::compute::Compute;
 use crate::error::SearchError;
@@ -170,7 +170,6 @@ impl Group {
     /// Sums over all ranks, in place.
     pub fn sum(&self, values: &mut [f64]) -> Result<(), SearchError> {
         let Some(link) = &self.link else { return Ok(()) };
-        // Numbers of two words each: NCCL adds up doubles, too.
         let sums = Tensor::f_from_slice(values)?.f_to(self.wire())?;
         self.told(link.sum(&sums).and_then(|work| work.finish()))?;
         sums.f_to(Device::Cpu)?.f_copy_data(values, values.len())?;
@@ -180,9 +179,7 @@ impl Group {
     /// Means over all ranks, in place: the same numbers on each.
     pub fn mean(&self, values: &mut [f64]) -> Result<(), SearchError> {
         self.sum(values)?;
-        if self.size > 1 {
-            values.iter_mut().for_each(|value| *value /= self.size as f64);
-        }
+        values.iter_mut().for_each(|value| *value /= self.size as f64);
         Ok(())
     }
 
@@ -215,26 +212,17 @@ impl Group {
     }
 
     /// Rank 0's bytes, on all ranks; what others give is ignored.
-    fn bytes_of_first(&self, bytes: &[u8]) -> Result<Vec<u8>, SearchError> {
+    fn bytes_of_first(&self, bytes: Vec<u8>) -> Result<Vec<u8>, SearchError> {
+        let Some(link) = &self.link else { return Ok(bytes) };
         let mut length = [if self.leads() { bytes.len() as f64 } else { 0.0 }];
         self.sum(&mut length)?;
-        self.broadcast_bytes(bytes, length[0] as usize, self.leads())
-    }
-
-    fn broadcast_bytes(&self, bytes: &[u8], length: usize, own: bool) -> Result<Vec<u8>, SearchError> {
-        let Some(link) = &self.link else { return Ok(bytes.to_vec()) };
-        if length == 0 {
-            return Ok(Vec::new());
+        let mut all = bytes;
+        all.resize(length[0] as usize, 0);
+        if !all.is_empty() {
+            let whole = Tensor::f_from_slice(&all)?.f_to(self.wire())?;
+            self.told(link.broadcast(&whole))?;
+            whole.f_to(Device::Cpu)?.f_copy_data(&mut all, whole.numel())?;
         }
-        let whole = if own {
-            Tensor::f_from_slice(bytes)?
-        } else {
-            Tensor::f_zeros([length as i64], (Kind::Uint8, Device::Cpu))?
-        };
-        let whole = whole.f_to(self.wire())?;
-        self.told(link.broadcast(&whole))?;
-        let mut all = vec![0; length];
-        whole.f_to(Device::Cpu)?.f_copy_data(&mut all, length)?;
         Ok(all)
     }
 
@@ -282,7 +270,8 @@ impl Group {
             return find();
         }
         if !self.leads() {
-            let told: Told<T> = self.understood(&self.bytes_of_first(&[])?)?;
+            let told = self.bytes_of_first(Vec::new())?;
+            let told: Told<T> = serde_json::from_slice(&told).map_err(|error| self.garbled(&error))?;
             return told.map_err(|what| SearchError::Led { rank: self.rank, what }.into());
         }
         let found = find();
@@ -290,28 +279,19 @@ impl Group {
             Ok(found) => serde_json::to_vec(&Ok::<&T, String>(found)),
             Err(error) => serde_json::to_vec(&Err::<T, String>(error.to_string())),
         };
-        self.bytes_of_first(&told.map_err(|error| self.garbled(&error))?)?;
+        self.bytes_of_first(told.map_err(|error| self.garbled(&error))?)?;
         found
     }
 
     /// The bytes of a file of rank 0's, on all ranks.
     pub(crate) fn file_of_first(&self, path: &std::path::Path) -> Result<Vec<u8>, SearchError> {
-        if self.size == 1 {
-            return std::fs::read(path).map_err(SearchError::io(path));
-        }
-        let bytes = if self.leads() { std::fs::read(path) } else { Ok(Vec::new()) };
+        let mut bytes = Vec::new();
         // An error is told before others wait for the bytes.
         self.led(|| {
-            bytes
-                .as_ref()
-                .map(drop)
-                .map_err(|error| SearchError::io(path)(std::io::Error::new(error.kind(), error.to_string())))
+            bytes = std::fs::read(path).map_err(SearchError::io(path))?;
+            Ok::<_, SearchError>(())
         })?;
-        self.bytes_of_first(&bytes.unwrap_or_default())
-    }
-
-    fn understood<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, SearchError> {
-        serde_json::from_slice(bytes).map_err(|error| self.garbled(&error))
+        self.bytes_of_first(bytes)
     }
 
     /// Where tensors have to lie to be sent.

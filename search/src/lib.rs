@@ -58,6 +58,7 @@ pub use demand::{Demand, DemandError};
 pub use derive::{Judge, Score};
 pub use diagnosis::{Diagnosed, Diagnosis};
 pub use error::SearchError;
+pub use events::machine_name;
 pub use export::{
     AgentRuntime, Check, LIMIT, Numbers, Reduced, Runtime, accuracy_percent, compare, to_onnx, to_onnx_in,
 };

@@ -347,7 +347,7 @@ impl Training {
     /// Goes on from a folder's checkpoint, which must belong to the same recipe and architecture.
     pub fn restore(&mut self, folder: &Path) -> Result<(), SearchError> {
         let path = checkpoint_path(folder);
-        let (checkpoint, state) = Checkpoint::read_in::<State>(&path, &self.group)?;
+        let (checkpoint, state) = Checkpoint::read::<State>(&path, &self.group)?;
         let ours = self.state();
         let differing = [
             ("another recipe", state.recipe != ours.recipe),

@@ -23,10 +23,20 @@ use tempfile::TempDir;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Rank 0 listens at this port.
+fn at(port: u16) -> Rendezvous {
+    Rendezvous { host: "127.0.0.1".into(), port, hosted: true, prefix: "test".into() }
+}
+
 /// Runs something on so many ranks at once; what each gave.
 fn on_ranks<T: Send>(size: usize, run: impl Fn(Arc<Group>) -> T + Sync) -> Vec<T> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let rendezvous = Rendezvous { host: "127.0.0.1".into(), port, hosted: true, prefix: "test".into() };
+    let port = free_port();
+    let rendezvous = at(port);
     let run = &run;
     thread::scope(|scope| {
         let ranks = (0..size).map(|rank| {
@@ -286,8 +296,8 @@ fn bytes_and_numbers_of_all_ranks_reach_all() {
 #[test]
 fn a_rank_that_goes_is_missed_at_once_and_one_that_says_nothing_when_the_time_is_over() {
     for silent in [false, true] {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let rendezvous = Rendezvous { host: "127.0.0.1".into(), port, hosted: true, prefix: "test".into() };
+        let port = free_port();
+        let rendezvous = at(port);
         let join = |rank| {
             let launch = Launch { rank, size: 2, local_rank: rank, rendezvous: rendezvous.clone(), restarts: 0 };
             Group::join(&launch, Backend::Gloo, Compute::Cpu, Duration::from_secs(2)).unwrap()
@@ -315,9 +325,9 @@ fn a_rank_that_goes_is_missed_at_once_and_one_that_says_nothing_when_the_time_is
 
 #[test]
 fn nobody_who_comes_is_an_error_behind_the_time_that_was_given() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    for (rank, hosted) in [(0, true), (1, true)] {
-        let rendezvous = Rendezvous { host: "127.0.0.1".into(), port, hosted, prefix: "test".into() };
+    let port = free_port();
+    for rank in [0, 1] {
+        let rendezvous = at(port);
         let launch = Launch { rank, size: 2, local_rank: rank, rendezvous, restarts: 0 };
         let error = Group::join(&launch, Backend::Gloo, Compute::Cpu, Duration::from_secs(1)).unwrap_err();
         let said = error.to_string();
@@ -335,7 +345,7 @@ fn a_store_that_is_frozen_is_waited_for_no_longer_than_was_said() {
     // It is reached, and says nothing.
     let frozen = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = frozen.local_addr().unwrap().port();
-    let rendezvous = Rendezvous { host: "127.0.0.1".into(), port, hosted: true, prefix: "test".into() };
+    let rendezvous = at(port);
     let launch = Launch { rank: 1, size: 2, local_rank: 0, rendezvous, restarts: 0 };
     let error = Group::join(&launch, Backend::Gloo, Compute::Cpu, Duration::from_secs(1)).unwrap_err();
     assert!(error.is_passing() && error.to_string().contains("says nothing, for 1 s now"), "{error}");

@@ -42,21 +42,13 @@ struct Sharded {
 }
 
 impl Sharded {
-    fn new(
-        options: &Options,
-        space: &SearchSpace,
-        device: &DeviceConfig,
-        mut plan: Plan,
-        shard: Shard,
-    ) -> Result<Self> {
+    fn new(options: &Options, space: &SearchSpace, device: &DeviceConfig, plan: Plan, shard: Shard) -> Result<Self> {
         if options.cost != Cost::Latency {
             return Err(usage(format!("--shard is for latencies: measure {} on one device, without it", options.cost)));
         }
         let context = options.context.unwrap_or(device.usual_context());
         let work = Work::new(space, options.batch, device.precision, context, Cost::Latency)?;
-        if let Work::Networks(..) = work {
-            plan.half_width *= 2.0;
-        }
+        let plan = work.planned(plan);
         let positions = deal_for(shard, work.subjects().len(), COMMON)?;
         let asked = [("batch", options.batch.to_string()), ("context", context.to_string())];
         let configuration = sharding::setup(("latency table", space.name()), device, work.subjects(), &plan, &asked)?;

@@ -20,13 +20,7 @@ use crate::tabulating::Work;
 const REMEDY: &str = "measure each one's table by itself";
 
 /// Makes the table.
-pub fn run(
-    options: &Options,
-    space: &SearchSpace,
-    devices: &[DeviceConfig],
-    mut plan: Plan,
-    path: &Path,
-) -> Result<()> {
+pub fn run(options: &Options, space: &SearchSpace, devices: &[DeviceConfig], plan: Plan, path: &Path) -> Result<()> {
     let [first, _, ..] = devices else {
         return Err(usage("--share is for several devices: name each with --device"));
     };
@@ -42,11 +36,9 @@ pub fn run(
     }
     shelf::check_apart(devices)?;
     let all = Work::new(space, options.batch, first.precision, context, Cost::Latency)?;
-    if let Work::Networks(..) = all {
-        plan.half_width *= 2.0;
-    }
+    let plan = &all.planned(plan);
     let deals = deal(all.subjects().len(), devices.len(), 1, REFERENCES);
-    let (all_of_it, plan) = (&all, &plan);
+    let all_of_it = &all;
     let parts: Vec<Result<(Part, Spent)>> = thread::scope(|scope| {
         let workers = devices.iter().zip(deals).map(|(device, positions)| {
             scope.spawn(move || {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow, bail};
-use fleetfoot_console::Shard;
+use fleetfoot_console::{Shard, listed};
 
 use super::deal::deal_for;
 use super::file::PartFile;
+
+/// So many missing shards are named.
+const SHOWN: usize = 12;
 
 /// Puts the parts in order; an error where one is missing, doubled, or of something else.
 pub fn complete(parts: Vec<PartFile>) -> Result<Vec<PartFile>> {
@@ -43,17 +46,9 @@ pub fn complete(parts: Vec<PartFile>) -> Result<Vec<PartFile>> {
     let missing = (1..=of).filter(|index| !in_order.contains_key(index)).filter_map(|index| Shard::new(index, of));
     let missing: Vec<String> = missing.map(|shard| format!("--shard {shard}")).collect();
     if !missing.is_empty() {
-        bail!("{} of {of} shards are missing: run the command again with {}", missing.len(), listed(&missing));
+        bail!("{} of {of} shards are missing: run the command again with {}", missing.len(), listed(&missing, SHOWN));
     }
     Ok(in_order.into_values().collect())
-}
-
-/// The first of many, and how many others there are.
-fn listed(all: &[String]) -> String {
-    const SHOWN: usize = 12;
-    let others = all.len().saturating_sub(SHOWN);
-    let first = all[..all.len() - others].join(", ");
-    if others > 0 { format!("{first} and {others} others") } else { first }
 }
 
 /// Whether each part holds what was dealt to it of so many subjects, of which `common` are everybody's.

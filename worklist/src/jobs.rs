@@ -5,14 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use fleetfoot_console::{Shard, usage};
-use fleetfoot_profiler::{Configuration, write_json};
+use fleetfoot_console::{Shard, listed, usage};
+use fleetfoot_profiler::Configuration;
 use serde::{Deserialize, Serialize};
 
-use crate::{searches, trainings};
+use crate::{searches, trainings, write_json};
 
 /// Name of the list in its folder.
 pub const JOBS: &str = "jobs.json";
+/// So many missing jobs are named.
+const SHOWN: usize = 8;
 /// Version of its form.
 const FORMAT: u32 = 1;
 
@@ -137,8 +139,7 @@ impl Jobs {
                 folder.join(JOBS).display()
             );
         }
-        let path = folder.join(JOBS);
-        write_json(&path, self).with_context(|| format!("can't write {}", path.display()))
+        write_json(&folder.join(JOBS), self)
     }
 
     /// What differs, in words; `None` where nothing does.
@@ -195,19 +196,11 @@ impl Jobs {
                  done stays",
                 missing.len(),
                 self.jobs.len(),
-                listed(&missing)
+                listed(&missing, SHOWN)
             );
         }
         Ok(done)
     }
-}
-
-/// The first of many, and how many others there are.
-fn listed(all: &[&str]) -> String {
-    const SHOWN: usize = 8;
-    let others = all.len().saturating_sub(SHOWN);
-    let first = all[..all.len() - others].join(", ");
-    if others > 0 { format!("{first} and {others} others") } else { first }
 }
 
 #[cfg(test)]

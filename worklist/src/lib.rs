@@ -15,7 +15,8 @@ pub use trainings::{SEEDS, TRAIN, TRAININGS};
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
 
 /// Writes the record of all jobs of a list, which lie in folders below this one and are all done; what came out, in words, a line each.
 pub fn write_record(folder: &Path, jobs: &Jobs) -> Result<Vec<String>> {
@@ -23,4 +24,9 @@ pub fn write_record(folder: &Path, jobs: &Jobs) -> Result<Vec<String>> {
         Kind::Trainings => trainings::write(folder, jobs),
         Kind::Searches => searches::write(folder, jobs),
     }
+}
+
+/// Writes a record as JSON, whole or not at all.
+pub fn write_json(path: &Path, record: &impl Serialize) -> Result<()> {
+    fleetfoot_profiler::write_json(path, record).with_context(|| format!("can't write {}", path.display()))
 }

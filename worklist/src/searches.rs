@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use fleetfoot_profiler::write_json;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::jobs::{Job, Jobs};
 use crate::trainings::differing;
+use crate::write_json;
 
 /// Name of a search's record in its folder.
 pub const SEARCH: &str = "search.json";
@@ -39,8 +39,7 @@ pub(crate) fn write(folder: &Path, jobs: &Jobs) -> Result<Vec<String>> {
     check_alike(folder, &all)?;
     let searches: Vec<Map<String, Value>> = all.iter().map(|(job, record)| told(job, record)).collect();
     let record = Record { format: 1, space: &first["space"], searches, settings: settings(first) };
-    let path = folder.join(SEARCHES);
-    write_json(&path, &record).with_context(|| format!("can't write {}", path.display()))?;
+    write_json(&folder.join(SEARCHES), &record)?;
     let line = |search: &Map<String, Value>| {
         let of = |name: &str| search.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         format!("{}: {}", of("folder"), of("architecture"))

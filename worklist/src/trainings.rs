@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use fleetfoot_profiler::write_json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::jobs::{Job, Jobs};
+use crate::write_json;
 
 /// Name of a training's record in its folder.
 pub const TRAIN: &str = "train.json";
@@ -128,20 +128,15 @@ pub(crate) fn write(folder: &Path, jobs: &Jobs) -> Result<Vec<String>> {
     check_alike(folder, &all)?;
     let each: Vec<OfArchitecture<'_>> = all.chunk_by(|(a, _), (b, _)| a.of == b.of).map(of_architecture).collect();
     let (space, recipe) = (first.space.as_str(), &*first.recipe);
-    let path = match each.as_slice() {
+    match each.as_slice() {
         [one] => {
             let seconds = all.iter().map(|(_, trained)| trained.seconds).sum();
-            let path = folder.join(SEEDS);
-            let record = SeedsRecord { format: 1, space, architecture: one, seconds, recipe };
-            write_json(&path, &record).map(|()| path.clone()).with_context(|| format!("can't write {}", path.display()))
+            write_json(&folder.join(SEEDS), &SeedsRecord { format: 1, space, architecture: one, seconds, recipe })?;
         }
         trainings => {
-            let path = folder.join(TRAININGS);
-            let record = TrainingsRecord { format: 1, space, trainings, recipe };
-            write_json(&path, &record).map(|()| path.clone()).with_context(|| format!("can't write {}", path.display()))
+            write_json(&folder.join(TRAININGS), &TrainingsRecord { format: 1, space, trainings, recipe })?;
         }
-    };
-    path?;
+    }
     Ok(each.iter().map(OfArchitecture::told).collect())
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use fleetfoot_console::{speak_as, usage};
-use fleetfoot_search::{Agreement, Backend, Compute, Dist, Group, Launch, Probe};
+use fleetfoot_search::{Agreement, Backend, Compute, Dist, Group, Launch, Probe, machine_name};
 use serde::{Deserialize, Serialize};
 
 /// How processes find each other.
@@ -59,7 +59,8 @@ impl DistOptions {
         if !self.dist_check {
             return Ok(Some(group));
         }
-        let own = Rank { host: host(), process: std::process::id(), compute: compute.to_string(), threads };
+        let host = machine_name().unwrap_or_else(|| "?".to_owned());
+        let own = Rank { host, process: std::process::id(), compute: compute.to_string(), threads };
         let ranks = group.gather(&own)?;
         let probe = group.probe()?;
         if group.leads() {
@@ -76,11 +77,6 @@ struct Rank {
     process: u32,
     compute: String,
     threads: usize,
-}
-
-fn host() -> String {
-    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    told.or_else(|| std::env::var("HOSTNAME").ok()).map_or_else(|| "?".to_owned(), |name| name.trim().to_owned())
 }
 
 fn tell(group: &Group, launch: &Launch, ranks: &[Rank], alike: &Agreement, probe: &Probe) -> Result<()> {

@@ -13,7 +13,9 @@ use fleetfoot_search::{
 use fleetfoot_space::{Architecture, Precision, SearchSpace, Weights};
 
 use super::train::{RECORD, Record, WEIGHTS, read};
-use super::{DataOptions, Naming, write_json};
+use fleetfoot_worklist::write_json;
+
+use super::{DataOptions, Naming};
 
 /// Options of `export`.
 #[derive(Debug, Args)]

@@ -6,9 +6,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use fleetfoot_console::{Shard, usage};
-use fleetfoot_profiler::Configuration;
+use fleetfoot_profiler::{Configuration, sha256};
 use fleetfoot_search::{Group, Launch, checkpoint_path};
+use fleetfoot_space::SearchSpace;
 use fleetfoot_worklist::{JOBS, Job, Jobs, Kind, SEARCHES, SEEDS, TRAININGS, seeds_from, write_record};
+use serde::Serialize;
 
 use super::FolderOptions;
 
@@ -68,6 +70,23 @@ pub fn check_alone(folder: &FolderOptions, kind: Kind, several: bool) -> Result<
         _ => return Ok(()),
     };
     bail!("{} holds {holds}, or name another folder", path.display())
+}
+
+/// What decides the results of a list in this space.
+pub fn of_space(space: &SearchSpace) -> Configuration {
+    let mut configuration = Configuration::default();
+    configuration.set("space", space.name());
+    configuration.set("the space's file", sha256(space.text().as_bytes()));
+    configuration
+}
+
+/// Adds the settings of a list's jobs, but for the seed, which tells them apart.
+pub fn add_settings(configuration: &mut Configuration, settings: &impl Serialize) -> Result<()> {
+    let settings = serde_json::to_value(settings)?;
+    for (name, value) in settings.as_object().into_iter().flatten().filter(|(name, _)| *name != "seed") {
+        configuration.set(name, value);
+    }
+    Ok(())
 }
 
 /// Does all of a list, or a shard of it. `named` says under which names its folders are where there are several, and what each is of;

@@ -20,14 +20,14 @@ use fleetfoot_search::{
     SearchEvents, SearchSettings, Split, checkpoint_path, difference,
 };
 use fleetfoot_space::{Architecture, SearchSpace};
-use fleetfoot_worklist::Kind;
+use fleetfoot_worklist::{Kind, write_json};
 
 use self::budgets::{BudgetOptions, Budgets};
 use self::measured::{Devices, Measured, corrected, meets};
 use self::record::{Record, Told, write_curves};
 use self::trained::{diagnose, hold_contest};
 use super::list::{self, ListOptions};
-use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, tell_change, time, write_json};
+use super::{DataOptions, FolderOptions, LearningOptions, Naming, Start, corrupt, tell_change, time};
 
 /// Folder of the finalists in a run's folder.
 const FINALISTS: &str = "finalists";
@@ -144,13 +144,13 @@ pub fn run(options: &Options) -> Result<()> {
         if options.learning.dist.launch()?.is_none() {
             list::check_alone(&options.folder, Kind::Searches, false)?;
         }
-        return search(options);
+        return search(options, true);
     }
     several::run(options, &targets)
 }
 
-/// One search, in the options' folder.
-fn search(options: &Options) -> Result<()> {
+/// One search, in the options' folder, which is that of no list if this is no job of one.
+fn search(options: &Options, is_alone: bool) -> Result<()> {
     let folder = options.folder.path();
     let launch = options.learning.dist.launch()?;
     let compute = options.learning.compute(launch.as_ref())?;
@@ -172,7 +172,7 @@ fn search(options: &Options) -> Result<()> {
     let result = folder.join("search.json");
     let mut naming = Naming::new(&dataset.train);
     let stop = stop_flag()?;
-    if options.list.is_one() && options.budgets.targets()?.is_empty() {
+    if is_alone {
         group.led(|| list::check_alone(&options.folder, Kind::Searches, false))?;
     }
     match options.folder.open(&group, "search.json", &checkpoint_path(folder))? {

@@ -14,13 +14,12 @@ use fleetfoot_search::{
 };
 use fleetfoot_space::{Architecture, SearchSpace, Weights, WeightsError};
 pub use fleetfoot_worklist::TRAIN as RECORD;
-use fleetfoot_worklist::{ArchitectureOptions, Kind};
+use fleetfoot_worklist::{ArchitectureOptions, Kind, write_json};
 use serde::{Deserialize, Serialize};
 
 use super::list::{self, ListOptions};
 use super::{
     DataOptions, FolderOptions, Images, LearningOptions, Naming, Start, alone, corrupt, is_alone, tell_change, time,
-    write_json,
 };
 
 /// Name of the trained weights in a run folder.
@@ -195,14 +194,9 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// What decides the results of a list of trainings, besides architectures and seeds.
 fn configuration(options: &Options, given: &SearchSpace, first: &Work<'_>) -> Result<Configuration> {
-    let mut configuration = Configuration::default();
-    configuration.set("space", given.name());
-    configuration.set("the space's file", sha256(given.text().as_bytes()));
+    let mut configuration = list::of_space(given);
     let dataset = options.data.load(&first.space)?;
-    let recipe = serde_json::to_value(recipe(options, &dataset.train, 0))?;
-    for (name, value) in recipe.as_object().into_iter().flatten().filter(|(name, _)| *name != "seed") {
-        configuration.set(name, value);
-    }
+    list::add_settings(&mut configuration, &recipe(options, &dataset.train, 0))?;
     if let Some(init) = &options.init {
         let bytes = std::fs::read(init).with_context(|| format!("can't read {}", init.display()))?;
         configuration.set("initial weights", sha256(&bytes));

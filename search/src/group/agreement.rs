@@ -1,7 +1,7 @@
 //! What all ranks must have alike before they learn together.
 
+use fleetfoot_profiler::sha256;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::Group;
 use crate::error::SearchError;
@@ -22,8 +22,7 @@ impl Agreement {
     /// Adds something that is told by its hash.
     pub fn hashed(self, what: &str, value: &impl Serialize) -> Self {
         let bytes = serde_json::to_vec(value).unwrap_or_default();
-        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.told(what, hash)
+        self.told(what, sha256(&bytes))
     }
 
     /// These, and then others.

@@ -63,7 +63,7 @@ impl Search {
     pub fn restore(&mut self, folder: &Path) -> Result<(), SearchError> {
         let path = checkpoint_path(folder);
         let broken = |what: &str| SearchError::Checkpoint { path: path.clone(), what: what.to_owned() };
-        let (checkpoint, state) = Checkpoint::read_in::<State>(&path, &self.group)?;
+        let (checkpoint, state) = Checkpoint::read::<State>(&path, &self.group)?;
         let ours = self.state();
         let differing = [
             ("other settings", state.settings != ours.settings),

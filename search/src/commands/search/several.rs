@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use fleetfoot_console::usage;
-use fleetfoot_profiler::{Configuration, sha256};
-use fleetfoot_search::Group;
+use fleetfoot_profiler::Configuration;
+use fleetfoot_search::ALONE;
 use fleetfoot_space::SearchSpace;
 use fleetfoot_worklist::Kind;
 
@@ -31,7 +31,7 @@ pub fn run(options: &Options, targets: &[Target]) -> Result<()> {
     let folder = (&options.folder, options.learning.seed);
     list::run(
         &options.list,
-        &Group::alone(),
+        &ALONE,
         folder,
         (Kind::Searches, &named),
         || configuration(options),
@@ -39,7 +39,7 @@ pub fn run(options: &Options, targets: &[Target]) -> Result<()> {
             let mut one = Options { folder: folder.clone(), ..options.clone() };
             one.learning.seed = job.seed;
             one.budgets.aim(targets.iter().copied().find(|target| target.to_string() == job.of));
-            search(&one)
+            search(&one, false)
         },
     )
 }
@@ -47,15 +47,10 @@ pub fn run(options: &Options, targets: &[Target]) -> Result<()> {
 /// What decides the results of a list of searches, besides targets and seeds.
 fn configuration(options: &Options) -> Result<Configuration> {
     let space = SearchSpace::load(&options.space)?;
-    let mut configuration = Configuration::default();
-    configuration.set("space", space.name());
-    configuration.set("the space's file", sha256(space.text().as_bytes()));
+    let mut configuration = list::of_space(&space);
     options.budgets.configure(&mut configuration)?;
     let dataset = options.data.load(&space)?;
-    let settings = serde_json::to_value(settings(options, &dataset.train))?;
-    for (name, value) in settings.as_object().into_iter().flatten().filter(|(name, _)| *name != "seed") {
-        configuration.set(name, value);
-    }
+    list::add_settings(&mut configuration, &settings(options, &dataset.train))?;
     for (name, value) in [
         ("refine_images", options.refine_images),
         ("finalists", options.finalists),
